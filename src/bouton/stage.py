@@ -1,0 +1,337 @@
+"""The contract between stages and the engine.
+
+A stage is one module in ``bouton/stages`` (or a file of a lab's own) that holds ``STAGE``, a :class:`Stage`. It
+declares a frozen dataclass of parameters, what it reads, and one or more *parts*. A part has one of five shapes:
+
+``block``   core <- f(core + halo), may also emit table rows     :class:`BlockPart`
+``merge``   one result <- associative merge up an octree of blocks  :class:`MergePart`
+``object``  map over ranges of object ids                           :class:`ObjectPart`
+``chain``   blocks in z order, each sees its predecessor            :class:`ChainPart`
+``whole``   one process                                             :class:`WholePart`
+
+Parts run in the order given. A part may read the stage's inputs and everything that earlier parts of its stage wrote,
+by name. The function of a part gets one *task* object (:class:`BlockTask`, ...) and returns an :class:`Output`.
+Outputs whose names start with ``_`` are private to the stage; the first public output named in :attr:`Stage.writes`
+is what the step's bare name means in a workflow file.
+
+Tables travel as ``dict[str, numpy.ndarray]``: one 1-D array a column, all of one length.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bouton.errors import SpecError
+from bouton.geometry import NM, ZERO, ZYX, Box
+
+TableData = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An array over voxels.
+
+    Attributes
+    ----------
+    dtype : str or tuple of str
+        numpy dtype name; for an input, a tuple of the names accepted.
+    channels : int, optional
+        None for (z, y, x); a number for (c, z, y, x).
+    kind : str
+        ``image``, ``probability``, ``affinities``, ``labels`` or ``mask``: how viewer and report show it.
+    """
+
+    dtype: str | tuple[str, ...]
+    channels: int | None = None
+    kind: str = "image"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: column name -> numpy dtype name, or ``str``."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Files:
+    """A folder of files that a ``whole`` part writes itself (GraphML, CSV, JSON)."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one task returns: layers cover the task's core box exactly, tables hold rows the task owns."""
+
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tables: Mapping[str, TableData] = field(default_factory=dict)
+
+
+class VolumeReader(Protocol):
+    """What a task may do with an input volume."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read(self, box: Box) -> np.ndarray:
+        """Return the voxels of ``box``, (z, y, x) or (c, z, y, x)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every task knows.
+
+    Attributes
+    ----------
+    params
+        The step's parameters, an instance of ``Stage.params``.
+    bounds : Box
+        The box the step works on. Outside of it nothing exists.
+    shape : (z, y, x)
+        Shape of the whole data set: global voxel ids are made with it (:func:`bouton.geometry.voxel_ids`).
+    voxel_size_nm : (z, y, x)
+    volumes : mapping of name -> VolumeReader
+    table : callable
+        ``table(name)`` returns an input table whole.
+    """
+
+    params: Any
+    bounds: Box
+    shape: ZYX
+    voxel_size_nm: NM
+    volumes: Mapping[str, VolumeReader]
+    table: Callable[[str], TableData]
+
+
+@dataclass(frozen=True)
+class BlockTask(Task):
+    """One block of a ``block`` part: ``core`` is what it owns, ``halo`` what it may see around it."""
+
+    core: Box
+    halo: ZYX = ZERO
+
+    def box(self, halo: Sequence[int] | None = None) -> Box:
+        """Return the core grown by ``halo`` (at most, and by default, the declared one), clipped to the bounds."""
+        halo = self.halo if halo is None else halo
+        assert all(a <= b for a, b in zip(halo, self.halo, strict=True)), "a task reads at most the halo it declared"
+        return self.core.grow(halo) & self.bounds
+
+    def read(self, name: str, halo: Sequence[int] | None = None) -> np.ndarray:
+        """Return input ``name`` over :meth:`box`."""
+        return self.volumes[name].read(self.box(halo))
+
+
+@dataclass(frozen=True)
+class MergeTask(Task):
+    """One node of a ``merge`` part.
+
+    Attributes
+    ----------
+    box : Box
+        The union of the node's blocks.
+    children : sequence of mapping of table name -> table
+        At the leaves: one entry, the tables of the part's ``source`` for one block. Above: what the child nodes returned.
+        In C order of their boxes.
+    is_leaf, is_root : bool
+        A tree of one block is leaf and root at once.
+    """
+
+    box: Box
+    children: Sequence[Mapping[str, TableData]]
+    is_leaf: bool
+    is_root: bool
+
+
+@dataclass(frozen=True)
+class ObjectTask(Task):
+    """One range of object ids: ``ids`` is a sorted uint64 array."""
+
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class ChainTask(BlockTask):
+    """One block of a ``chain``: a slab over the bounds' full y and x. ``previous`` is the table output of the slab below."""
+
+    previous: Mapping[str, TableData] | None = None
+
+
+@dataclass(frozen=True)
+class WholeTask(Task):
+    """The one task of a ``whole`` part. ``folder`` is where its :class:`Files` output goes (None without one)."""
+
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class BlockPart:
+    """core <- f(core + halo).
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Task -> Output. A module-level function: workers import it.
+    layers, tables : mapping
+        Name -> what the part writes; or a function of the parameters that returns the mapping.
+    halo : callable
+        ``(params, voxel_size_nm) -> (z, y, x)``.
+    bytes_per_voxel : float
+        Peak memory of a task per voxel of core + halo, inputs and outputs included.
+    gpu : bool
+        Whether a GPU helps.
+    """
+
+    name: str
+    run: Callable[[BlockTask], Output]
+    layers: Mapping[str, Layer] | Callable[[Any], Mapping[str, Layer]] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    halo: Callable[[Any, NM], ZYX] = lambda params, voxel_size_nm: ZERO
+    bytes_per_voxel: float = 16.0
+    gpu: bool = False
+    shape = "block"
+
+
+@dataclass(frozen=True)
+class MergePart:
+    """One result <- associative merge of the tables ``source`` up an octree (2 x 2 x 2) of blocks.
+
+    ``tables`` are what a node returns; the root's are kept.
+    """
+
+    name: str
+    run: Callable[[MergeTask], Output]
+    source: tuple[str, ...]
+    tables: Mapping[str, Table]
+    bytes_per_row: float = 200.0
+    shape = "merge"
+
+
+@dataclass(frozen=True)
+class ObjectPart:
+    """Map over ranges of the sorted unique ids in column ``ids[1]`` of table ``ids[0]``, ``ids_per_task`` at a time."""
+
+    name: str
+    run: Callable[[ObjectTask], Output]
+    ids: tuple[str, str]
+    tables: Mapping[str, Table]
+    ids_per_task: int = 256
+    shape = "object"
+
+
+@dataclass(frozen=True)
+class ChainPart:
+    """Slabs in z order; each sees the tables that its predecessor returned."""
+
+    name: str
+    run: Callable[[ChainTask], Output]
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    halo: Callable[[Any, NM], ZYX] = lambda params, voxel_size_nm: ZERO
+    bytes_per_voxel: float = 16.0
+    shape = "chain"
+
+
+@dataclass(frozen=True)
+class WholePart:
+    """One process; may write a folder of files."""
+
+    name: str
+    run: Callable[[WholeTask], Output]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    memory_bytes: int = 1 << 30
+    shape = "whole"
+
+
+Part = BlockPart | MergePart | ObjectPart | ChainPart | WholePart
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes
+    ----------
+    version : int
+        Raised whenever the same inputs and parameters would give another result.
+    params : type
+        Frozen dataclass; its fields have defaults, its docstring explains each with its unit.
+    reads : mapping of name -> Layer or Table
+        ``optional`` names may be left out in a workflow.
+    writes : tuple of str
+        The public outputs, the main one first; a name per layer, table or files folder that a part writes.
+    parts : tuple of Part
+    optional : frozenset of str
+    files : callable
+        Files (models) whose content determines the result: ``params -> paths``. Their hashes join the step's key.
+    """
+
+    version: int
+    params: type
+    reads: Mapping[str, Layer | Table]
+    writes: tuple[str, ...]
+    parts: tuple[Part, ...]
+    optional: frozenset[str] = frozenset()
+    files: Callable[[Any], Sequence[Path]] = lambda params: ()
+
+    def layers(self, params: Any) -> dict[str, Layer]:
+        """Return every layer that the stage writes with these parameters, private ones too."""
+        found: dict[str, Layer] = {}
+        for part in self.parts:
+            if isinstance(part, BlockPart | ChainPart):
+                found.update(part.layers(params) if callable(part.layers) else part.layers)
+        return found
+
+    def tables(self) -> dict[str, Table]:
+        """Return every table that the stage writes, private ones too."""
+        return {name: table for part in self.parts for name, table in part.tables.items()}
+
+    def outputs(self, params: Any) -> dict[str, Layer | Table | Files]:
+        """Return the public outputs that exist with these parameters, the main one first."""
+        found: dict[str, Layer | Table | Files] = {**self.tables(), **self.layers(params)}
+        found.update({name: Files() for part in self.parts if isinstance(part, WholePart) for name in part.files})
+        return {name: found[name] for name in self.writes if name in found}
+
+
+def stage_names() -> list[str]:
+    """Return the names of the stages that come with bouton."""
+    package = importlib.import_module("bouton.stages")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def load_stage(name: str, folder: Path | None = None) -> Stage:
+    """Return the stage ``name``: a module of ``bouton.stages``, or a path to a ``.py`` file (relative to ``folder``).
+
+    Raises
+    ------
+    SpecError
+        There is no such stage, or the file holds no ``STAGE``.
+    """
+    if name.endswith(".py"):
+        module = _load_file((folder or Path()) / name)
+    elif name in stage_names():
+        module = importlib.import_module(f"bouton.stages.{name}")
+    else:
+        raise SpecError(f"no stage {name!r}", expected=f"one of {', '.join(stage_names())}, or a path to a .py file")
+    stage = getattr(module, "STAGE", None)
+    if not isinstance(stage, Stage):
+        raise SpecError(f"{name} holds no STAGE", expected="STAGE = bouton.stage.Stage(...) at the top level")
+    return stage
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise SpecError(f"no stage file {path}", expected="a path to a .py file that holds STAGE")
+    spec = importlib.util.spec_from_file_location(f"bouton_stage_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

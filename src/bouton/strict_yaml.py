@@ -1,0 +1,122 @@
+"""YAML without surprises: no aliases, no duplicate keys, no huge files, and the line of every key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bouton.errors import SpecError
+
+LARGEST_BYTES = 1 << 20
+Keys = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed file: plain dicts, lists and scalars, and the line on which each key stands."""
+
+    file: Path
+    tree: Any
+    lines: Mapping[Keys, int]
+
+    def at(self, *keys: Any) -> str:
+        """Return ``file:line`` of a key, or of its nearest parent that the file holds."""
+        path = tuple(str(key) for key in keys)
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.file}:{self.lines[path]}" if path else str(self.file)
+
+    def text(self) -> str:
+        """Return the tree as YAML."""
+        return yaml.safe_dump(self.tree, sort_keys=False)
+
+    def with_overrides(self, overrides: Sequence[str]) -> Document:
+        """Return the document with each ``a.b.c=value`` set; the value is YAML.
+
+        Raises
+        ------
+        SpecError
+            An override has no ``=``, or leads through something that is no mapping.
+        """
+        tree = self.tree
+        for override in overrides:
+            path, equals, value = override.partition("=")
+            if not equals or not path:
+                raise SpecError(f"--set {override!r}", expected="PATH=VALUE like steps.fragments.params.low=0.05")
+            tree = _replaced(tree, path.split("."), _parse(value, Path(f"--set {path}"))[0], override)
+        return Document(self.file, tree, self.lines)
+
+
+def read_document(path: Path) -> Document:
+    """Read one YAML file.
+
+    Raises
+    ------
+    SpecError
+        The file is missing, too large, no YAML, or uses aliases, duplicate keys or tabs.
+    """
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise SpecError(f"{path.stat().st_size:,} bytes", where=str(path), expected=f"at most {LARGEST_BYTES:,}")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SpecError(f"cannot read workflow: {reason}", where=str(path), expected="a YAML file") from None
+    tree, lines = _parse(text, path)
+    if not isinstance(tree, dict):
+        raise SpecError("no mapping at the top level", where=str(path), expected="data: and steps:")
+    return Document(path, tree, lines)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``'low' (did you mean it?)`` or the list of what is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? known: " if close else "one of "
+    return hint + (", ".join(names) or "nothing")
+
+
+def _parse(text: str, file: Path) -> tuple[Any, dict[Keys, int]]:
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                line = event.start_mark.line + 1
+                raise SpecError("a YAML alias", where=f"{file}:{line}", expected="values written out", fix="drop & and *")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines: dict[Keys, int] = {}
+        if node is not None:
+            _note_lines(node, (), lines, file)
+        return yaml.safe_load(text), lines
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        problem = getattr(error, "problem", None) or str(error)
+        raise SpecError(f"no valid YAML: {problem}", where=where, expected="YAML (spaces, no tabs)") from None
+    except RecursionError:
+        raise SpecError("nested too deeply", where=str(file), expected="a workflow") from None
+
+
+def _note_lines(node: yaml.Node, path: Keys, lines: dict[Keys, int], file: Path) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        here = (*path, str(key.value))
+        if here in lines:
+            raise SpecError(f"key {key.value!r} twice", where=f"{file}:{key.start_mark.line + 1}", expected="one of them")
+        lines[here] = key.start_mark.line + 1
+        _note_lines(value, here, lines, file)
+
+
+def _replaced(tree: Any, keys: Sequence[str], value: Any, override: str) -> Any:
+    if not keys:
+        return value
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise SpecError(f"--set {override!r} leads through {tree!r}", expected="a path of mapping keys")
+    return {**tree, keys[0]: _replaced(tree.get(keys[0]), keys[1:], value, override)}

@@ -25,20 +25,7 @@ _HOME = {
     "run_workflow": "bouton.engine",
 }
 
-__all__ = [  # noqa: PLE0604
-    "BoutonError",
-    "Box",
-    "DataError",
-    "Grid",
-    "RunError",
-    "SpecError",
-    "create_volume",
-    "load_workflow",
-    "open_run",
-    "open_volume",
-    "read_table",
-    "run_workflow",
-]
+__all__ = sorted(_HOME)  # noqa: PLE0605
 __version__ = version("bouton")
 
 

@@ -12,7 +12,8 @@ import yaml
 
 from bouton.errors import SpecError
 
-LARGEST_BYTES = 1 << 20
+LARGEST_BYTES = 1 << 18
+DEEPEST = 40
 Keys = tuple[str, ...]
 
 
@@ -83,10 +84,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def _parse(text: str, file: Path) -> tuple[Any, dict[Keys, int]]:
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
-                raise SpecError("a YAML alias", where=f"{file}:{line}", expected="values written out", fix="drop & and *")
+        _check_events(text, file)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines: dict[Keys, int] = {}
         if node is not None:
@@ -97,8 +95,17 @@ def _parse(text: str, file: Path) -> tuple[Any, dict[Keys, int]]:
         where = f"{file}:{mark.line + 1}" if mark else str(file)
         problem = getattr(error, "problem", None) or str(error)
         raise SpecError(f"no valid YAML: {problem}", where=where, expected="YAML (spaces, no tabs)") from None
-    except RecursionError:
-        raise SpecError("nested too deeply", where=str(file), expected="a workflow") from None
+
+
+def _check_events(text: str, file: Path) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        where = f"{file}:{event.start_mark.line + 1}"
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise SpecError("a YAML alias", where=where, expected="values written out", fix="drop & and *")
+        if depth > DEEPEST:
+            raise SpecError(f"nested more than {DEEPEST} deep", where=where, expected="a workflow")
 
 
 def _note_lines(node: yaml.Node, path: Keys, lines: dict[Keys, int], file: Path) -> None:
@@ -107,7 +114,9 @@ def _note_lines(node: yaml.Node, path: Keys, lines: dict[Keys, int], file: Path)
     for key, value in node.value:
         here = (*path, str(key.value))
         if here in lines:
-            raise SpecError(f"key {key.value!r} twice", where=f"{file}:{key.start_mark.line + 1}", expected="one of them")
+            raise SpecError(
+                f"key {key.value!r} twice", where=f"{file}:{key.start_mark.line + 1}", expected="one of them"
+            )
         lines[here] = key.start_mark.line + 1
         _note_lines(value, here, lines, file)
 

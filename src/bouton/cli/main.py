@@ -11,7 +11,20 @@ import typer
 
 from bouton.errors import BoutonError
 
-VERBS = ("run", "plan", "status", "verify", "report", "view", "path", "stages", "evaluate", "convert", "train", "phantom")
+VERBS = (
+    "run",
+    "plan",
+    "status",
+    "verify",
+    "report",
+    "view",
+    "path",
+    "stages",
+    "evaluate",
+    "convert",
+    "train",
+    "phantom",
+)
 
 
 def make_app() -> typer.Typer:

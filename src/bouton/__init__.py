@@ -25,7 +25,7 @@ _HOME = {
     "run_workflow": "bouton.engine",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 __version__ = version("bouton")
 
 

@@ -154,8 +154,7 @@ class Grid:
     def __iter__(self) -> Iterator[ZYX]:
         """Yield the block indices in C order."""
         axes = [range(f, f + n) for f, n in zip(self.first, self.counts, strict=True)]
-        for z, y, x in itertools.product(*axes):
-            yield z, y, x
+        yield from itertools.product(*axes)
 
     def core(self, index: ZYX) -> Box:
         """Return the voxels that block ``index`` owns."""

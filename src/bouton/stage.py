@@ -331,7 +331,8 @@ def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise SpecError(f"no stage file {path}", expected="a path to a .py file that holds STAGE")
     spec = importlib.util.spec_from_file_location(f"bouton_stage_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -22,7 +22,7 @@ ALLOWED = {
     "engine": BASE | {"stage", "spec", "volume"},
     "view": BASE | {"volume"},
     "report": BASE | {"volume"},
-    **{kernel: BASE for kernel in KERNELS},
+    **dict.fromkeys(KERNELS, BASE),
 }
 ANYTHING = {"cli", "server", "__init__"}
 

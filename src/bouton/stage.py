@@ -137,8 +137,8 @@ class MergeTask(Task):
     box : Box
         The union of the node's blocks.
     children : sequence of mapping of table name -> table
-        At the leaves: one entry, the tables of the part's ``source`` for one block. Above: what the child nodes returned.
-        In C order of their boxes.
+        At the leaves: one entry, the tables of the part's ``source`` for one block. Above: what the child nodes
+        returned. In C order of their boxes.
     is_leaf, is_root : bool
         A tree of one block is leaf and root at once.
     """
@@ -158,7 +158,7 @@ class ObjectTask(Task):
 
 @dataclass(frozen=True)
 class ChainTask(BlockTask):
-    """One block of a ``chain``: a slab over the bounds' full y and x. ``previous`` is the table output of the slab below."""
+    """One slab of a ``chain``, over the bounds' full y and x. ``previous`` is the table output of the slab below."""
 
     previous: Mapping[str, TableData] | None = None
 

@@ -1,0 +1,93 @@
+"""One-to-one matching of predicted with true points.
+
+Pairs nearer than a distance are candidates; among them as many pairs as possible are chosen, and among the choices of
+equally many pairs the one with the least summed distance (Hungarian assignment, Kuhn 1955,
+doi:10.1002/nav.3800020109). Groups of points that share no candidate are solved on their own, so the cost is near linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched pairs, sorted by the index of the truth.
+
+    Attributes
+    ----------
+    truth, predicted : numpy.ndarray
+        int64 (k,), row numbers; none occurs twice.
+    distance_nm : numpy.ndarray
+        float64 (k,).
+    """
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    distance_nm: np.ndarray
+
+
+def match_points(
+    truth_nm: np.ndarray,
+    predicted_nm: np.ndarray,
+    max_distance_nm: float,
+    allowed: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> Matches:
+    """Match points at most ``max_distance_nm`` apart, one to one.
+
+    Parameters
+    ----------
+    truth_nm, predicted_nm : numpy.ndarray
+        float (n, 3) and (m, 3), z, y, x.
+    max_distance_nm : float
+        The largest distance of a pair, inclusive.
+    allowed : callable, optional
+        ``allowed(truth rows, predicted rows)`` returns which of these pairs (int64 (k,) each) are candidates, bool (k,).
+    """
+    pairs = _candidates(truth_nm, predicted_nm, max_distance_nm)
+    if allowed is not None:
+        pairs = pairs[allowed(pairs[:, 0], pairs[:, 1])]
+    distance = np.linalg.norm(truth_nm[pairs[:, 0]] - predicted_nm[pairs[:, 1]], axis=1)
+    chosen = _assign(pairs, distance, len(truth_nm), len(predicted_nm))
+    pairs, distance = pairs[chosen], distance[chosen]
+    return Matches(pairs[:, 0], pairs[:, 1], distance)
+
+
+def _candidates(truth_nm: np.ndarray, predicted_nm: np.ndarray, max_distance_nm: float) -> np.ndarray:
+    """Return the (truth, predicted) index pairs within the distance, int64 (k, 2), sorted."""
+    if not len(truth_nm) or not len(predicted_nm):
+        return np.zeros((0, 2), dtype=np.int64)
+    near = cKDTree(predicted_nm).query_ball_point(truth_nm, max_distance_nm, return_sorted=True)
+    counts = [len(found) for found in near]
+    first = np.repeat(np.arange(len(near), dtype=np.int64), counts)
+    return np.stack([first, np.concatenate([np.asarray(found, dtype=np.int64) for found in near])], axis=1)
+
+
+def _assign(pairs: np.ndarray, distance: np.ndarray, n_truth: int, n_predicted: int) -> np.ndarray:
+    """Return the numbers of the chosen pairs, sorted."""
+    links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], n_truth + pairs[:, 1])), (n_truth + n_predicted,) * 2)
+    group = connected_components(links, directed=False)[1][pairs[:, 0]]
+    order = np.argsort(group, kind="stable")
+    bounds = np.flatnonzero(np.diff(group[order])) + 1
+    chosen = [_assign_group(pairs[rows], distance[rows], rows) for rows in np.split(order, bounds) if rows.size]
+    return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *chosen]))
+
+
+def _assign_group(pairs: np.ndarray, distance: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    truth, t = np.unique(pairs[:, 0], return_inverse=True)
+    predicted, p = np.unique(pairs[:, 1], return_inverse=True)
+    # One more pair always outweighs any saving of distance.
+    unmatched = (float(distance.max()) + 1.0) * (min(truth.size, predicted.size) + 1)
+    cost = np.full((truth.size, predicted.size), unmatched)
+    cost[t, p] = distance
+    number = np.full(cost.shape, -1, dtype=np.int64)
+    number[t, p] = rows
+    picked = number[linear_sum_assignment(cost)]
+    return picked[picked >= 0]

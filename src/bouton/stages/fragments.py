@@ -1,0 +1,107 @@
+"""fragments: affinities -> fragments (supervoxels), the same for every block shape.
+
+Every voxel joins its greatest incident edge above ``low``; edges of at least ``high`` always join; a fragment is a
+connected component and its id is the global id of its first voxel. Voxels without an edge above ``low`` are background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bouton.geometry import Box
+from bouton.segment.basins import cut_at_bounds, joined_edges
+from bouton.segment.components import distinct_pairs, face, join, label_joined, relabel
+from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters.
+
+    Attributes
+    ----------
+    low : float
+        A voxel whose best affinity is not above this (0 to 1) is background.
+    high : float
+        Affinities of at least this (0 to 1) always join; above ``low``.
+    """
+
+    low: float = 0.1
+    high: float = 0.99
+
+
+PAIRS = Table({"a": "uint64", "b": "uint64"})
+
+
+def basins(task: BlockTask) -> Output:
+    """Label the components inside the block by their first voxels' global ids."""
+    affinities = cut_at_bounds(task.read("affinities"), task.box(), task.bounds)
+    joined, foreground = joined_edges(affinities, task.core.within(task.box()), task.params.low, task.params.high)
+    return Output(layers={"_basins": label_joined(joined, foreground, task.core, task.shape)})
+
+
+def links(task: BlockTask) -> Output:
+    """Emit the pairs of labels that are joined across the block's lower faces."""
+    labels = task.read("_basins")
+    pairs = [_across(task, labels, axis) for axis in range(3) if task.core.start[axis] > task.bounds.start[axis]]
+    none = np.zeros(0, np.uint64)
+    a = np.concatenate([pair[0] for pair in pairs] or [none])
+    b = np.concatenate([pair[1] for pair in pairs] or [none])
+    a, b = distinct_pairs(a, b)
+    return Output(tables={"_pairs": {"a": a, "b": b}})
+
+
+def _across(task: BlockTask, labels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    upper = face(task.core, axis, task.core.start[axis])
+    box = upper.grow((1, 1, 1)) & task.bounds
+    affinities = cut_at_bounds(task.volumes["affinities"].read(box), box, task.bounds)
+    joined, _ = joined_edges(affinities, upper.within(box), task.params.low, task.params.high)
+    crossing = (joined >> axis) & 1 == 1
+    lower = face(task.core, axis, task.core.start[axis] - 1)
+    return labels[_at(lower, task)][crossing], labels[_at(upper, task)][crossing]
+
+
+def _at(box: Box, task: BlockTask) -> tuple[slice, slice, slice]:
+    return box.within(task.box()).slices
+
+
+def equivalences(task: MergeTask) -> Output:
+    """Join the pairs of all children; at the root, every label that moves has its fragment's id."""
+    leaf = [child["_pairs"] for child in task.children if "_pairs" in child]
+    rows = leaf or [child["_equivalences"] for child in task.children]
+    ids, roots = join(np.concatenate([row["a"] for row in rows]), np.concatenate([row["b"] for row in rows]))
+    return Output(tables={"_equivalences": {"a": ids, "b": roots}})
+
+
+def fragments(task: BlockTask) -> Output:
+    """Give every label its fragment's id."""
+    moves = task.table("_equivalences")
+    return Output(layers={"fragments": relabel(task.read("_basins"), moves["a"], moves["b"])})
+
+
+STAGE = Stage(
+    version=1,
+    params=Params,
+    reads={"affinities": Layer("uint8", channels=3, kind="affinities")},
+    writes=("fragments",),
+    parts=(
+        BlockPart(
+            "basins",
+            basins,
+            layers={"_basins": Layer("uint64", kind="labels")},
+            halo=lambda params, voxel_size_nm: (1, 1, 1),
+            bytes_per_voxel=24.0,
+        ),
+        BlockPart(
+            "links",
+            links,
+            tables={"_pairs": PAIRS},
+            halo=lambda params, voxel_size_nm: (1, 1, 1),
+            bytes_per_voxel=16.0,
+        ),
+        MergePart("equivalences", equivalences, source=("_pairs",), tables={"_equivalences": PAIRS}),
+        BlockPart("fragments", fragments, layers={"fragments": Layer("uint64", kind="labels")}, bytes_per_voxel=20.0),
+    ),
+)

@@ -134,7 +134,7 @@ def test_environment_in_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     text = AFFINITIES.replace("aff.npy", "${BOUTON_TEST_X:-.}/aff.npy") + STEPS
     load(folder, text)
     monkeypatch.setenv("BOUTON_TEST_X", "/nowhere")
-    with pytest.raises(DataError, match="/nowhere/aff.npy"):
+    with pytest.raises(DataError, match=r"/nowhere/aff\.npy"):
         load(folder, text)
     with pytest.raises(SpecError, match="BOUTON_TEST_Y is not set"):
         load(folder, AFFINITIES.replace("aff.npy", "${BOUTON_TEST_Y}/aff.npy") + STEPS)

@@ -36,7 +36,8 @@ class Contingency:
 
     def truth_sums(self) -> np.ndarray:
         """Return the voxels of each true object, int64, in order of its id."""
-        return _group(self.truth, self.count)
+        firsts = _begins(self.truth, self.truth)
+        return np.add.reduceat(self.count, firsts) if firsts.size else self.count
 
     def segment_sums(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the sorted segment ids (uint64) and the voxels (int64) of each."""
@@ -63,9 +64,8 @@ def count_pairs(truth: np.ndarray, segmentation: np.ndarray) -> Contingency:
         raise DataError(f"truth has shape {truth.shape}, segmentation {segmentation.shape}", expected="equal shapes")
     gt, seg = _as_labels(truth, "truth"), _as_labels(segmentation, "segmentation")
     # Labels run in long stretches along x: counting stretches first leaves little to sort.
-    begins = np.flatnonzero(np.concatenate([[True], (gt[1:] != gt[:-1]) | (seg[1:] != seg[:-1])])) if gt.size else []
-    lengths = np.diff(np.append(begins, gt.size)).astype(np.int64)
-    begins = np.asarray(begins, dtype=np.int64)
+    begins = _begins(gt, seg)
+    lengths = np.diff(np.append(begins, gt.size))
     inside = gt[begins] != 0
     return sum_pairs(gt[begins][inside], seg[begins][inside], lengths[inside])
 
@@ -73,12 +73,9 @@ def count_pairs(truth: np.ndarray, segmentation: np.ndarray) -> Contingency:
 def sum_pairs(truth: np.ndarray, segment: np.ndarray, count: np.ndarray) -> Contingency:
     """Add up the rows of equal (truth, segment); inputs 1-D of one length, in any order."""
     order = np.lexsort((segment, truth))
-    truth, segment, count = truth[order], segment[order], count[order]
-    if not truth.size:
-        return Contingency(truth.astype(np.uint64), segment.astype(np.uint64), count.astype(np.int64))
-    new = np.concatenate([[True], (truth[1:] != truth[:-1]) | (segment[1:] != segment[:-1])])
-    firsts = np.flatnonzero(new)
-    sums = np.add.reduceat(count.astype(np.int64), firsts)
+    truth, segment, count = truth[order], segment[order], count[order].astype(np.int64)
+    firsts = _begins(truth, segment)
+    sums = np.add.reduceat(count, firsts) if firsts.size else count
     return Contingency(truth[firsts].astype(np.uint64), segment[firsts].astype(np.uint64), sums)
 
 
@@ -92,10 +89,11 @@ def add(tables: Sequence[Contingency]) -> Contingency:
     )
 
 
-def _group(ids: np.ndarray, count: np.ndarray) -> np.ndarray:
-    if not ids.size:
-        return np.zeros(0, dtype=np.int64)
-    return np.add.reduceat(count, np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])))
+def _begins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return, int64 sorted, where a row of (a, b) differs from the row before; the first always does."""
+    new = np.ones(a.size, dtype=bool)
+    new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+    return np.flatnonzero(new)
 
 
 def _as_labels(array: np.ndarray, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ NORMAL_97_5 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Proportion:
-    """A proportion with its 95 % interval, all in [0, 1] (NaN and [0, 1] where ``n`` is 0); ``n`` is what it counts over."""
+    """A proportion over ``n`` things with its 95 % interval, all in [0, 1]; NaN and [0, 1] where ``n`` is 0."""
 
     value: float
     low: float

@@ -2,7 +2,7 @@
 
 Pairs nearer than a distance are candidates; among them as many pairs as possible are chosen, and among the choices of
 equally many pairs the one with the least summed distance (Hungarian assignment, Kuhn 1955,
-doi:10.1002/nav.3800020109). Groups of points that share no candidate are solved on their own, so the cost is near linear.
+doi:10.1002/nav.3800020109). Groups of points that share no candidate are solved on their own: nearly linear cost.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def match_points(
     max_distance_nm : float
         The largest distance of a pair, inclusive.
     allowed : callable, optional
-        ``allowed(truth rows, predicted rows)`` returns which of these pairs (int64 (k,) each) are candidates, bool (k,).
+        ``allowed(truth rows, predicted rows)`` (int64 (k,) each) returns which of these pairs are candidates, bool.
     """
     pairs = _candidates(truth_nm, predicted_nm, max_distance_nm)
     if allowed is not None:

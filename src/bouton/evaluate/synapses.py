@@ -12,7 +12,7 @@ Predicted neurons are the *true* neurons found at the predicted pre and post pos
 elsewhere do not count here. The rule of neutral synapses: a true synapse nearer than a margin to a face of the
 evaluated box, and an unmatched prediction there, count neither for nor against; nor does a prediction that is matched
 with a neutral true synapse, because half of such a synapse may lie outside.
-Matching as in CREMI (cremi.org/metrics) within equal partners, as in Buhmann et al. 2021, doi:10.1038/s41592-021-01183-7.
+Matching within equal partners: CREMI (cremi.org/metrics); Buhmann et al. 2021, doi:10.1038/s41592-021-01183-7.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class MatchRule:
         """Return which centres, (n, 3), lie in the margin or outside of the box."""
         low = np.asarray(self.start_nm) + self.margin_nm
         high = np.asarray(self.stop_nm) - self.margin_nm
-        return ((centre_nm < low) | (centre_nm > high)).any(axis=1)
+        return np.any((centre_nm < low) | (centre_nm > high), axis=1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def score_synapses(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule) ->
     neutral_predicted[near.predicted[~counted]] = True
     levels = {level: _count(matches, neutral_truth, neutral_predicted) for level, matches in matched.items()}
     t, p = near.truth[counted], near.predicted[counted]
-    right, met = same_partners(truth, predicted, t, p), _same_pair(truth, predicted, t, p)
+    right, met = same_partners(truth, predicted, t, p), same_pair(truth, predicted, t, p)
     known = truth.type[t] != UNKNOWN
     return SynapseScores(
         levels=levels,
@@ -128,7 +128,8 @@ def same_partners(truth: SynapseSet, predicted: SynapseSet, t: np.ndarray, p: np
     return known & (truth.pre[t] == predicted.pre[p]) & (truth.post[t] == predicted.post[p])
 
 
-def _same_pair(truth: SynapseSet, predicted: SynapseSet, t: np.ndarray, p: np.ndarray) -> np.ndarray:
+def same_pair(truth: SynapseSet, predicted: SynapseSet, t: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Return, for the pairs of rows ``t`` and ``p``, whether the two neurons are right, in either direction."""
     swapped = (truth.pre[t] == predicted.post[p]) & (truth.post[t] == predicted.pre[p])
     known = (predicted.pre[p] != 0) & (predicted.post[p] != 0)
     return same_partners(truth, predicted, t, p) | (swapped & known)
@@ -137,7 +138,7 @@ def _same_pair(truth: SynapseSet, predicted: SynapseSet, t: np.ndarray, p: np.nd
 def _match(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule, level: str) -> Matches:
     if level == "location":
         return match_points(truth.centre_nm, predicted.centre_nm, rule.max_distance_nm)
-    allowed = {"pair": _same_pair, "partners": same_partners, "type": _same_type}[level]
+    allowed = {"pair": same_pair, "partners": same_partners, "type": _same_type}[level]
     return match_points(
         truth.centre_nm, predicted.centre_nm, rule.max_distance_nm, lambda t, p: allowed(truth, predicted, t, p)
     )

@@ -1,0 +1,122 @@
+"""Scores as rows of one table: metric, value, unit, which way is better, and what it counts over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from bouton.evaluate.contingency import Contingency
+from bouton.evaluate.detection import Proportion
+from bouton.evaluate.partition import adapted_rand, variation_of_information
+from bouton.evaluate.synapses import MatchRule, SynapseScores, SynapseSet, same_pair, same_partners
+
+EXPLAINED = {
+    "voi_split": "bits lost to true cells cut apart",
+    "voi_merge": "bits lost to true cells run together",
+    "voi_sum": "split + merge",
+    "nvi_split": "voi_split / joint entropy",
+    "nvi_merge": "voi_merge / joint entropy",
+    "adapted_rand_error": "1 - F of pairs of voxels in one cell; a voxel of segment 0 is a segment of its own",
+    "adapted_rand_precision": "pairs put together that belong together; falls with merges",
+    "adapted_rand_recall": "pairs that belong together and were put together; falls with splits",
+    "synapse": "cleft centres match",
+    "synapse_pair": "centres match and the two neurons are right, in either direction",
+    "synapse_partners": "centres match and pre and post are both right",
+    "synapse_type": "centres, partners and type match",
+    "partners_right": "of the matched synapses: pre and post both right",
+    "polarity_right": "of the matched synapses between the right two neurons: direction right",
+    "type_right": "of the matched synapses: type right",
+}
+SCORE_COLUMNS = {"metric": "str", "value": "float64", "unit": "str", "better": "str", "n": "int64"}
+MATCH_COLUMNS = {
+    "distance_nm": "float64",
+    "neutral": "bool",
+    "partners_right": "bool",
+    "pair_right": "bool",
+    "type_right": "bool",
+}
+_PREFIX = {"location": "synapse", "pair": "synapse_pair", "partners": "synapse_partners", "type": "synapse_type"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score. ``better`` is ``lower``, ``higher`` or empty; ``n`` is the number of things it counts over."""
+
+    metric: str
+    value: float
+    unit: str
+    better: str
+    n: int
+
+
+def segmentation_scores(table: Contingency) -> list[Score]:
+    """Return the partition scores of a contingency table; ``n`` is the number of voxels."""
+    voi, rand, n = variation_of_information(table), adapted_rand(table), table.voxels
+    return [
+        Score("voi_split", voi.split, "bits", "lower", n),
+        Score("voi_merge", voi.merge, "bits", "lower", n),
+        Score("voi_sum", voi.total, "bits", "lower", n),
+        Score("nvi_split", voi.normalised_split, "", "lower", n),
+        Score("nvi_merge", voi.normalised_merge, "", "lower", n),
+        Score("adapted_rand_error", rand.error, "", "lower", n),
+        Score("adapted_rand_precision", rand.precision, "", "higher", n),
+        Score("adapted_rand_recall", rand.recall, "", "higher", n),
+        Score("true_cells", float(table.truth_sums().size), "cells", "", n),
+        Score("segments", float(np.count_nonzero(table.segment_sums()[0])), "segments", "", n),
+    ]
+
+
+def synapse_scores(scores: SynapseScores) -> list[Score]:
+    """Return precision, recall and F1 of every level and the shares among the matches, with 95 % intervals."""
+    rows: list[Score] = []
+    for level, found in scores.levels.items():
+        prefix = _PREFIX[level]
+        for name in ("f1", "precision", "recall"):
+            rows += _with_interval(f"{prefix}_{name}", getattr(found, name))
+        for name in ("tp", "fp", "fn"):
+            value = getattr(found, name)
+            rows.append(Score(f"{prefix}_{name}", float(value), "synapses", "", found.tp + found.fp + found.fn))
+    for name in ("partners_right", "polarity_right", "type_right"):
+        rows += _with_interval(name, getattr(scores, name))
+    return rows
+
+
+def score_table(scores: Sequence[Score]) -> dict[str, np.ndarray]:
+    """Return the scores as columns metric, value, unit, better, n."""
+    columns = list(zip(*[astuple(score) for score in scores], strict=True)) or [()] * 5
+    pairs = zip(SCORE_COLUMNS.items(), columns, strict=True)
+    return {name: np.array(column, object if kind == "str" else kind) for (name, kind), column in pairs}
+
+
+def match_rows(
+    scores: SynapseScores, truth: SynapseSet, predicted: SynapseSet, rule: MatchRule
+) -> dict[str, np.ndarray]:
+    """Return the matches of level ``location`` one by one.
+
+    Returns
+    -------
+    dict
+        ``truth``, ``predicted`` int64 row numbers, ``distance_nm`` float64; bool: ``neutral``, ``partners_right``,
+        ``pair_right`` (either direction), ``type_right``.
+    """
+    matches = scores.matches
+    t, p = matches.truth, matches.predicted
+    return {
+        "truth": t,
+        "predicted": p,
+        "distance_nm": matches.distance_nm,
+        "neutral": rule.neutral(truth.centre_nm)[t],
+        "partners_right": same_partners(truth, predicted, t, p),
+        "pair_right": same_pair(truth, predicted, t, p),
+        "type_right": (truth.type[t] == predicted.type[p]).astype(bool),
+    }
+
+
+def _with_interval(name: str, share: Proportion) -> list[Score]:
+    return [
+        Score(name, share.value, "", "higher", share.n),
+        Score(f"{name}_low", share.low, "95 % limit", "", share.n),
+        Score(f"{name}_high", share.high, "95 % limit", "", share.n),
+    ]

@@ -1,0 +1,130 @@
+"""Stages evaluate_segmentation and evaluate_synapses."""
+
+import numpy as np
+import pytest
+
+from bouton.errors import SpecError
+from bouton.evaluate.contingency import count_pairs
+from bouton.evaluate.scores import EXPLAINED, segmentation_scores
+from bouton.geometry import Box
+from bouton.stages import evaluate_segmentation, evaluate_synapses
+from harness import assert_same, run_stage
+
+SHAPE = (7, 11, 13)
+SIZE = (30.0, 10.0, 10.0)
+
+
+def labels(seed):
+    rng = np.random.default_rng(seed)
+    truth = np.kron(rng.integers(0, 5, (2, 3, 4)), np.ones((4, 4, 4)))[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    seg = np.where(rng.random(SHAPE) < 0.8, truth, rng.integers(0, 8, SHAPE))
+    return {"truth": truth.astype(np.uint64), "segmentation": seg.astype(np.uint64)}
+
+
+def by_name(table):
+    return dict(zip(table["metric"], table["value"], strict=True))
+
+
+@pytest.mark.parametrize("block", [(7, 11, 13), (2, 3, 5), (7, 4, 1), (3, 11, 6)])
+def test_segmentation_scores_are_those_of_the_whole_volume(block):
+    inputs = labels(0)
+    scores = run_stage(evaluate_segmentation.STAGE, evaluate_segmentation.Params(), inputs, block, SIZE)["scores"]
+    expected = segmentation_scores(count_pairs(inputs["truth"], inputs["segmentation"]))
+    assert scores["metric"].tolist() == [score.metric for score in expected]
+    assert scores["value"].tolist() == [score.value for score in expected]
+    assert set(scores["n"].tolist()) == {int((inputs["truth"] != 0).sum())}
+
+
+def test_segmentation_scores_within_bounds_only():
+    inputs, bounds = labels(1), Box((1, 2, 3), (6, 9, 12))
+    whole = run_stage(
+        evaluate_segmentation.STAGE, evaluate_segmentation.Params(), inputs, (2, 3, 4), SIZE, bounds=bounds
+    )
+    cut = {name: array[bounds.slices].copy() for name, array in inputs.items()}
+    part = run_stage(evaluate_segmentation.STAGE, evaluate_segmentation.Params(), cut, (9, 9, 9), SIZE)
+    assert_same(whole, part, ["scores"])
+
+
+def table(rows):
+    """Rows of (id, centre voxel, pre voxel, post voxel, pre_id, post_id, type)."""
+    found = {"id": np.array([row[0] for row in rows], np.uint64)}
+    for column, prefix in ((1, ""), (2, "pre_"), (3, "post_")):
+        for axis, name in enumerate("zyx"):
+            found[f"{prefix}{name}_nm"] = np.array([(row[column][axis] + 0.5) * SIZE[axis] for row in rows])
+    found["pre_id"] = np.array([row[4] for row in rows], np.uint64)
+    found["post_id"] = np.array([row[5] for row in rows], np.uint64)
+    found["type"] = np.array([row[6] for row in rows], object)
+    return found
+
+
+def scored(margin_nm=0.0):
+    truth = np.ones((10, 80, 80), np.uint64)
+    truth[:, 40:] = 2
+    true = [
+        (1, (5, 40, 10), (5, 38, 10), (5, 42, 10), 1, 2, "excitatory"),
+        (2, (5, 40, 40), (5, 42, 40), (5, 38, 40), 2, 1, "inhibitory"),
+        (3, (5, 40, 78), (5, 42, 78), (5, 38, 78), 2, 1, "inhibitory"),
+    ]
+    # The predicted ids are those of another segmentation: only the positions may decide.
+    predicted = [
+        (71, (5, 41, 11), (5, 37, 10), (5, 43, 10), 900, 901, "excitatory"),
+        (72, (5, 41, 41), (5, 37, 40), (5, 43, 40), 900, 901, "inhibitory"),
+    ]
+    inputs = {"truth": truth, "truth_synapses": table(true), "synapses": table(predicted)}
+    params = evaluate_synapses.Params(max_distance_nm=50.0, margin_nm=margin_nm)
+    return run_stage(evaluate_synapses.STAGE, params, inputs, (4, 4, 4), SIZE)
+
+
+def test_synapse_scores_by_hand():
+    found = by_name(scored()["scores"])
+    assert (found["synapse_tp"], found["synapse_fp"], found["synapse_fn"]) == (2, 0, 1)
+    assert found["synapse_f1"] == pytest.approx(0.8)
+    assert found["partners_right"] == 0.5
+    assert found["polarity_right"] == 0.5
+    assert found["type_right"] == 1.0
+    assert found["synapse_partners_f1"] == pytest.approx(0.4)
+    assert found["synapse_pair_f1"] == pytest.approx(0.8)
+    matches = scored()["synapse_matches"]
+    assert matches["truth_id"].tolist() == [1, 2]
+    assert matches["synapse_id"].tolist() == [71, 72]
+    assert matches["partners_right"].tolist() == [True, False]
+
+
+def test_synapses_in_the_margin_are_neutral():
+    found = by_name(scored(margin_nm=30.0)["scores"])
+    assert (found["synapse_tp"], found["synapse_fp"], found["synapse_fn"]) == (2, 0, 0)
+
+
+def test_labels_at_reads_the_voxel_that_holds_the_position():
+    rng = np.random.default_rng(2)
+    array = rng.integers(1, 99, (9, 150, 70)).astype(np.uint32)
+
+    class Reader:
+        shape, dtype = array.shape, array.dtype
+
+        def read(self, box):
+            return array[box.slices]
+
+    at = np.stack([rng.integers(-2, n + 2, 300) for n in array.shape], axis=1)
+    bounds = Box((1, 10, 5), (9, 140, 70))
+    found = evaluate_synapses.labels_at(Reader(), (at + 0.99) * np.asarray(SIZE), SIZE, bounds)
+    inside = ((at >= bounds.start) & (at < bounds.stop)).all(1)
+    assert (found[~inside] == 0).all()
+    np.testing.assert_array_equal(found[inside], array[tuple(at[inside].T)])
+
+
+def test_every_metric_is_explained():
+    for name in [
+        *scored()["scores"]["metric"],
+        *(s.metric for s in segmentation_scores(count_pairs(*labels(0).values()))),
+    ]:
+        stem = name.removesuffix("_low").removesuffix("_high")
+        for suffix in ("_f1", "_precision", "_recall", "_tp", "_fp", "_fn"):
+            stem = stem if stem in EXPLAINED else stem.removesuffix(suffix)
+        assert stem in EXPLAINED or stem in ("true_cells", "segments"), name
+
+
+@pytest.mark.parametrize("bad", [{"max_distance_nm": 0.0}, {"margin_nm": -1.0}])
+def test_bad_parameters_are_named(bad):
+    with pytest.raises(SpecError, match=next(iter(bad))):
+        evaluate_synapses.Params(**bad)

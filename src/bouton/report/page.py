@@ -1,0 +1,134 @@
+"""A run -> one HTML file that needs nothing else: no script, no network."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT
+from bouton.report.numbers import failures, score_table, seconds_text, step_rows, synapse_sets
+from bouton.report.plots import synapse_plots
+from bouton.report.sections import picture_rows
+from bouton.volume import write_bytes
+from bouton.volume.run_folder import Run, open_run
+
+_LIBRARIES = ("numpy", "scipy", "numba", "tensorstore", "torch")
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write the report of a run, whatever its state.
+
+    Parameters
+    ----------
+    run_folder : Path
+        Folder with ``run.json``.
+
+    Returns
+    -------
+    Path
+        ``report/index.html`` in that folder.
+
+    Raises
+    ------
+    DataError
+        There is no run, or one of its finished tables is damaged.
+    """
+    run = open_run(Path(run_folder))
+    page = Path(run_folder) / "report" / "index.html"
+    page.parent.mkdir(exist_ok=True)
+    write_bytes(page, render(run).encode("utf-8"))
+    return page
+
+
+def render(run: Run) -> str:
+    """Return the report as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bouton.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(_content(run))
+
+
+def _content(run: Run) -> dict[str, Any]:
+    sets = synapse_sets(run)
+    return {
+        "name": run.name,
+        "facts": _facts(run),
+        "state": _state(run),
+        "steps": step_rows(run),
+        "skipped": run.info.get("skipped") or {},
+        "sources": {name: _source_text(info) for name, info in run.sources.items()},
+        "rows": picture_rows(run),
+        "scores": score_table(run),
+        "sets": [(group, synapse_plots(group.rows) if group.count else "") for group in sets],
+        "failures": failures(run),
+        "viewer": DEFAULT_ORIGIN,
+        "port": DEFAULT_PORT,
+        "folder": str(run.folder),
+    }
+
+
+def _state(run: Run) -> str:
+    states = {step.state for step in run.steps.values()}
+    if states & {"failed", "blocked"}:
+        return "failed"
+    if states <= {"done"}:
+        return "done"
+    return "stopped" if run.info.get("finished") else "unfinished"
+
+
+def _facts(run: Run) -> dict[str, str]:
+    info = run.info
+    shape = " × ".join(f"{n:,}" for n in run.shape)
+    size = " × ".join(f"{s:g}" for s in run.voxel_size_nm)
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    facts = {
+        "Workflow": f"{info.get('workflow', '')} ({info.get('workflow_file', '')})",
+        "Command": _command(info.get("command", "")),
+        "Data": f"{shape} voxels of {size} nm (z, y, x)",
+        "Started": _when(info.get("started")),
+        "Finished": _when(info.get("finished")),
+        "Time": seconds_text(_duration(info)),
+        "Ran with": f"bouton {info.get('bouton', '?')}",
+        "Report by": f"bouton {version('bouton')}, {libraries}",
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _command(command: str | list[str]) -> str:
+    return command if isinstance(command, str) else " ".join(command)
+
+
+def _when(stamp: str | float | None) -> str:
+    moment = _moment(stamp)
+    return moment.strftime("%Y-%m-%d %H:%M:%S %Z").strip() if moment else "not yet"
+
+
+def _moment(stamp: str | float | None) -> datetime | None:
+    if not stamp:
+        return None
+    if isinstance(stamp, int | float):
+        return datetime.fromtimestamp(stamp).astimezone()
+    try:
+        return datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+
+
+def _duration(info: dict[str, Any]) -> float | None:
+    start, end = _moment(info.get("started")), _moment(info.get("finished"))
+    return (end - start).total_seconds() if start and end else None
+
+
+def _source_text(info: dict[str, Any]) -> str:
+    inside = f" : {info['dataset']}" if info.get("dataset") else ""
+    offset = info.get("offset_zyx") or [0, 0, 0]
+    moved = f" at voxel {', '.join(str(v) for v in offset)} (z, y, x)" if any(offset) else ""
+    return f"{info['path']}{inside}{moved}"

@@ -1,0 +1,205 @@
+"""One process on loopback: Neuroglancer's own client, the data of one run, its report.
+
+The server reads; nothing on the disk changes through it. It hands out no files by path: volumes and tables are found
+by the names in ``run.json`` and re-encoded, the client's files come from the installed ``neuroglancer`` wheel.
+The wheel's client is the one for Python servers: its page must lie under ``/v/TOKEN/`` and it holds ``/events/TOKEN``
+open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
+
+from bouton.errors import DataError, SpecError
+from bouton.report.links import DEFAULT_ORIGIN
+from bouton.view import Place, SynapseLines, chunk_bytes, neuroglancer_state, volume_info
+from bouton.volume.run_folder import Run, open_run
+from bouton.volume.run_layers import RunLayer, run_layers, run_tables
+
+TOKEN = "app"
+LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
+SECONDS_BETWEEN_SIGNS = 15
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+class OpenRun:
+    """A run that is read again when ``run.json`` has changed: a viewer may stay open while the run goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stamp = -1
+        self._load()
+
+    def current(self) -> OpenRun:
+        """Return self, up to date."""
+        stamp = (self.folder / "run.json").stat().st_mtime_ns
+        if stamp != self._stamp:
+            self._load()
+        return self
+
+    def layer(self, ref: str) -> RunLayer:
+        """Return the layer ``ref``; DataError where there is none."""
+        if ref not in self.layers:
+            raise DataError(f"no layer {ref!r} in run {self.run.name}", expected=f"one of {', '.join(self.layers)}")
+        return self.layers[ref]
+
+    def _load(self) -> None:
+        run = open_run(self.folder)
+        self._stamp = (self.folder / "run.json").stat().st_mtime_ns
+        self.run: Run = run
+        self.layers = {layer.ref: layer for layer in run_layers(run)}
+        self.table_refs = {table.ref for table in run_tables(run)}
+        self.lines = lru_cache(maxsize=8)(self._read_lines)
+
+    def _read_lines(self, ref: str) -> SynapseLines:
+        if ref not in self.table_refs:
+            raise DataError(f"no layer or table {ref!r} in run {self.run.name}")
+        return SynapseLines.of(self.run, ref)
+
+
+def client_folder() -> Path:
+    """Return the folder with Neuroglancer's client; DataError where the wheel has none."""
+    spec = importlib.util.find_spec("neuroglancer")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for place in places:
+        folder = Path(place) / "static" / "client"
+        if (folder / "index.html").is_file():
+            return folder
+    raise DataError("Neuroglancer's client is not installed", fix="pip install 'neuroglancer>=2.41'")
+
+
+def make_app(run_folder: Path) -> FastAPI:
+    """Return the application that shows one run.
+
+    Parameters
+    ----------
+    run_folder : Path
+        Folder with ``run.json``.
+
+    Raises
+    ------
+    DataError
+        There is no run, or no viewer client.
+    """
+    app = FastAPI(title="bouton", version=version("bouton"), docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
+    app.state.open_run = OpenRun(Path(run_folder))
+    app.add_exception_handler(DataError, _not_found)
+    app.add_exception_handler(SpecError, _not_found)
+    _add_pages(app)
+    _add_data(app)
+    _add_client(app)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    opened: OpenRun = app.state.open_run
+
+    def state(request: Request, place: Place) -> dict:
+        origin = f"http://{request.headers['host']}"
+        return neuroglancer_state(opened.current().run, origin, place)
+
+    @app.get("/")
+    def root(request: Request) -> Response:
+        return _to_viewer(state(request, Place()))
+
+    @app.get("/at")
+    def at(
+        request: Request,
+        z_nm: float,
+        y_nm: float,
+        x_nm: float,
+        id: list[int] = Query(default=[], ge=0, lt=2**64),
+        run: str = "",
+    ) -> Response:
+        name = opened.current().run.name
+        if run and run != name:
+            text = f"This viewer shows run {name!r}; the link belongs to run {run!r}. Stop it and open that one:"
+            return PlainTextResponse(f"{text} bouton view {opened.folder.parent / run}\n", status_code=409)
+        return _to_viewer(state(request, Place((z_nm, y_nm, x_nm), tuple(id))))
+
+    @app.get("/state.json")
+    def state_json(request: Request) -> Response:
+        return JSONResponse(state(request, Place()))
+
+    @app.get("/report")
+    def report(request: Request) -> Response:
+        page = opened.folder / "report" / "index.html"
+        if not page.is_file():
+            raise DataError("this run has no report yet", fix=f"bouton report {opened.folder}")
+        text = page.read_text(encoding="utf-8").replace(f"{DEFAULT_ORIGIN}/at?", "/at?")
+        return HTMLResponse(text, headers={"Content-Security-Policy": _REPORT_POLICY})
+
+
+def _add_data(app: FastAPI) -> None:
+    opened: OpenRun = app.state.open_run
+
+    @app.get("/data/{group}/{name}/info")
+    def info(group: str, name: str) -> Response:
+        ref = _ref(group, name)
+        now = opened.current()
+        if ref in now.layers:
+            return JSONResponse(volume_info(now.run, now.layers[ref]))
+        return JSONResponse(now.lines(ref).info())
+
+    @app.get("/data/{group}/{name}/full/{chunk}")
+    def chunk(group: str, name: str, chunk: str) -> Response:
+        now = opened.current()
+        content = chunk_bytes(now.run, now.layer(_ref(group, name)), chunk)
+        return Response(content, media_type="application/octet-stream", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/data/{group}/{name}/{key}/{part}")
+    def part(group: str, name: str, key: str, part: str) -> Response:
+        content = opened.current().lines(_ref(group, name)).part(key, part)
+        return Response(content, media_type="application/octet-stream", headers={"Cache-Control": "no-cache"})
+
+
+def _add_client(app: FastAPI) -> None:
+    @app.get(f"/events/{TOKEN}")
+    async def events() -> Response:
+        return StreamingResponse(_signs_of_life(), media_type="text/event-stream")
+
+    @app.post(f"/state/{TOKEN}")
+    async def keep_state() -> Response:
+        return JSONResponse({"g": "1"})
+
+    @app.post(f"/action/{TOKEN}")
+    async def action() -> Response:
+        return JSONResponse({})
+
+    app.mount(f"/v/{TOKEN}", StaticFiles(directory=client_folder(), html=True))
+
+
+async def _signs_of_life() -> AsyncIterator[str]:
+    yield ": here\n\n"
+    while True:
+        await asyncio.sleep(SECONDS_BETWEEN_SIGNS)
+        yield ": still here\n\n"
+
+
+def _ref(group: str, name: str) -> str:
+    if group == "sources":
+        return f"data:{name}"
+    if group == "steps":
+        return name
+    raise DataError(f"no data {group}/{name}", expected="sources/NAME or steps/STEP.OUTPUT")
+
+
+def _to_viewer(state: dict) -> Response:
+    return RedirectResponse(f"/v/{TOKEN}/#!{quote(json.dumps(state), safe='')}", status_code=307)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return JSONResponse({"message": str(error), "code": 404}, status_code=404)

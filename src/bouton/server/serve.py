@@ -1,0 +1,52 @@
+"""Runs the web service on loopback."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import webbrowser
+from pathlib import Path
+
+import uvicorn
+
+from bouton.errors import RunError, SpecError
+from bouton.server.app import make_app
+
+HOST = "127.0.0.1"
+
+
+def reserve_port(port: int) -> socket.socket:
+    """Return a socket that listens on loopback; port 0 takes any free one.
+
+    Raises
+    ------
+    RunError
+        The port is taken.
+    SpecError
+        The port is none that a user may take.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            fix = f"bouton view --port {port + 1} RUN, or stop what uses it (a viewer of another run?)"
+            raise RunError(f"port {port} of {HOST} is in use", expected="a free port", fix=fix) from None
+        raise SpecError(f"port {port} cannot be used: {error}", expected="a port from 1024 to 65535") from None
+    return listener
+
+
+def serve(run_folder: Path, listener: socket.socket, open_browser: bool) -> None:
+    """Show a run until interrupted."""
+    app = make_app(run_folder)
+    url = f"http://{HOST}:{listener.getsockname()[1]}/"
+    # An open events stream must not hold the process up when it is asked to end.
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    if open_browser:
+        threading.Timer(0.5, webbrowser.open, [url]).start()
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])

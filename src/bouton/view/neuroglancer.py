@@ -1,0 +1,188 @@
+"""A run -> the state of Neuroglancer that shows it. Everything that Neuroglancer sees is (x, y, z)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from bouton.geometry import NM, Box, to_xyz
+from bouton.view.annotations import POSITION_COLUMNS
+from bouton.volume.run_folder import Run
+from bouton.volume.run_layers import RunLayer, RunTable, run_layers, run_tables
+
+RGB_SHADER = """#uicontrol float brightness slider(min=-1, max=1)
+#uicontrol float contrast slider(min=-3, max=3)
+float value(int c) { return (toNormalized(getDataValue(c)) + brightness) * exp(contrast); }
+void main() { emitRGB(vec3(value(0), value(1), value(2))); }
+"""
+HEAT_SHADER = """#uicontrol vec3 color color(default="%s")
+void main() { float v = toNormalized(getDataValue(0)); emitRGBA(vec4(color, v)); }
+"""
+MASK_SHADER = """#uicontrol vec3 color color(default="#e0a030")
+void main() { emitRGBA(vec4(color, float(toRaw(getDataValue(0))) > 0.0 ? 0.45 : 0.0)); }
+"""
+LINE_SHADER = """#uicontrol vec3 excitatory color(default="#ffd23f")
+#uicontrol vec3 inhibitory color(default="#4cc9f0")
+#uicontrol vec3 unknown color(default="#ffffff")
+#uicontrol float least_score slider(min=0, max=1, default=0)
+void main() {
+  if (prop_score() < least_score) discard;
+  vec3 color = prop_type() == 1u ? excitatory : prop_type() == 2u ? inhibitory : unknown;
+  setColor(color);
+  setLineWidth(3.0);
+  setEndpointMarkerSize(3.0, 9.0);
+  setEndpointMarkerColor(vec4(0.2, 1.0, 0.4, 0.9), vec4(1.0, 0.25, 0.4, 0.9));
+}
+"""
+FINAL_LABELS = "segmentation"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the viewer looks.
+
+    Attributes
+    ----------
+    at_nm : (z, y, x), optional
+        None means the middle of the run.
+    ids : tuple of int
+        Segments to select.
+    """
+
+    at_nm: NM | None = None
+    ids: tuple[int, ...] = ()
+
+
+def neuroglancer_state(run: Run, origin: str, place: Place = Place()) -> dict[str, Any]:
+    """Return Neuroglancer's state for a run.
+
+    Parameters
+    ----------
+    run : Run
+    origin : str
+        Where the server that answers for the data stands: ``http://127.0.0.1:8765``.
+    place : Place, optional
+
+    Returns
+    -------
+    dict
+        Plain JSON types; positions are x, y, z in voxels of ``dimensions`` (metres), ids are strings.
+    """
+    layers = run_layers(run)
+    tables = [table for table in run_tables(run) if _holds_lines(run, table)]
+    extent = _extent(run, layers)
+    shown = [_layer(layer, origin, layers, place) for layer in layers]
+    shown += [_synapse_layer(table, origin, layers, tables) for table in tables]
+    size_nm = [n * s for n, s in zip(extent.shape, run.voxel_size_nm, strict=True)]
+    return {
+        "title": f"bouton: {run.name}",
+        "dimensions": {a: [s * 1e-9, "m"] for a, s in zip("xyz", to_xyz(run.voxel_size_nm), strict=True)},
+        "position": _position(run, extent, place),
+        "crossSectionScale": max(size_nm[1], size_nm[2]) / min(run.voxel_size_nm) / 500,
+        "projectionScale": 1.4 * max(size_nm) / min(run.voxel_size_nm),
+        "layers": shown,
+        "selectedLayer": {"layer": _selected(layers), "visible": False},
+        "layout": "4panel",
+        "showSlices": True,
+    }
+
+
+def layer_url(ref: str) -> str:
+    """Return the path under which the server offers the layer or table ``ref``: ``data:name`` or ``step.output``."""
+    group, name = ("sources", ref.removeprefix("data:")) if ref.startswith("data:") else ("steps", ref)
+    return f"/data/{group}/{quote(name, safe='')}"
+
+
+def _position(run: Run, extent: Box, place: Place) -> list[float]:
+    if place.at_nm is not None:
+        return list(to_xyz([a / s for a, s in zip(place.at_nm, run.voxel_size_nm, strict=True)]))
+    return list(to_xyz([(a + b) / 2 for a, b in zip(extent.start, extent.stop, strict=True)]))
+
+
+def _extent(run: Run, layers: Sequence[RunLayer]) -> Box:
+    """Return the box of what the run computed; of its sources where it computed nothing."""
+    computed = [layer.bounds for layer in layers if not layer.ref.startswith("data:")]
+    boxes = computed or [layer.bounds for layer in layers] or [Box.of_shape(run.shape)]
+    extent = boxes[0]
+    for box in boxes[1:]:
+        extent = extent | box
+    return extent
+
+
+def _selected(layers: Sequence[RunLayer]) -> str:
+    names = [layer.name for layer in layers if layer.output == FINAL_LABELS]
+    return names[-1] if names else layers[-1].name if layers else ""
+
+
+def _layer(layer: RunLayer, origin: str, layers: Sequence[RunLayer], place: Place) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "name": layer.name,
+        "source": f"precomputed://{origin}{layer_url(layer.ref)}",
+        "tab": "source",
+        "visible": _visible(layer, layers),
+    }
+    if layer.kind == "labels":
+        state.update(type="segmentation", selectedAlpha=0.35, notSelectedAlpha=0.1)
+        if layer.name == _selected(layers) and place.ids:
+            state["segments"] = [str(i) for i in place.ids]
+        return state
+    state["type"] = "image"
+    return state | _image_look(layer)
+
+
+def _image_look(layer: RunLayer) -> dict[str, Any]:
+    channels = layer.channels or 1
+    if layer.kind == "mask":
+        return {"shader": MASK_SHADER, "blend": "default"}
+    if channels >= 3:
+        return {"shader": RGB_SHADER, "opacity": 1.0}
+    if layer.kind in ("probability", "affinities"):
+        return {"shader": HEAT_SHADER % "#ff5050", "blend": "additive", "opacity": 1.0}
+    return {"opacity": 1.0}
+
+
+def _visible(layer: RunLayer, layers: Sequence[RunLayer]) -> bool:
+    """Show the first image and the final segmentation, or the last labels where there is none."""
+    if layer.kind == "image":
+        return layer == next(other for other in layers if other.kind == "image")
+    if layer.kind != "labels":
+        return False
+    labels = [other for other in layers if other.kind == "labels" and not other.is_truth]
+    final = [other for other in labels if other.output == FINAL_LABELS]
+    return layer == (final or labels or [layer])[-1]
+
+
+def _holds_lines(run: Run, table: RunTable) -> bool:
+    return table.output == "synapses" and set(POSITION_COLUMNS) <= set(run.table(table.ref))
+
+
+def _synapse_layer(
+    table: RunTable, origin: str, layers: Sequence[RunLayer], tables: Sequence[RunTable]
+) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "type": "annotation",
+        "name": _unique(table.name, [layer.name for layer in layers]),
+        "source": f"precomputed://{origin}{layer_url(table.ref)}",
+        "tab": "annotations",
+        "shader": LINE_SHADER,
+        "visible": table == tables[-1],
+    }
+    labels = _labels_of(table, layers)
+    if labels is not None:
+        state["linkedSegmentationLayer"] = {"pre": labels.name, "post": labels.name}
+        state["filterBySegmentation"] = []
+    return state
+
+
+def _labels_of(table: RunTable, layers: Sequence[RunLayer]) -> RunLayer | None:
+    """Return the labels whose ids the table's ``pre_id`` and ``post_id`` are."""
+    own = [layer for layer in layers if layer.kind == "labels" and layer.ref.startswith(f"{table.step}.")]
+    truth = [layer for layer in own if layer.is_truth]
+    final = [layer for layer in layers if layer.output == FINAL_LABELS]
+    return (truth or final or [None])[-1]
+
+
+def _unique(name: str, taken: Sequence[str]) -> str:
+    return f"{name} lines" if name in taken else name

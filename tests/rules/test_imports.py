@@ -24,7 +24,7 @@ ALLOWED = {
     "report": BASE | {"volume"},
     **dict.fromkeys(KERNELS, BASE),
 }
-ANYTHING = {"cli", "server", "__init__"}
+ANYTHING = {"cli", "server", "__init__", "__main__"}
 
 
 def room_of(path: Path) -> str:

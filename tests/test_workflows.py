@@ -1,0 +1,45 @@
+"""Every shipped workflow runs, through the command line, on a small box."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("BOUTON_DATA", ROOT.parent / "shared" / "data"))
+SMALL = {"demo": "0:32,0:96,0:96", "fib25": "100:140,0:64,0:64"}
+
+
+def bouton(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bouton", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, **environment})
+
+
+def test_every_workflow_has_a_small_box() -> None:
+    assert {path.stem for path in (ROOT / "workflows").glob("*.yaml")} == set(SMALL)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_runs_on_a_small_box_and_reuses_it(name: str, tmp_path: Path) -> None:
+    if name == "fib25" and not (DATA / "fib25_ts2" / "volume.h5").is_file():
+        pytest.skip(f"no fib25_ts2 in {DATA}; set BOUTON_DATA")
+    run = ("run", str(ROOT / "workflows" / f"{name}.yaml"), "--bounds-zyx", SMALL[name], "--runs", str(tmp_path))
+    first = bouton(*run, BOUTON_DATA=str(DATA))
+    assert first.returncode == 0, first.stderr
+    assert (tmp_path / name / "report" / "index.html").is_file()
+    labels = bouton("path", str(tmp_path / name), "segmentation").stdout.strip()
+    before = {path: path.stat().st_mtime_ns for path in Path(labels).rglob("*")}
+    again = bouton(*run, BOUTON_DATA=str(DATA))
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in Path(labels).rglob("*")} == before
+
+
+def test_absent_data_says_how_to_get_it(tmp_path: Path) -> None:
+    result = bouton("run", str(ROOT / "workflows" / "fib25.yaml"), "--runs", str(tmp_path), BOUTON_DATA="/nowhere")
+    assert result.returncode == 3
+    assert "neuroproof_examples" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -1,0 +1,6 @@
+"""Procedural neuropil with exactly known answers: a pure function of a seed and coordinates."""
+
+from bouton.phantom.generate import SYNAPSE_COLUMNS, PhantomBlock, generate
+from bouton.phantom.params import DEFECTS, PhantomParams
+
+__all__ = ["DEFECTS", "SYNAPSE_COLUMNS", "PhantomBlock", "PhantomParams", "generate"]

@@ -1,0 +1,179 @@
+"""Any box of a phantom: image and truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bouton.geometry import Box
+from bouton.phantom.defects import jitter_nm, spoil
+from bouton.phantom.field import Field, fill_box, make_field, section_shift
+from bouton.phantom.obstacles import VESSEL
+from bouton.phantom.params import PhantomParams
+from bouton.phantom.render import (
+    WALL_NM,
+    blur,
+    blur_radius,
+    expose,
+    measure,
+    paint,
+    stamp_clefts,
+    stamp_vesicles,
+)
+from bouton.phantom.synapses import APART_NM, REACH_NM, Synapses, find_synapses, place_in_volume
+
+MARGIN_NM = REACH_NM + APART_NM + 400.0
+SYNAPSE_COLUMNS = {
+    "id": "uint64",
+    **{name: "float64" for name in ("z_nm", "y_nm", "x_nm")},
+    "pre_id": "uint64",
+    "post_id": "uint64",
+    **{f"{side}_{axis}_nm": "float64" for side in ("pre", "post") for axis in "zyx"},
+    "size_voxels": "int64",
+    "score": "float64",
+    "type": "str",
+}
+
+
+@dataclass(frozen=True)
+class PhantomBlock:
+    """A box of a phantom. All arrays have the box's shape.
+
+    Attributes
+    ----------
+    image : uint8
+    neuron_ids : uint64
+        0 in a vessel only; an id names one connected neurite and does not depend on the box.
+    clefts : uint64
+        Synapse id in its cleft, else 0.
+    mitochondria, vesicles : uint8
+        1 inside.
+    mask : uint8
+        0 tissue, 1 vessel lumen, 2 section missing.
+    synapses : dict of column -> array
+        Rows of the synapses centred in the box, sorted by id; columns :data:`SYNAPSE_COLUMNS`.
+    """
+
+    image: np.ndarray
+    neuron_ids: np.ndarray
+    clefts: np.ndarray
+    mitochondria: np.ndarray
+    vesicles: np.ndarray
+    mask: np.ndarray
+    synapses: dict[str, np.ndarray]
+
+
+def generate(box: Box, params: PhantomParams) -> PhantomBlock:
+    """Return the phantom over ``box``.
+
+    Voxels and rows depend on the parameters and their own coordinates only: the same bits come back whatever box
+    asks for them.
+
+    Parameters
+    ----------
+    box : Box
+        Voxels, z, y, x; may start below 0.
+    params : PhantomParams
+    """
+    size = np.array(params.voxel_size_nm, dtype=np.float64)
+    low, high = np.array(box.start) * size, np.array(box.stop) * size
+    field = make_field(params, low - MARGIN_NM, high + MARGIN_NM)
+    near = find_synapses(field, params, low - REACH_NM, high + REACH_NM)
+    reach = max(blur_radius(params.blur_nm, s) for s in size[1:])
+    inner = box.grow((0, reach, reach))
+    work = _Work(field, params, inner, near)
+    image = blur(work.paint(), params.blur_nm, size)
+    tissue = np.ascontiguousarray(image[box.within(inner).slices])
+    exposed = expose(field.key, tissue, np.array(box.start), params.noise, params.contrast_drift)
+    core = box.within(inner).slices
+    mask = work.mask()[core]
+    exposed, missing = spoil(exposed, box, params)
+    mask[missing] = 2
+    clefts = np.ascontiguousarray(work.clefts[core])
+    return PhantomBlock(
+        image=exposed,
+        neuron_ids=np.ascontiguousarray(work.neuron_ids()[core]),
+        clefts=clefts,
+        mitochondria=(work.depth[core] > 0).astype(np.uint8),
+        vesicles=(np.maximum(work.shell, work.lumen)[core] > 0.4).astype(np.uint8),
+        mask=mask,
+        synapses=_rows(box, params, field, near, clefts),
+    )
+
+
+class _Work:
+    """The voxels of ``inner``, evaluated with the rim that neighbours and vesicles need."""
+
+    def __init__(self, field: Field, params: PhantomParams, inner: Box, near: Synapses) -> None:
+        size = np.array(params.voxel_size_nm, dtype=np.float64)
+        rim = tuple(int(np.ceil(25.0 / s)) + 1 for s in size)
+        outer = inner.grow(rim)
+        jitter = jitter_nm(params)
+        self.field, self.size = field, size
+        self.own, self.other, tree, other_tree, gap, mito = fill_box(field, outer, params.voxel_size_nm, jitter)
+        self.start = np.array(outer.start)
+        self.places = np.array([section_shift(field.key, z, jitter) for z in range(outer.start[0], outer.stop[0])])
+        distance, tilt, depth = measure(tree, gap, mito, size)
+        rows = (near.id, near.pre, near.post, near.centre, near.radius, near.excitatory)
+        clefts, dark = stamp_clefts((tree, other_tree, distance, tilt), rows, self.places, self.start, size)
+        sources = (near.pre, near.centre, near.normal, near.excitatory)
+        shell, lumen = stamp_vesicles(field.key, (tree, distance), sources, self.places, self.start, size)
+        part = inner.within(outer).slices
+        self.inner_start = np.array(inner.start)
+        arrays = (self.own, tree, distance, tilt, depth, clefts, dark, shell, lumen)
+        cut = [np.ascontiguousarray(array[part]) for array in arrays]
+        self.own, self.tree, self.distance, self.tilt, self.depth, self.clefts, self.dark, self.shell, self.lumen = cut
+        self.places = np.ascontiguousarray(self.places[part[0]])
+
+    def paint(self) -> np.ndarray:
+        """Return grey values before blur, float32."""
+        truth = (self.own, self.tree, self.distance, self.tilt, self.depth)
+        flat = (self.field.tables.kind.reshape(-1), self.field.bodies.kind)
+        ink = (self.dark, self.shell, self.lumen)
+        return paint(self.field.key, truth, ink, flat, self.places, (self.inner_start, self.size))
+
+    def mask(self) -> np.ndarray:
+        """Return 1 in the lumen of vessels, uint8."""
+        total = self.field.tables.kind.size
+        kinds = np.concatenate([self.field.bodies.kind, [-1]])
+        body = np.where(self.own >= total, self.own - total, -1)
+        return ((kinds[body] == VESSEL) & (self.distance > WALL_NM)).astype(np.uint8)
+
+    def neuron_ids(self) -> np.ndarray:
+        """Return the neurite of every voxel, uint64."""
+        return np.where(self.mask() == 1, np.uint64(0), self.tree)
+
+
+def _rows(
+    box: Box, params: PhantomParams, field: Field, near: Synapses, clefts: np.ndarray
+) -> dict[str, np.ndarray]:
+    size, jitter = np.array(params.voxel_size_nm, dtype=np.float64), jitter_nm(params)
+    centres = np.array([place_in_volume(field, place, size, jitter) for place in near.centre]).reshape(-1, 3)
+    voxel = np.floor(centres / size)
+    inside = np.all((voxel >= np.array(box.start)) & (voxel < np.array(box.stop)), axis=1)
+    mine, centres = near.pick(inside), centres[inside]
+    sizes = [_cleft_voxels(box, params, field, mine.pick(np.array([n])), clefts) for n in range(len(mine.id))]
+    table = {"id": mine.id, "pre_id": mine.pre, "post_id": mine.post}
+    for axis, name in enumerate("zyx"):
+        table[f"{name}_nm"] = centres[:, axis]
+        table[f"pre_{name}_nm"] = mine.pre_point[:, axis]
+        table[f"post_{name}_nm"] = mine.post_point[:, axis]
+    table["size_voxels"] = np.array(sizes, dtype=np.int64)
+    table["score"] = np.ones(len(mine.id))
+    table["type"] = np.array(["excitatory" if e else "inhibitory" for e in mine.excitatory], dtype=object)
+    return {name: table[name] for name in SYNAPSE_COLUMNS}
+
+
+def _cleft_voxels(box: Box, params: PhantomParams, field: Field, one: Synapses, clefts: np.ndarray) -> int:
+    """Return how many voxels the cleft of synapse ``one`` (a single row) has, beyond the box too."""
+    size, jitter = np.array(params.voxel_size_nm, dtype=np.float64), jitter_nm(params)
+    reach = one.radius[0] + jitter
+    start = np.floor((one.centre[0] - reach) / size).astype(int)
+    stop = np.ceil((one.centre[0] + reach) / size).astype(int) + 1
+    around = Box(tuple(start.tolist()), tuple(stop.tolist()))
+    if box.contains(around):
+        return int(np.count_nonzero(clefts[around.within(box).slices] == one.id[0]))
+    return int(np.count_nonzero(_Work(field, params, around, one).clefts))
+
+

@@ -1,0 +1,291 @@
+"""Where synapses sit: decided at each crossing of two rods from the tissue around that crossing alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+
+from bouton.phantom.defects import jitter_nm
+from bouton.phantom.field import Field, evaluate, lattice_place, section_shift
+from bouton.phantom.hashing import hash3, subkey, unit
+from bouton.phantom.lattice import DENDRITE, EXC, INH, SPINE, TWIG, Bodies, Tables, encode
+from bouton.phantom.obstacles import CELL_NM
+from bouton.phantom.params import PhantomParams
+from bouton.phantom.warp import rod_offset, to_volume
+
+APART_NM = 560.0
+RADIUS_NM = (135.0, 195.0)
+CLEFT_NM = 18.0
+REACH_NM = 460.0
+FACING = 0.7
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """Synapses sorted by id; n rows.
+
+    Attributes
+    ----------
+    id, pre, post : uint64 (n,)
+    centre, normal : float64 (n, 3)
+        Middle of the cleft in nm, and the unit vector from pre to post.
+    radius : float64 (n,)
+        Radius of the cleft in nm.
+    excitatory : bool (n,)
+    pre_point, post_point : float64 (n, 3)
+        Centres, in nm, of a voxel of either partner.
+    """
+
+    id: np.ndarray
+    pre: np.ndarray
+    post: np.ndarray
+    centre: np.ndarray
+    normal: np.ndarray
+    radius: np.ndarray
+    excitatory: np.ndarray
+    pre_point: np.ndarray
+    post_point: np.ndarray
+
+    def pick(self, chosen: np.ndarray) -> Synapses:
+        """Return the rows where ``chosen`` (bool (n,) or indices) says so."""
+        return Synapses(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+@njit(cache=True, nogil=True)
+def _chance(pre: int, post: int) -> float:
+    if pre == EXC:
+        return 0.62 if post == SPINE else (0.05 if post == DENDRITE else (0.10 if post == TWIG else 0.0))
+    return 0.04 if post == SPINE else (0.28 if post == DENDRITE else (0.16 if post == TWIG else 0.0))
+
+
+@njit(cache=True, nogil=True)
+def _facing(key: np.uint64, tables: Tables, axis: int, c: tuple[int, int, int], side: int) -> np.ndarray:
+    """Return the lattice place, in cells, where the membranes of two crossing rods meet."""
+    e, f = (axis + 1) % 3, (axis + 2) % 3
+    k, i, j = c[axis], c[e], c[f]
+    across = rod_offset(key, e, j - 1 + side, k, i + 0.5, 1)
+    q = np.empty(3)
+    q[axis] = k + across
+    q[e] = i + 0.5 + rod_offset(key, axis, i, j, q[axis], 0)
+    mine = j + rod_offset(key, axis, i, j, q[axis], 1)
+    theirs = j - 0.5 + side + rod_offset(key, e, j - 1 + side, k, q[e], 0)
+    here = (axis, c[0] - tables.first[0], c[1] - tables.first[1], c[2] - tables.first[2])
+    there = np.array([e, here[1], here[2], here[3]])
+    there[1 + f] -= 1 - side
+    lean = tables.weight[here] - tables.weight[there[0], there[1], there[2], there[3]]
+    gap = theirs - mine
+    q[f] = mine + 0.5 * gap + 0.5 * lean * (1.0 if gap > 0 else -1.0)
+    return q
+
+
+@njit(cache=True, nogil=True)
+def _signed(
+    tables: Tables, bodies: Bodies, ids: np.ndarray, first: np.ndarray, grid: np.ndarray, p: np.ndarray, pair: tuple
+) -> float:
+    """Return the gap in cells, positive in ``pair[1]``, negative in ``pair[0]``, 9 where another neurite interferes."""
+    q0, q1, q2 = lattice_place(first, grid, p[0], p[1], p[2])
+    _, _, t1, t2, gap, _ = evaluate(tables, bodies, ids, q0, q1, q2)
+    if t1 == pair[0] and t2 == pair[1]:
+        return -gap
+    if t1 == pair[1] and t2 == pair[0]:
+        return gap
+    return 9.0
+
+
+@njit(cache=True, nogil=True)
+def _settle(
+    tables: Tables, bodies: Bodies, ids: np.ndarray, first: np.ndarray, grid: np.ndarray, p: np.ndarray, pair: tuple
+) -> tuple[bool, np.ndarray, np.ndarray, float]:
+    """Move ``p`` onto the membrane; return success, place, unit normal towards post, gap in cells per nm."""
+    normal, steep = np.zeros(3), 0.0
+    for _ in range(6):
+        here = _signed(tables, bodies, ids, first, grid, p, pair)
+        if here == 9.0:
+            return False, p, normal, 0.0
+        for axis in range(3):
+            probe = p.copy()
+            probe[axis] += 12.0
+            up = _signed(tables, bodies, ids, first, grid, probe, pair)
+            probe[axis] -= 24.0
+            down = _signed(tables, bodies, ids, first, grid, probe, pair)
+            if up == 9.0 or down == 9.0:
+                return False, p, normal, 0.0
+            normal[axis] = (up - down) / 24.0
+        steep = np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
+        if steep < 1e-4:
+            return False, p, normal, 0.0
+        normal /= steep
+        p = p - normal * (here / steep)
+    return True, p, normal, steep
+
+
+@njit(cache=True, nogil=True)
+def _face_share(
+    tables: Tables, bodies: Bodies, ids: np.ndarray, first: np.ndarray, grid: np.ndarray, disc: tuple, pair: tuple
+) -> float:
+    """Return the fraction of a disc (centre, normal, radius, steepness) near which the two membranes face each other."""
+    centre, normal, radius, steep = disc
+    helper = np.zeros(3)
+    helper[np.argmin(np.abs(normal))] = 1.0
+    u = np.cross(normal, helper)
+    u /= np.sqrt(np.sum(u * u))
+    v = np.cross(normal, u)
+    hits = 0
+    for n in range(20):
+        ring = 0.45 if n < 8 else 0.9
+        angle = 2 * np.pi * (n / 8.0 if n < 8 else n / 12.0)
+        p = centre + ring * radius * (np.cos(angle) * u + np.sin(angle) * v)
+        gap = _signed(tables, bodies, ids, first, grid, p, pair)
+        if abs(gap) < 9.0 and abs(gap) / steep < 90.0:
+            hits += 1
+    return hits / 20.0
+
+
+@njit(cache=True, nogil=True)
+def find_candidates(
+    key: np.uint64,
+    tables: Tables,
+    bodies: Bodies,
+    ids: np.ndarray,
+    first: np.ndarray,
+    grid: np.ndarray,
+    frame: tuple[np.ndarray, np.ndarray, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the crossings that could be synapses in a region; ``frame`` is (low, high, density scale).
+
+    Returns
+    -------
+    names : uint64 (n, 5)
+        id, pre, post, priority, excitatory.
+    numbers : float64 (n, 7)
+        centre, normal, radius.
+    """
+    low, high, scale = frame
+    near = (bodies.centre, bodies.axis, bodies.radius)
+    shape = tables.kind.shape[1:]
+    draws = subkey(key, 80)
+    names = np.empty((20000, 5), dtype=np.uint64)
+    numbers = np.empty((20000, 7))
+    n = 0
+    for axis in range(3):
+        e, f = (axis + 1) % 3, (axis + 2) % 3
+        for z in range(1, shape[0] - 1):
+            for y in range(1, shape[1] - 1):
+                for x in range(1, shape[2] - 1):
+                    for side in range(2):
+                        other = np.array([z, y, x])
+                        other[f] -= 1 - side
+                        mine = (axis, z, y, x)
+                        theirs = (e, other[0], other[1], other[2])
+                        a, b = int(tables.kind[mine]), int(tables.kind[theirs])
+                        flip = a not in (EXC, INH)
+                        pre, post = (b, a) if flip else (a, b)
+                        if pre not in (EXC, INH):
+                            continue
+                        c = (z + tables.first[0], y + tables.first[1], x + tables.first[2])
+                        name = encode(axis, c[e], c[f], c[axis]) * np.uint64(2) + np.uint64(side)
+                        draw = hash3(draws, np.int64(name), 0, 0)
+                        if unit(draw) >= scale * _chance(pre, post):
+                            continue
+                        t1, t2 = tables.tree[mine], tables.tree[theirs]
+                        pair = (t2, t1) if flip else (t1, t2)
+                        q = _facing(key, tables, axis, c, side)
+                        found, p = to_volume(key, near, q)
+                        if not found or np.any(p < low) or np.any(p > high):
+                            continue
+                        fine, p, normal, steep = _settle(tables, bodies, ids, first, grid, p, pair)
+                        if not fine or np.any(p < low) or np.any(p > high):
+                            continue
+                        size = unit(hash3(draws, np.int64(name), 1, 0))
+                        radius = RADIUS_NM[0] + (RADIUS_NM[1] - RADIUS_NM[0]) * size
+                        disc = (p, normal, radius, steep)
+                        if _face_share(tables, bodies, ids, first, grid, disc, pair) < FACING:
+                            continue
+                        names[n, 0], names[n, 1], names[n, 2] = name, pair[0], pair[1]
+                        names[n, 3] = hash3(draws, np.int64(name), 2, 0)
+                        names[n, 4] = np.uint64(pre == EXC)
+                        numbers[n, :3], numbers[n, 3:6], numbers[n, 6] = p, normal, radius
+                        n += 1
+                        if n == len(names):
+                            grown = np.empty((2 * n, 5), dtype=np.uint64)
+                            grown[:n] = names
+                            names = grown
+                            more = np.empty((2 * n, 7))
+                            more[:n] = numbers
+                            numbers = more
+    return names[:n], numbers[:n]
+
+
+def find_synapses(field: Field, params: PhantomParams, low: np.ndarray, high: np.ndarray) -> Synapses:
+    """Return the synapses centred between ``low`` and ``high`` (nm, (3,)), sorted by id.
+
+    ``field`` must reach ``2 * APART_NM`` beyond on every side: of two candidates closer than ``APART_NM`` the one with the
+    lower priority gives way, whatever its own neighbours do, so the decision is local.
+    """
+    wide = (low - APART_NM, high + APART_NM, params.synapses_per_um3)
+    names, numbers = find_candidates(
+        field.key, field.tables, field.bodies, field.body_ids, field.grid_first, field.grid, wide
+    )
+    order = np.argsort(names[:, 0], kind="stable")
+    names, numbers = names[order], numbers[order]
+    centre = numbers[:, :3]
+    keep = np.all((centre >= low) & (centre < high), axis=1)
+    for n in np.flatnonzero(keep):
+        near = np.sum((centre - centre[n]) ** 2, axis=1) < APART_NM**2
+        keep[n] = not np.any(names[near, 3] > names[n, 3])
+    nothing = np.full(centre.shape, np.nan)
+    found = Synapses(
+        *(names[:, n] for n in range(3)),
+        centre,
+        numbers[:, 3:6],
+        numbers[:, 6],
+        names[:, 4].astype(bool),
+        nothing,
+        nothing,
+    ).pick(keep)
+    return _with_points(field, params, found)
+
+
+def _with_points(field: Field, params: PhantomParams, found: Synapses) -> Synapses:
+    """Return the synapses whose partners both show a voxel near the cleft, with those voxels."""
+    frame = (np.array(params.voxel_size_nm, dtype=np.float64), jitter_nm(params))
+    pre = [partner_point(field, found, n, True, frame) for n in range(len(found.id))]
+    post = [partner_point(field, found, n, False, frame) for n in range(len(found.id))]
+    points = np.array(pre).reshape(-1, 3), np.array(post).reshape(-1, 3)
+    whole = replace(found, pre_point=points[0], post_point=points[1])
+    return whole.pick(~np.isnan(points[0] + points[1]).any(axis=1))
+
+
+@njit(cache=True, nogil=True)
+def _tree_at(
+    key: np.uint64, tables: Tables, bodies: Bodies, ids: np.ndarray, first: np.ndarray, grid: np.ndarray, at: tuple
+) -> np.uint64:
+    z, y, x, size, jitter = at
+    sy, sx = section_shift(key, z, jitter)
+    q0, q1, q2 = lattice_place(first, grid, (z + 0.5) * size[0], (y + 0.5) * size[1] + sy, (x + 0.5) * size[2] + sx)
+    return evaluate(tables, bodies, ids, q0, q1, q2)[2]
+
+
+def place_in_volume(field: Field, place: np.ndarray, size: np.ndarray, jitter: float) -> np.ndarray:
+    """Return where, in nm, the section that holds ``place`` shows it: sections that slipped show it elsewhere."""
+    shift = section_shift(field.key, int(np.floor(place[0] / size[0])), jitter)
+    return place - np.array([0.0, shift[0], shift[1]])
+
+
+def partner_point(field: Field, synapse: Synapses, n: int, pre: bool, frame: tuple[np.ndarray, float]) -> np.ndarray:
+    """Return the centre, in nm, of a voxel that belongs to the partner; NaN where none is near. ``frame``: voxel size, jitter."""
+    size, jitter = frame
+    wanted = synapse.pre[n] if pre else synapse.post[n]
+    way = -synapse.normal[n] if pre else synapse.normal[n]
+    for distance in (90.0, 75.0, 110.0, 60.0, 140.0, 45.0, 170.0):
+        place = place_in_volume(field, synapse.centre[n] + way * distance, size, jitter)
+        voxel = np.floor(place / size).astype(np.int64)
+        at = (int(voxel[0]), int(voxel[1]), int(voxel[2]), size, jitter)
+        tree = _tree_at(
+            field.key, field.tables, field.bodies, field.body_ids, field.grid_first, field.grid, at
+        )
+        if tree == wanted:
+            return (voxel + 0.5) * size
+    return np.full(3, np.nan)

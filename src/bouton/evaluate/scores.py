@@ -21,6 +21,8 @@ EXPLAINED = {
     "adapted_rand_error": "1 - F of pairs of voxels in one cell; a voxel of segment 0 is a segment of its own",
     "adapted_rand_precision": "pairs put together that belong together; falls with merges",
     "adapted_rand_recall": "pairs that belong together and were put together; falls with splits",
+    "true_cells": "true ids that occur",
+    "segments": "segment ids on labelled voxels",
     "synapse": "cleft centres match",
     "synapse_pair": "centres match and the two neurons are right, in either direction",
     "synapse_partners": "centres match and pre and post are both right",
@@ -28,6 +30,14 @@ EXPLAINED = {
     "partners_right": "of the matched synapses: pre and post both right",
     "polarity_right": "of the matched synapses between the right two neurons: direction right",
     "type_right": "of the matched synapses: type right",
+}
+_KINDS = {
+    "f1": "harmonic mean of precision and recall",
+    "precision": "share of the predicted that are right",
+    "recall": "share of the true that were found",
+    "tp": "found",
+    "fp": "predicted, but not there",
+    "fn": "missed",
 }
 SCORE_COLUMNS = {"metric": "str", "value": "float64", "unit": "str", "better": "str", "n": "int64"}
 MATCH_COLUMNS = {
@@ -120,3 +130,12 @@ def _with_interval(name: str, share: Proportion) -> list[Score]:
         Score(f"{name}_low", share.low, "95 % limit", "", share.n),
         Score(f"{name}_high", share.high, "95 % limit", "", share.n),
     ]
+
+
+def explain(metric: str) -> str:
+    """Return what a metric of this module says, in a few words; empty for an unknown one."""
+    stem = metric.removesuffix("_low").removesuffix("_high")
+    if stem in EXPLAINED:
+        return EXPLAINED[stem]
+    stem, _, kind = stem.rpartition("_")
+    return f"{_KINDS[kind]}: {EXPLAINED[stem]}" if kind in _KINDS and stem in EXPLAINED else ""

@@ -9,7 +9,7 @@ import numpy as np
 from bouton.errors import SpecError
 from bouton.evaluate.scores import MATCH_COLUMNS, SCORE_COLUMNS, match_rows, score_table, synapse_scores
 from bouton.evaluate.synapses import MatchRule, SynapseSet, score_synapses
-from bouton.geometry import Box
+from bouton.geometry import NM, Box
 from bouton.stage import Layer, Output, Stage, Table, TableData, VolumeReader, WholePart, WholeTask
 
 _CELL = 64
@@ -40,27 +40,45 @@ class Params:
 
 
 def _score(task: WholeTask) -> Output:
-    truth_table, predicted_table = task.table("truth_synapses"), task.table("synapses")
-    size = np.asarray(task.voxel_size_nm)
-    rule = MatchRule(
-        task.params.max_distance_nm,
-        tuple(np.asarray(task.bounds.start) * size),
-        tuple(np.asarray(task.bounds.stop) * size),
-        task.params.margin_nm,
-    )
-    truth = SynapseSet(centres(truth_table), truth_table["pre_id"], truth_table["post_id"], truth_table["type"])
-    sides = [
-        labels_at(task.volumes["truth"], centres(predicted_table, f"{side}_"), task.voxel_size_nm, task.bounds)
-        for side in ("pre", "post")
-    ]
-    predicted = SynapseSet(centres(predicted_table), sides[0], sides[1], predicted_table["type"])
-    scores = score_synapses(truth, predicted, rule)
-    matches = match_rows(scores, truth, predicted, rule)
+    synapses, truth = task.table("synapses"), task.table("truth_synapses")
+    neurons = neurons_at(synapses, task.volumes["truth"], task.voxel_size_nm, task.bounds)
+    scores, matches = score_tables(synapses, truth, neurons, match_rule(task.params, task.voxel_size_nm, task.bounds))
+    return Output(tables={"scores": scores, "synapse_matches": matches})
+
+
+def match_rule(params: Params, voxel_size_nm: NM, bounds: Box) -> MatchRule:
+    """Return how synapses within ``bounds`` are matched."""
+    start, stop = (tuple(np.asarray(corner) * np.asarray(voxel_size_nm)) for corner in (bounds.start, bounds.stop))
+    return MatchRule(params.max_distance_nm, start, stop, params.margin_nm)
+
+
+def neurons_at(
+    synapses: TableData, volume: VolumeReader, voxel_size_nm: NM, bounds: Box
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of ``volume`` at the pre and at the post positions of the synapses, uint64 (n,) each."""
+    pre = labels_at(volume, centres(synapses, "pre_"), voxel_size_nm, bounds)
+    return pre, labels_at(volume, centres(synapses, "post_"), voxel_size_nm, bounds)
+
+
+def score_tables(
+    synapses: TableData, truth: TableData, neurons: tuple[np.ndarray, np.ndarray], rule: MatchRule
+) -> tuple[TableData, TableData]:
+    """Score a table of synapses, whose true pre and post neurons are ``neurons``, against a true table.
+
+    Returns
+    -------
+    scores, synapse_matches
+        The stage's two tables.
+    """
+    true = SynapseSet(centres(truth), truth["pre_id"], truth["post_id"], truth["type"])
+    predicted = SynapseSet(centres(synapses), *neurons, synapses["type"])
+    scores = score_synapses(true, predicted, rule)
+    matches = match_rows(scores, true, predicted, rule)
     ids = {
-        "truth_id": truth_table["id"][matches.pop("truth")],
-        "synapse_id": predicted_table["id"][matches.pop("predicted")],
+        "truth_id": truth["id"][matches.pop("truth")],
+        "synapse_id": synapses["id"][matches.pop("predicted")],
     }
-    return Output(tables={"scores": score_table(synapse_scores(scores)), "synapse_matches": ids | matches})
+    return score_table(synapse_scores(scores)), ids | matches
 
 
 def centres(table: TableData, prefix: str = "") -> np.ndarray:
@@ -68,7 +86,7 @@ def centres(table: TableData, prefix: str = "") -> np.ndarray:
     return np.stack([table[f"{prefix}{axis}_nm"].astype(np.float64) for axis in "zyx"], axis=1)
 
 
-def labels_at(volume: VolumeReader, positions_nm: np.ndarray, voxel_size_nm: tuple, bounds: Box) -> np.ndarray:
+def labels_at(volume: VolumeReader, positions_nm: np.ndarray, voxel_size_nm: NM, bounds: Box) -> np.ndarray:
     """Return the label at each position, uint64 (n,); 0 outside of the bounds. Near positions share one read."""
     voxels = np.floor(positions_nm / np.asarray(voxel_size_nm)).astype(np.int64)
     labels = np.zeros(len(voxels), dtype=np.uint64)

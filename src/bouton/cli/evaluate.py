@@ -1,0 +1,173 @@
+"""``bouton evaluate``: score a segmentation, or synapses, against the truth."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bouton.errors import DataError, SpecError
+from bouton.evaluate.contingency import add, count_pairs
+from bouton.evaluate.scores import explain, score_table, segmentation_scores
+from bouton.geometry import NM, Box, Grid
+from bouton.stages.evaluate_synapses import Params, match_rule, neurons_at, score_tables
+from bouton.volume import Volume, open_volume, read_table
+
+TableData = dict[str, np.ndarray]
+BLOCK = (64, 256, 256)
+_EVERYWHERE = Box((0, 0, 0), (2**40, 2**40, 2**40))
+
+
+def command(
+    segmentation: Path = typer.Option(None, help="Segmentation to score: a volume of ids."),
+    truth: Path = typer.Option(None, help="True neuron ids: a volume of the same shape; 0 = not labelled, left out."),
+    segmentation_dataset: str = typer.Option(None, help="Data set in the segmentation's HDF5 file."),
+    truth_dataset: str = typer.Option(None, help="Data set in the truth's HDF5 file."),
+    synapses: Path = typer.Option(None, help="Synapses to score: a Parquet table."),
+    truth_synapses: Path = typer.Option(None, help="True synapses: a Parquet table with the same columns."),
+    bounds_zyx: str = typer.Option(None, help="Score only this box: z0:z1,y0:y1,x0:x1, in voxels."),
+    voxel_size_nm: str = typer.Option(None, help="z,y,x in nm, for a truth volume that does not say."),
+    max_distance_nm: float = typer.Option(400.0, help="Cleft centres at most this far apart match."),
+    margin_nm: float = typer.Option(100.0, help="Synapses nearer than this to a face of the box are neutral."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Score a segmentation, or synapses, or both, against the truth.
+
+    Examples:
+
+      bouton evaluate --segmentation seg.zarr --truth truth.zarr
+
+      bouton evaluate --segmentation $(bouton path runs/demo segmentation) --truth $(bouton path runs/demo tissue.neuron_ids)
+
+      bouton evaluate --segmentation my.h5 --segmentation-dataset ids --truth gt.h5 --truth-dataset ids
+      --bounds-zyx 120:160,0:250,0:250
+
+      bouton evaluate --synapses synapses.parquet --truth-synapses true.parquet --truth truth.zarr
+
+    With --truth, a synapse's partners are the true neurons at its pre and post positions; without it, its pre_id and
+    post_id are compared with the true ones.
+    """
+    params = Params(max_distance_nm=max_distance_nm, margin_nm=margin_nm)
+    _check_given(segmentation, truth, synapses, truth_synapses)
+    labels = open_volume(truth, truth_dataset) if truth else None
+    results: dict[str, TableData] = {}
+    if segmentation:
+        assert labels is not None
+        found = open_volume(segmentation, segmentation_dataset)
+        results["segmentation"] = evaluate_segmentation(found, labels, _bounds(bounds_zyx, labels))
+    if synapses:
+        rule = (params, _size(voxel_size_nm, labels), _bounds(bounds_zyx, labels))
+        results["synapses"] = _evaluate_synapses(read_table(synapses), read_table(truth_synapses), labels, rule)
+    if as_json:
+        typer.echo(json.dumps({name: _rows(table) for name, table in results.items()}, indent=2, allow_nan=False))
+        return
+    for name, table in results.items():
+        Console().print(_pretty(name, table))
+
+
+def evaluate_segmentation(segmentation: Volume, truth: Volume, bounds: Box) -> TableData:
+    """Return the scores of a segmentation within ``bounds``; reads both volumes block by block."""
+    if segmentation.box != truth.box:
+        raise DataError(
+            f"segmentation covers {segmentation.box}, truth {truth.box}",
+            where=str(segmentation.path),
+            expected="the same voxels (z, y, x)",
+            fix="cut or convert one of them",
+        )
+    total = add([])
+    grid = Grid(bounds, BLOCK)
+    for index in grid:
+        core = grid.core(index)
+        total = add([total, count_pairs(truth.read(core), segmentation.read(core))])
+    return score_table(segmentation_scores(total))
+
+
+def _evaluate_synapses(
+    synapses: TableData, truth: TableData, labels: Volume | None, rule: tuple[Params, NM, Box]
+) -> TableData:
+    params, voxel_size_nm, bounds = rule
+    _check_columns(synapses, "--synapses")
+    _check_columns(truth, "--truth-synapses")
+    neurons = (synapses["pre_id"], synapses["post_id"])
+    if labels is not None:
+        neurons = neurons_at(synapses, labels, voxel_size_nm, bounds)
+    elif bounds == _EVERYWHERE:
+        # Without a box there is no face to be near to.
+        params = Params(params.max_distance_nm, margin_nm=0.0)
+    return score_tables(synapses, truth, neurons, match_rule(params, voxel_size_nm, bounds))[0]
+
+
+def _check_given(
+    segmentation: Path | None, truth: Path | None, synapses: Path | None, truth_synapses: Path | None
+) -> None:
+    if not segmentation and not synapses:
+        raise SpecError("nothing to score", expected="--segmentation with --truth, or --synapses with --truth-synapses")
+    if segmentation and not truth:
+        raise SpecError("--segmentation without --truth", expected="both", fix="add --truth PATH")
+    if bool(synapses) != bool(truth_synapses):
+        raise SpecError("one of --synapses and --truth-synapses is missing", expected="both or neither")
+
+
+def _check_columns(table: TableData, option: str) -> None:
+    needed = {"id", "z_nm", "y_nm", "x_nm", "pre_id", "post_id", "type"}
+    needed |= {f"{side}_{axis}_nm" for side in ("pre", "post") for axis in "zyx"} if option == "--synapses" else set()
+    missing = sorted(needed - set(table))
+    if missing:
+        raise DataError(
+            f"no column {', '.join(missing)}", where=option, expected=f"columns {', '.join(sorted(needed))}"
+        )
+
+
+def _bounds(text: str | None, labels: Volume | None) -> Box:
+    if text is None:
+        return labels.box if labels is not None else _EVERYWHERE
+    box = Box.parse(text)
+    if labels is not None and not labels.box.contains(box):
+        raise SpecError(f"bounds {box} leave the truth", expected=f"a box within {labels.box} (z, y, x)")
+    return box
+
+
+def _size(text: str | None, labels: Volume | None) -> NM:
+    if text is None:
+        if labels is None:
+            return (1.0, 1.0, 1.0)
+        if labels.voxel_size_nm is None:
+            raise SpecError("the truth does not say its voxel size", expected="--voxel-size-nm z,y,x such as 40,4,4")
+        return labels.voxel_size_nm
+    try:
+        z, y, x = (float(part) for part in text.split(","))
+    except ValueError:
+        z = y = x = 0.0
+    if not (min(z, y, x) > 0 and math.isfinite(z + y + x)):
+        raise SpecError(f"voxel size {text!r}", expected="z,y,x in nm, such as 40,4,4")
+    return z, y, x
+
+
+def _rows(table: TableData) -> list[dict[str, object]]:
+    rows = zip(*[values.tolist() for values in table.values()], strict=True)
+    return [{name: _plain(value) for name, value in zip(table, row, strict=True)} for row in rows]
+
+
+def _plain(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _pretty(name: str, table: Mapping[str, np.ndarray]) -> Table:
+    values = dict(zip(table["metric"], table["value"], strict=True))
+    pretty = Table(
+        "metric", "value", "95 % interval", "unit", "better", "over", "what it says", title=f"Scores: {name}"
+    )
+    for metric, value, unit, better, n in zip(*table.values(), strict=True):
+        if metric.removesuffix("_low").removesuffix("_high") != metric:
+            continue
+        shown = f"{value:.0f}" if better == "" else f"{value:.4f}"
+        low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
+        interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
+        pretty.add_row(metric, shown, interval, unit, better, f"{n:,}", explain(metric))
+    return pretty

@@ -1,0 +1,24 @@
+"""Arrays and tables on disk: OME-Zarr, precomputed, N5, HDF5, image stacks; Parquet."""
+
+from bouton.volume.base import KINDS, Volume, WritableVolume, check_volume
+from bouton.volume.files import checksum, fingerprint, write_bytes
+from bouton.volume.ome_zarr import create_volume, open_for_writing, shard_file
+from bouton.volume.open import open_volume
+from bouton.volume.tables import TableData, read_table, write_table
+
+__all__ = [
+    "KINDS",
+    "TableData",
+    "Volume",
+    "WritableVolume",
+    "check_volume",
+    "checksum",
+    "create_volume",
+    "fingerprint",
+    "open_for_writing",
+    "open_volume",
+    "read_table",
+    "shard_file",
+    "write_bytes",
+    "write_table",
+]

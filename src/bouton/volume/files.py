@@ -1,0 +1,181 @@
+"""Files on disk: durable atomic writes, checksums, fingerprints, and operating-system errors told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from bouton.errors import DataError
+
+_PIECE = 1 << 22
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut.
+
+    Raises
+    ------
+    DataError
+        The disk is full, read-only or otherwise refuses.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_durably(partial, data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checksum(path: str | Path) -> str:
+    """Return the blake2b hash (64 hexadecimal digits) of a file, or of a folder's relative names and contents.
+
+    Raises
+    ------
+    DataError
+        There is no such path.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        if path.is_dir():
+            total = hashlib.blake2b(digest_size=32)
+            for file in _files_in(path):
+                total.update(f"{file.relative_to(path).as_posix()}\0{_hash_file(file)}\n".encode())
+            return total.hexdigest()
+        return _hash_file(path)
+
+
+def _hash_file(path: Path) -> str:
+    total = hashlib.blake2b(digest_size=32)
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            total.update(piece)
+    return total.hexdigest()
+
+
+def fingerprint(path: str | Path, dataset: str | None = None) -> str:
+    """Return a hash of what a volume or table looks like from outside: names, sizes, times of change, data set.
+
+    It reads no content, so it costs one ``stat`` a file. A copy or a touched file has another fingerprint.
+
+    Raises
+    ------
+    DataError
+        There is no such path.
+    """
+    path = Path(path)
+    total = hashlib.blake2b(f"{dataset or ''}\n".encode(), digest_size=32)
+    with disk_errors(path):
+        for file in _files_in(path) if path.is_dir() else [path]:
+            found = file.stat()
+            name = file.relative_to(path).as_posix()
+            total.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return total.hexdigest()
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files below a folder, sorted; without the locks and temporary files of writers."""
+    found = (Path(base) / name for base, _, names in os.walk(folder) for name in names)
+    return sorted(file for file in found if not file.name.endswith((".__lock", ".partial")))
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key under which ``s2`` comes before ``s10``."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts if part)
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | Path) -> Iterator[None]:
+    """Turn an OSError inside the block into a DataError about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: str | Path, error: OSError) -> DataError:
+    """Return the DataError that tells ``error``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(path)
+    if error.errno == errno.ENOENT:
+        return DataError("no such file or folder", where=str(path), expected="an existing path", fix="check the path")
+    reason = error.strerror or str(error)
+    return DataError(reason, where=str(path), fix="check the permissions and the disk")
+
+
+def disk_full(path: str | Path) -> DataError:
+    """Return the DataError for a disk without room left for ``path``."""
+    return DataError(
+        "disk full: no space left while writing",
+        where=str(path),
+        fix="free some space or choose a folder on another disk, then run the same command again",
+    )
+
+
+@contextlib.contextmanager
+def partial_folder(final: Path) -> Iterator[Path]:
+    """Give a temporary sibling folder that takes the name ``final`` when the block ends well, and goes when it fails.
+
+    What a killed predecessor left is removed first; two writers of one result exclude each other.
+
+    Raises
+    ------
+    DataError
+        ``final`` exists already, or another process is writing it.
+    """
+    if final.exists():
+        raise DataError("exists already", where=str(final), fix="remove it or choose another name")
+    partial = final.with_name(f".{final.name}.partial")
+    with disk_errors(final), _locked(partial, final):
+        for child in partial.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+        try:
+            yield partial
+            sync_folder(partial)
+            partial.rename(final)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        sync_folder(final.parent)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, final: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError("another process is writing it", where=str(final), fix="wait for it to end") from None
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,119 @@
+"""Open whatever volume lies at a path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bouton.errors import DataError
+from bouton.volume.base import Volume
+from bouton.volume.files import disk_errors
+from bouton.volume.n5 import is_n5, open_n5
+from bouton.volume.precomputed import is_precomputed, open_precomputed
+from bouton.volume.store import ABSENT
+from bouton.volume.zarr import is_zarr, open_zarr
+
+FORMATS = "OME-Zarr, zarr, precomputed or N5 folder, folder of TIFF or PNG sections, HDF5, TIFF, PNG or .npy file"
+_SUFFIXES = {
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".hdf": "hdf5",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".npy": "npy",
+    ".png": "png",
+}
+
+
+def open_volume(
+    path: str | Path, dataset: str | None = None, voxel_size_nm: Sequence[float] | None = None, absent: str = "error"
+) -> Volume:
+    """Open a volume for reading: OME-Zarr, zarr v2 and v3, precomputed, N5, HDF5, TIFF, sections, ``.npy``.
+
+    Parameters
+    ----------
+    path : path
+        File or folder.
+    dataset : str, optional
+        The array inside: path in an HDF5 file, a zarr or an N5 group; key of a precomputed scale. May be left out where
+        there is one array alone, or a multiscale volume (then its finest level).
+    voxel_size_nm : (z, y, x), optional
+        In nm; must agree with what the file says.
+    absent : str
+        ``error``: a chunk without a file is an error. ``zero``: it holds zeros, as by the rules of zarr, N5 and
+        precomputed; for volumes whose writers leave empty chunks out.
+
+    Raises
+    ------
+    DataError
+        There is no volume, it is damaged, or the voxel sizes conflict.
+    """
+    path = Path(path).expanduser()
+    if absent not in ABSENT:
+        raise DataError(f"absent={absent!r}", expected=" or ".join(ABSENT))
+    with disk_errors(path):
+        path.stat()
+    if path.is_dir():
+        return _open_folder(path.resolve(), dataset, voxel_size_nm, absent)
+    return _open_file(path, dataset, voxel_size_nm)
+
+
+def _open_folder(path: Path, dataset: str | None, declared: Sequence[float] | None, absent: str) -> Volume:
+    if is_precomputed(path):
+        return open_precomputed(path, dataset, declared, absent)
+    if is_zarr(path) or (dataset and is_zarr(path / dataset)):
+        return open_zarr(path, dataset, declared, absent)
+    if is_n5(path) or (dataset and is_n5(path / dataset)):
+        return open_n5(path, dataset, declared, absent)
+    from bouton.volume.stacks import open_sections, section_files
+
+    files = section_files(path)
+    if not files:
+        raise DataError("no volume in the folder", where=str(path), expected=FORMATS, fix="check the path")
+    _no_dataset_here(path, dataset)
+    return open_sections(path, files, declared)
+
+
+def _open_file(path: Path, dataset: str | None, declared: Sequence[float] | None) -> Volume:
+    kind = _file_kind(path)
+    if kind == "hdf5":
+        from bouton.volume.hdf5 import open_hdf5
+
+        return open_hdf5(path, dataset, declared)
+    from bouton.volume import stacks
+
+    _no_dataset_here(path, dataset)
+    if kind == "tiff":
+        return stacks.open_tiff(path, declared)
+    if kind == "npy":
+        return stacks.open_npy(path, declared)
+    return stacks.open_sections(path, [path], declared)
+
+
+def _file_kind(path: Path) -> str:
+    """Return what a file is by its first bytes; by its name where it is damaged or empty."""
+    with disk_errors(path), path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "tiff"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if path.suffix.lower() in _SUFFIXES:
+        raise DataError(
+            "empty file" if not head else f"no {path.suffix} file: it starts with {head[:8]!r}",
+            where=str(path),
+            expected=f"a whole {_SUFFIXES[path.suffix.lower()].upper()} file",
+            fix="copy or export it again",
+        )
+    raise DataError(
+        "not a volume", where=str(path), expected=FORMATS, fix="check the path, or convert it to one of these"
+    )
+
+
+def _no_dataset_here(path: Path, dataset: str | None) -> None:
+    if dataset is not None:
+        raise DataError(f"data set {dataset!r} given", where=str(path), expected="none: this format holds one array")

@@ -1,0 +1,133 @@
+"""Tables on disk: Parquet, one file or a folder of parts, with checksums on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bouton.errors import DataError
+from bouton.volume.files import disk_errors, natural_key, write_bytes
+
+TableData = dict[str, np.ndarray]
+
+
+def write_table(path: str | Path, table: Mapping[str, np.ndarray], columns: Mapping[str, str]) -> None:
+    """Write a table as one Parquet file: durable, whole or not at all, and the same bytes for the same rows.
+
+    Parameters
+    ----------
+    path : path
+        The ``.parquet`` file.
+    table : mapping of column name -> 1-D array
+        All of one length.
+    columns : mapping of column name -> numpy dtype name, or ``str``
+        The columns to write, in their order in the file. A column of the table that would lose values in its declared
+        type is refused.
+
+    Raises
+    ------
+    DataError
+        Columns are missing, too many, of different lengths or of another type; or the disk is full.
+    """
+    if set(table) != set(columns):
+        raise DataError(f"columns {sorted(table)}", where=str(path), expected=f"{sorted(columns)}")
+    arrays = [
+        _arrow_column(np.asarray(table[name]), dtype, f"{path}, column {name}") for name, dtype in columns.items()
+    ]
+    lengths = {name: len(array) for name, array in zip(columns, arrays, strict=True)}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"columns of different lengths {lengths}", where=str(path), expected="one length")
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.table(arrays, names=list(columns)),
+        sink,
+        compression="zstd",
+        write_page_checksum=True,
+        store_schema=False,
+    )
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _arrow_column(values: np.ndarray, dtype: str, where: str) -> pa.Array:
+    if values.ndim != 1:
+        raise DataError(f"array of shape {values.shape}", where=where, expected="one dimension")
+    if dtype == "str":
+        return pa.array([str(value) for value in values], type=pa.string())
+    wanted = np.dtype(dtype)
+    if not np.can_cast(values.dtype, wanted, "safe") and not _fits(values, wanted):
+        raise DataError(f"{values.dtype} values that {wanted} cannot hold", where=where, expected=str(wanted))
+    return pa.array(values.astype(wanted))
+
+
+def _fits(values: np.ndarray, wanted: np.dtype) -> bool:
+    """Whether every value survives the conversion; ids never come through float."""
+    if len(values) == 0:
+        return True
+    if values.dtype.kind not in "iub" or wanted.kind not in "iub":
+        return values.dtype.kind == "f" and wanted.kind == "f"
+    limits = np.iinfo(wanted) if wanted.kind != "b" else np.iinfo(np.int8)
+    return int(values.min()) >= int(limits.min) and int(values.max()) <= int(limits.max)
+
+
+def read_table(path: str | Path) -> TableData:
+    """Read a Parquet file, or a folder of parts one after another in the order of their names (``2`` before ``10``).
+
+    Returns
+    -------
+    dict of column name -> numpy.ndarray
+        One dimension each; text columns are object arrays of ``str``.
+
+    Raises
+    ------
+    DataError
+        Nothing is there, a part is damaged, or the parts' columns differ.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _join([_read_part(part) for part in _parts_of(path)], path)
+    return _read_part(path)
+
+
+def _parts_of(folder: Path) -> Sequence[Path]:
+    parts = sorted(folder.glob("[!.]*.parquet"), key=lambda part: natural_key(part.stem))
+    if not parts:
+        raise DataError("no .parquet file in the folder", where=str(folder), expected="one part or more")
+    return parts
+
+
+def _read_part(path: Path) -> TableData:
+    with disk_errors(path):
+        file = path.open("rb")
+    with file:
+        try:
+            table = pq.ParquetFile(file, page_checksum_verification=True).read()
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, str(error)) from error
+    return {name: _column(table.column(name)) for name in table.column_names}
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"damaged or no table ({reason.splitlines()[0]})",
+        where=str(path),
+        expected="a Parquet file",
+        fix="restore the file, or make it anew",
+    )
+
+
+def _column(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    return column.to_numpy()
+
+
+def _join(parts: Sequence[TableData], path: Path) -> TableData:
+    names = list(parts[0])
+    for part in parts:
+        if list(part) != names:
+            raise DataError(f"parts with columns {names} and {list(part)}", where=str(path), expected="equal columns")
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}

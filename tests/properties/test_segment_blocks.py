@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from bouton.errors import SpecError
 from bouton.geometry import Box
-from bouton.stages import fragments
+from bouton.stages import agglomeration, fragments, segmentation
 from harness import assert_same, run_stage
 from segment import oracle
 
+FRAGMENTS = fragments.Params(low=0.3, high=0.9)
+AGGLOMERATE = agglomeration.Params(floor=0.2, min_size_voxels=6, small_affinity=0.35)
+CUT = segmentation.Params(threshold=0.5, dust_voxels=4)
+PUBLIC = ["fragments", "merges", "region_graph", "fragment_sizes", "segmentation", "segment_sizes"]
 BLOCKS = [(3, 4, 5), (1, 7, 7), (2, 3, 1), (7, 1, 3), (5, 5, 2), (1, 1, 1)]
 
 
@@ -36,8 +43,7 @@ cases = {
 @given(**cases)
 def test_fragments(seed, shape, block, smooth):
     affinities = tissue(seed, shape, smooth)
-    params = fragments.Params(low=0.3, high=0.9)
-    blocked = run_stage(fragments.STAGE, params, {"affinities": affinities}, block, seed=seed)["fragments"]
+    blocked = run_stage(fragments.STAGE, FRAGMENTS, {"affinities": affinities}, block, seed=seed)["fragments"]
     np.testing.assert_array_equal(blocked, oracle.fragments(affinities, 0.3, 0.9))
 
 
@@ -50,3 +56,83 @@ def test_fragments_of_a_box_inside_the_data(block):
     blocked = run_stage(fragments.STAGE, fragments.Params(), {"affinities": affinities}, block, **run)
     assert whole["fragments"].any()
     assert_same(whole, blocked, ["fragments"])
+
+
+def pipeline(affinities, block, seed=None, bounds=None, agglomerate=AGGLOMERATE, cut=CUT):
+    run = {"seed": seed, "bounds": bounds}
+    inputs = {"affinities": affinities}
+    found = run_stage(fragments.STAGE, FRAGMENTS, inputs, block, **run)
+    inputs["fragments"] = found["fragments"]
+    found |= run_stage(agglomeration.STAGE, agglomerate, inputs, block, **run)
+    last = {"fragments": found["fragments"], "merges": found["merges"]}
+    return found | run_stage(segmentation.STAGE, cut, last, block, **run)
+
+
+def expected_pipeline(affinities):
+    """The definition, voxel by voxel and edge by edge."""
+    labels = oracle.fragments(affinities, FRAGMENTS.low, FRAGMENTS.high)
+    graph = oracle.region_graph(affinities, labels)
+    ids, voxels = np.unique(labels[labels != 0], return_counts=True)
+    sizes = dict(zip(ids.tolist(), voxels.tolist(), strict=True))
+    small = Fraction(str(AGGLOMERATE.small_affinity))
+    first, graph, sizes = oracle.greedy(
+        graph, sizes, oracle.strongest, lambda s, a, b: s >= small and min(a, b) < AGGLOMERATE.min_size_voxels
+    )
+    floor = Fraction(str(AGGLOMERATE.floor))
+    second, _, _ = oracle.greedy(graph, sizes, oracle.mean, lambda s, a, b: s >= floor)
+    applied = first + [merge for merge in second if oracle.mean(merge[2:]) >= Fraction(str(CUT.threshold))]
+    count = labels.size + 1
+    root = np.array(oracle.roots(count, [merge[:2] for merge in applied]), np.uint64)
+    segments = root[labels]
+    names, sizes_of = np.unique(segments, return_counts=True)
+    segments[np.isin(segments, names[sizes_of < CUT.dust_voxels])] = 0
+    rows = [(*merge, 1) for merge in first] + [(*merge, 0) for merge in second]
+    return labels, sorted(rows, key=lambda row: row[1]), segments
+
+
+@settings(max_examples=60, deadline=None)
+@given(**cases)
+def test_segmentation_equals_the_definition(seed, shape, block, smooth):
+    affinities = tissue(seed, shape, smooth)
+    found = pipeline(affinities, block, seed)
+    labels, merges, segments = expected_pipeline(affinities)
+    np.testing.assert_array_equal(found["fragments"], labels)
+    columns = ("a", "b", "affinity_sum", "affinity_count", "affinity_max", "small")
+    rows = [*zip(*(found["merges"][name].tolist() for name in columns), strict=True)]
+    assert rows == merges
+    np.testing.assert_array_equal(found["segmentation"], segments)
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.8, 1.5])
+def test_many_block_shapes_give_the_same_bits(smooth):
+    affinities = tissue(11, (11, 13, 12), smooth)
+    whole = pipeline(affinities, (16, 16, 16))
+    assert len(whole["merges"]["a"]) > 20
+    assert 0 < whole["merges"]["small"].sum() < len(whole["merges"]["a"])
+    for block in BLOCKS:
+        assert_same(pipeline(affinities, block, seed=3), whole, PUBLIC)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_bounds_inside_the_data(block):
+    affinities = tissue(12, (9, 10, 11), 0.8)
+    bounds = Box((2, 1, 3), (9, 9, 11))
+    whole = pipeline(affinities, (16, 16, 16), bounds=bounds)
+    assert len(whole["merges"]["a"]) > 5
+    assert_same(pipeline(affinities, block, 3, bounds), whole, PUBLIC)
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_constant_affinities(value):
+    affinities = np.full((3, 5, 6, 7), value, np.uint8)
+    whole = pipeline(affinities, (16, 16, 16))
+    assert_same(pipeline(affinities, (2, 3, 3)), whole, PUBLIC)
+    if value == 0:
+        assert not whole["segmentation"].any()
+    else:
+        assert (whole["segmentation"] == 1).all()
+
+
+def test_a_threshold_below_the_floor_is_an_error():
+    with pytest.raises(SpecError, match="merge history ends"):
+        pipeline(tissue(1, (5, 6, 7)), (16, 16, 16), cut=segmentation.Params(threshold=0.1))

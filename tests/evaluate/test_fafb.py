@@ -18,7 +18,7 @@ from bouton.evaluate.matching import match_points
 
 
 def links(path):
-    rows = json.load(gzip.open(path))
+    rows = json.loads(gzip.decompress(path.read_bytes()))
     ids = np.array([[row["id_skel_pre"] or -1, row["id_skel_post"] or -1] for row in rows])
     pre, post = (np.array([row[f"location_{side}"] for row in rows], float) for side in ("pre", "post"))
     score = np.array([row.get("score", 0.0) for row in rows])
@@ -57,7 +57,7 @@ def test_published_score_of_fafb_predictions(data_folder):
         tp = len(match_points(true["pre"], mine["pre"], 700.0, same).truth)
         total += (tp, len(mine["pre"]) - tp, len(true["pre"]) - tp)
     found = Detection(*(int(n) for n in total))
-    # Another implementation counts 8,967, 5,586 and 6,849: which of a chain of duplicates are one is not told to the last.
+    # Counts of another implementation; how it fuses duplicates is not told to the last detail.
     assert (found.tp, found.fp, found.fn) == pytest.approx((8967, 5586, 6849), rel=0.002)
     scores = (found.f1.value, found.precision.value, found.recall.value)
     assert [round(value, 2) for value in scores] == [0.59, 0.62, 0.57]

@@ -43,7 +43,8 @@ def command(
 
       bouton evaluate --segmentation seg.zarr --truth truth.zarr
 
-      bouton evaluate --segmentation $(bouton path runs/demo segmentation) --truth $(bouton path runs/demo tissue.neuron_ids)
+      bouton evaluate --segmentation $(bouton path runs/demo segmentation)
+      --truth $(bouton path runs/demo tissue.neuron_ids)
 
       bouton evaluate --segmentation my.h5 --segmentation-dataset ids --truth gt.h5 --truth-dataset ids
       --bounds-zyx 120:160,0:250,0:250

@@ -96,8 +96,8 @@ def labels_at(volume: VolumeReader, positions_nm: np.ndarray, voxel_size_nm: NM,
     for i, members in enumerate(np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])):
         if not members.size:
             continue
-        start = tuple(int(v) * _CELL for v in cells[i])
-        box = Box(start, tuple(v + _CELL for v in start)) & bounds
+        z, y, x = (int(v) for v in cells[i])
+        box = Box((z * _CELL, y * _CELL, x * _CELL), ((z + 1) * _CELL, (y + 1) * _CELL, (x + 1) * _CELL)) & bounds
         local = voxels[rows[members]] - np.asarray(box.start)
         labels[rows[members]] = volume.read(box)[tuple(local[:, axis] for axis in range(3))]
     return labels

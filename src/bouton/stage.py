@@ -19,9 +19,11 @@ Tables travel as ``dict[str, numpy.ndarray]``: one 1-D array a column, all of on
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -330,9 +332,12 @@ def load_stage(name: str, folder: Path | None = None) -> Stage:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise SpecError(f"no stage file {path}", expected="a path to a .py file that holds STAGE")
-    spec = importlib.util.spec_from_file_location(f"bouton_stage_{path.stem}", path)
+    place = hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
+    spec = importlib.util.spec_from_file_location(f"bouton_stage_{path.stem}_{place}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # dataclasses looks a class' module up here to resolve its annotations.
+    sys.modules[module.__name__] = module
     spec.loader.exec_module(module)
     return module

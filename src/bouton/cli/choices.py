@@ -1,0 +1,123 @@
+"""Options that several verbs share, and how they become a workflow."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bouton.errors import SpecError
+from bouton.geometry import ZYX, Box
+from bouton.spec import Choices, Workflow, load_workflow
+from bouton.volume.run_folder import open_run
+
+
+def _workflow_files(incomplete: str) -> list[str]:
+    folder = Path(incomplete).parent if "/" in incomplete else Path()
+    found = [path for path in [*folder.glob("*.yaml"), *folder.glob("workflows/*.yaml")] if folder.is_dir()]
+    return sorted(str(path) for path in found if str(path).startswith(incomplete))
+
+
+def _steps_of_workflow(context: typer.Context, incomplete: str) -> list[str]:
+    from bouton.errors import BoutonError
+
+    try:
+        steps = load_workflow(Path(context.params["workflow"]), Choices()).steps
+    except (BoutonError, KeyError, TypeError):
+        return []
+    return [step.name for step in steps if step.name.startswith(incomplete)]
+
+
+def _runs(incomplete: str) -> list[str]:
+    return sorted(str(path.parent) for path in Path("runs").glob("*/run.json") if str(path).startswith(incomplete))
+
+
+def _results(context: typer.Context, incomplete: str) -> list[str]:
+    from bouton.errors import BoutonError
+
+    try:
+        steps = open_run(Path(context.params["run"])).steps
+    except (BoutonError, KeyError, TypeError):
+        return []
+    names = [name for step in steps.values() for name in [step.name, *(f"{step.name}.{o}" for o in step.outputs)]]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+WorkflowFile = Annotated[
+    Path, typer.Argument(metavar="WORKFLOW", help="The workflow file (.yaml).", autocompletion=_workflow_files)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=V", help="Override a value of the workflow; may be given several times."),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", metavar="STEP", help="Run only what this step needs.", autocompletion=_steps_of_workflow),
+]
+BoundsZYX = Annotated[
+    str | None, typer.Option("--bounds-zyx", metavar="Z0:Z1,Y0:Y1,X0:X1", help="Run on this box of voxels only.")
+]
+BlockZYX = Annotated[
+    str | None, typer.Option("--block-zyx", metavar="Z,Y,X", help="Compute block of every step, in voxels.")
+]
+RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders lie.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name.", autocompletion=_runs)]
+Result = Annotated[
+    str, typer.Argument(metavar="STEP[.OUTPUT]", help="A step, or one of its outputs.", autocompletion=_results)
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes; default: one a core.")]
+Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+
+
+def read_workflow(path: Path, choices: Choices, name: str | None = None) -> Workflow:
+    """Return the workflow with the command line's choices, under another name where one is given.
+
+    Raises
+    ------
+    SpecError
+        The name is none for a folder.
+    """
+    workflow = load_workflow(path, choices)
+    if name is None:
+        return workflow
+    if not name or "/" in name or name.startswith("."):
+        raise SpecError(f"run name {name!r}", expected="a folder name without /", fix="--name second-try")
+    return replace(workflow, name=name)
+
+
+def make_choices(overrides: list[str] | None, bounds: str | None, block: str | None, until: str | None) -> Choices:
+    """Return what the command line chose."""
+    box = Box.parse(bounds) if bounds else None
+    return Choices(overrides=tuple(overrides or ()), bounds=box, block=_triple(block), until=until)
+
+
+def _triple(text: str | None) -> ZYX | None:
+    if text is None:
+        return None
+    try:
+        z, y, x = (int(value) for value in text.split(","))
+    except ValueError:
+        raise SpecError(f"block {text!r}", expected="three numbers z,y,x like 32,64,64", fix="--block-zyx 32,64,64") from None
+    if min(z, y, x) < 1:
+        raise SpecError(f"block {text!r}", expected="at least one voxel on every axis", fix="--block-zyx 32,64,64")
+    return z, y, x
+
+
+def find_run(run: str, runs: Path) -> Path:
+    """Return a run's folder from its path or name.
+
+    Raises
+    ------
+    SpecError
+        There is none.
+    """
+    for folder in (Path(run), runs / run):
+        if (folder / "run.json").is_file():
+            return folder
+    known = sorted(path.parent.name for path in runs.glob("*/run.json"))
+    close = difflib.get_close_matches(run, known, n=1)
+    fix = f"did you mean {close[0]}?" if close else "bouton run WORKFLOW makes one; --runs DIR says where they lie"
+    raise SpecError(f"no run {run!r}", expected=f"a run folder, or one of {', '.join(known) or 'none yet'}", fix=fix)

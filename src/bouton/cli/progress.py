@@ -1,0 +1,118 @@
+"""The terminal's progress bars, and the same progress as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from bouton.engine.events import (
+    Event,
+    PartStarted,
+    StepFinished,
+    StepReused,
+    StepSkipped,
+    TaskFailed,
+    TaskLost,
+    TaskRetried,
+    TasksBlocked,
+    TasksDone,
+    to_json,
+)
+
+
+def print_json(event: Event) -> None:
+    """Print an event as one line of JSON on stdout."""
+    sys.stdout.write(json.dumps(to_json(event)) + "\n")
+    sys.stdout.flush()
+
+
+class _Speed(ProgressColumn):
+    """Blocks, voxels a second and the time that is left."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of one bar."""
+        shape = task.fields["unit"]
+        total = "?" if task.total is None else f"{task.total:.0f}"
+        text = f"{task.completed:.0f}/{total} {shape}"
+        seconds = time.monotonic() - task.fields["began"]
+        new_tasks = task.completed - task.fields["before"]
+        if task.fields["voxels"] and seconds > 0:
+            text += f"  {human(task.fields['voxels'] / seconds)}voxels/s"
+        if new_tasks and task.total is not None and not task.finished:
+            text += f"  ETA {clock((task.total - task.completed) * seconds / new_tasks)}"
+        return Text(text, style="cyan")
+
+
+class ProgressBars:
+    """A subscriber that shows a bar for every part of every step. Use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), _Speed(), TimeElapsedColumn())
+        self.console = console
+        self.progress = Progress(*columns, console=console)
+        self._bars: dict[tuple[str, str], int] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def __enter__(self) -> ProgressBars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, PartStarted):
+            unit = {"block": "blocks", "object": "ranges", "chain": "slabs", "merge": "nodes"}.get(event.shape, "task")
+            fields = {"unit": unit, "began": time.monotonic(), "before": event.done, "voxels": 0}
+            name = f"{event.step} [dim]{event.part}[/dim]"
+            total, done = max(event.tasks, 1), event.done
+            self._bars[event.step, event.part] = self.progress.add_task(name, total=total, completed=done, **fields)
+        elif isinstance(event, TasksDone) and (event.step, event.part) in self._bars:
+            bar = self._bars[event.step, event.part]
+            voxels = self.progress.tasks[self.progress.task_ids.index(bar)].fields["voxels"] + event.voxels
+            self.progress.update(bar, advance=event.tasks, voxels=voxels)
+        else:
+            self._say(event)
+
+    def _say(self, event: Event) -> None:
+        if isinstance(event, StepReused):
+            self.console.print(f"[green]kept[/green] {event.step}: {event.tasks} tasks of an earlier run")
+        elif isinstance(event, StepSkipped):
+            self.console.print(f"[yellow]skipped[/yellow] {event.step}: {event.reason}")
+        elif isinstance(event, TaskLost):
+            self.console.print(f"[yellow]lost[/yellow] {event.step} {event.task}: {event.path} is {event.found}")
+        elif isinstance(event, TaskRetried):
+            self.console.print(f"[yellow]again[/yellow] {event.step} {event.task}: {event.error}")
+        elif isinstance(event, TaskFailed):
+            box = f" (box {event.box_zyx}, z,y,x)" if event.box_zyx else ""
+            self.console.print(f"[red]failed[/red] {event.step} {event.task}{box}: {event.error}")
+        elif isinstance(event, TasksBlocked) and (event.step, event.part) not in self._told:
+            self._told.add((event.step, event.part))
+            self.console.print(f"[yellow]blocked[/yellow] {event.step}: {event.reason}")
+        elif isinstance(event, StepFinished) and event.state == "done":
+            self.console.print(f"[green]done[/green] {event.step}: {event.tasks} tasks, {clock(event.seconds)}")
+
+
+def human(number: float) -> str:
+    """Return a number with three digits and a prefix: ``12.3 M``."""
+    for prefix in ("", "k", "M", "G"):
+        if abs(number) < 1000:
+            return f"{number:.3g} {prefix}"
+        number /= 1000
+    return f"{number:.3g} T"
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as people say it: ``42.1 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,92 @@
+"""``bouton run``: run what is left of a workflow, write the report, show the results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from bouton.cli.choices import (
+    BlockZYX,
+    BoundsZYX,
+    Json,
+    Overrides,
+    RunsFolder,
+    Until,
+    Workers,
+    WorkflowFile,
+    make_choices,
+    read_workflow,
+)
+from bouton.cli.progress import ProgressBars, print_json
+from bouton.cli.results import show_results
+from bouton.engine import RunSummary, run_workflow
+from bouton.spec import Workflow
+
+Executors = Literal["serial", "processes"]
+
+
+def command(
+    workflow: WorkflowFile,
+    overrides: Overrides = None,
+    until: Until = None,
+    bounds_zyx: BoundsZYX = None,
+    block_zyx: BlockZYX = None,
+    workers: Workers = None,
+    executor: Annotated[Executors, typer.Option("--executor", help="What runs the blocks.")] = "processes",
+    runs: RunsFolder = Path("runs"),
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run; default: the workflow's.")] = None,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="New tries of a block that fails.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Run a workflow: compute what is not done yet, write the report.
+
+    Results lie in runs/<name>. Whatever was finished before is kept; a changed parameter computes its step and what
+    depends on it; the same command after a crash goes on where it was.
+
+    \b
+    bouton run workflows/demo.yaml
+    bouton run workflows/demo.yaml --bounds-zyx 0:48,0:192,0:192 --until segmentation
+    bouton run workflows/demo.yaml --set steps.fragments.params.low=0.05 --workers 4
+    """
+    flow = read_workflow(workflow, make_choices(overrides, bounds_zyx, block_zyx, until), name)
+    # An end of the batch system's time must leave no worker behind, like Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
+    options = {"executor": executor, "workers": workers or _cores(), "retries": retries}
+    if as_json:
+        summary = run_workflow(flow, runs, subscribers=[print_json], **options)
+        report = _write_report(summary.folder)
+        sys.stdout.write(json.dumps({"event": "Report", "path": str(report)}) + "\n")
+    else:
+        _run_with_bars(flow, runs, options)
+        return
+    summary.raise_if_failed()
+
+
+def _run_with_bars(flow: Workflow, runs: Path, options: dict[str, Any]) -> None:
+    console = Console()
+    with ProgressBars(console) as bars:
+        summary: RunSummary = run_workflow(flow, runs, subscribers=[bars], **options)
+    report = _write_report(summary.folder)
+    show_results(console, summary.folder, report)
+    summary.raise_if_failed()
+
+
+def _write_report(folder: Path) -> Path:
+    from bouton.report import write_report
+
+    return write_report(folder)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

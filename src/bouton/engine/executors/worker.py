@@ -1,0 +1,60 @@
+"""The program of one worker process: ``python -m bouton.engine.executors.worker SOCKET PARENT``.
+
+It receives a step's context, then ranges of tasks, and answers task by task. It dies with its coordinator.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from bouton.engine.context import StepContext
+from bouton.engine.execute import Worker, limit_threads
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Serve tasks until the coordinator closes the socket."""
+    die_with(parent)
+    # Ctrl-C goes to the whole terminal group; the coordinator decides when workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_threads()
+    worker, context = Worker(), None
+    with Connection(descriptor) as connection:
+        connection.send(None)
+        while True:
+            try:
+                message = connection.recv()
+                if isinstance(message, StepContext):
+                    context = message
+                    continue
+                for task in message:
+                    connection.send(worker.execute(context, task))
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                return
+
+
+def die_with(parent: int) -> None:
+    """Arrange that this process is killed when process ``parent`` ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,187 @@
+"""What a task may read: volumes on the workflow's grid and tables, with errors that name the step and the way out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bouton.engine.context import StepContext, output_path, output_types
+from bouton.errors import DataError, RunError, SpecError
+from bouton.geometry import ZYX, Box
+from bouton.stage import Files, Layer, Stage, Table, TableData
+from bouton.volume import Volume, open_volume, read_table
+
+
+class Blocked(RunError):
+    """Something that a task reads is not done, because the tasks that make it failed."""
+
+
+class ReadLog:
+    """What a task read, and a hash of the bytes: enough to tell whether another run would read the same."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, str]] = []
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, name: str, place: str, content: bytes | memoryview) -> None:
+        """Note that ``content`` was read of input ``name`` at ``place`` (a box, or ``table``)."""
+        self.entries.append((name, place))
+        self._hash.update(content)
+
+    def to_json(self) -> str:
+        """Return the log as the ledger keeps it."""
+        return json.dumps({"reads": self.entries, "hash": self._hash.hexdigest()})
+
+
+def array_bytes(array: np.ndarray) -> memoryview | bytes:
+    """Return an array's bytes in C order; of text, its JSON."""
+    if array.dtype.kind in "OUS":
+        return json.dumps([str(value) for value in array]).encode()
+    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
+
+
+class InputVolume:
+    """One input layer on the workflow's grid (a :class:`bouton.stage.VolumeReader`)."""
+
+    def __init__(self, name: str, volume: Volume, inputs: Inputs, offset: ZYX) -> None:
+        self.name, self._volume, self._inputs, self._offset = name, volume, inputs, offset
+        self.shape: tuple[int, ...] = tuple(volume.shape)
+        self.dtype = np.dtype(volume.dtype)
+
+    def read(self, box: Box) -> np.ndarray:
+        """Return the voxels of ``box`` of the workflow's grid.
+
+        Raises
+        ------
+        DataError
+            Voxels are missing or damaged.
+        """
+        self._inputs.check_complete(self.name, box)
+        try:
+            array = self._volume.read(box.shift([-d for d in self._offset]))
+        except DataError as error:
+            raise self._inputs.explain(self.name, error, box) from error
+        if self._inputs.log is not None:
+            self._inputs.log.add(self.name, str(box), array_bytes(array))
+        return array
+
+
+class Inputs(Mapping[str, InputVolume]):
+    """The volumes and tables that tasks of a step read: its inputs, and what earlier parts of it wrote.
+
+    Volumes open on first use and stay open; tables are read once.
+    """
+
+    def __init__(self, context: StepContext, stage: Stage, params: object) -> None:
+        self.context, self.stage = context, stage
+        self._types = output_types(stage, params)
+        self._own = {name: context.root / output_path(stage, params, name) for name in self._types}
+        self._volumes: dict[str, InputVolume] = {}
+        self._tables: dict[str, TableData] = {}
+        self.log: ReadLog | None = None
+
+    def __getitem__(self, name: str) -> InputVolume:
+        if name not in self._volumes:
+            self._volumes[name] = self._open(name)
+        return self._volumes[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in set(self)
+
+    def __iter__(self) -> Iterator[str]:
+        places = self.context.inputs
+        yield from (name for name in places if not places[name].is_table)
+        yield from (name for name, kind in self._types.items() if isinstance(kind, Layer) and name not in places)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def table(self, name: str) -> TableData:
+        """Return table ``name`` whole.
+
+        Raises
+        ------
+        Blocked
+            Tasks that make it failed.
+        DataError
+            It is missing or damaged.
+        """
+        self.check_complete(name, None)
+        if name not in self._tables:
+            path = self.path(name, Table)
+            try:
+                self._tables[name] = read_table(path)
+            except DataError as error:
+                raise self.explain(name, error, None) from error
+        table = self._tables[name]
+        if self.log is not None:
+            for column, values in table.items():
+                self.log.add(name, column, array_bytes(values))
+        return dict(table)
+
+    def path(self, name: str, kind: type[Layer] | type[Table]) -> Path:
+        """Return where input or own output ``name`` lies.
+
+        Raises
+        ------
+        RunError
+            The stage asks for a name that it did not declare.
+        """
+        place = self.context.inputs.get(name)
+        if place is not None and place.is_table == (kind is Table):
+            return self.context.input_path(name)
+        if place is None and isinstance(self._types.get(name), kind):
+            return self._own[name]
+        known = [*self.context.inputs, *(n for n, t in self._types.items() if not isinstance(t, Files))]
+        raise RunError(
+            f"stage {self.context.stage_name} asks for {kind.__name__.lower()} {name!r}, which it does not read",
+            where=f"step {self.context.step}",
+            expected=f"one of {', '.join(known)}",
+        )
+
+    def check_complete(self, name: str, box: Box | None) -> None:
+        """Raise :class:`Blocked` where tasks that make ``name`` (inside ``box``) failed."""
+        for text in self.context.incomplete.get(name, ()):
+            if box is None or not text or not (Box.parse(text) & box).is_empty:
+                what = f"{name} ({self._owner(name)})"
+                raise Blocked(f"{what} is not done at box {text or 'unknown'}", where=f"step {self.context.step}")
+
+    def explain(self, name: str, error: DataError, box: Box | None) -> DataError:
+        """Return ``error`` with the input, the box and the command that repairs it."""
+        place = self.context.inputs.get(name)
+        where = f"input {name} ({self._owner(name)})" + (f", box {box} (z,y,x)" if box else "")
+        if place is not None and not place.step:
+            return DataError(error.found, where=where, expected=error.expected, fix=error.fix)
+        fix = f"bouton verify {self.context.run_folder} --repair"
+        return DataError(f"{error.found} at {error.where}" if error.where else error.found, where=where, fix=fix)
+
+    def _owner(self, name: str) -> str:
+        place = self.context.inputs.get(name)
+        if place is None:
+            return f"step {self.context.step}"
+        return f"step {place.step}" if place.step else f"data {place.path}"
+
+    def _open(self, name: str) -> InputVolume:
+        place = self.context.inputs.get(name)
+        path = self.path(name, Layer)
+        try:
+            volume = open_volume(path, place.dataset if place else None)
+        except DataError as error:
+            raise self.explain(name, error, None) from error
+        declared = self.stage.reads[name] if place else self._types[name]
+        assert isinstance(declared, Layer)
+        self._check_type(name, volume, declared)
+        return InputVolume(name, volume, self, place.offset_zyx if place else (0, 0, 0))
+
+    def _check_type(self, name: str, volume: Volume, declared: Layer) -> None:
+        accepted = (declared.dtype,) if isinstance(declared.dtype, str) else declared.dtype
+        channels = volume.shape[0] if len(volume.shape) == 4 else None
+        found = f"{volume.dtype}" + (f" with {channels} channels" if channels else "")
+        if str(np.dtype(volume.dtype)) not in accepted or channels != declared.channels:
+            wanted = " or ".join(accepted) + (f" with {declared.channels} channels" if declared.channels else "")
+            where = f"step {self.context.step}, input {name}"
+            raise SpecError(f"{volume.path} holds {found}", where=where, expected=wanted)

@@ -1,0 +1,37 @@
+"""One coordinator a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from bouton.errors import RunError
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run folder. It ends with the process, however that ends.
+
+    Raises
+    ------
+    RunError
+        Another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise RunError(
+                f"the run is being worked on by process {handle.read().strip() or 'unknown'}",
+                where=str(folder),
+                fix="wait for it or end it, then run the same command again; --name gives a second run its own folder",
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield

@@ -1,0 +1,174 @@
+"""Running a workflow: its steps in order, each from its ledger, events to whoever subscribes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bouton.engine.context import make_context, output_path, step_folder
+from bouton.engine.events import Event, RunFinished, RunStarted, StepSkipped, Subscriber, TaskFailed, to_json
+from bouton.engine.execute import is_disk_error
+from bouton.engine.executors import Executor, make_executor
+from bouton.engine.lock import run_lock
+from bouton.engine.record import RunRecord
+from bouton.engine.step_run import StepRun, StepSummary, disk_full
+from bouton.errors import BoutonError, DataError, RunError, SpecError
+from bouton.spec import Step, Workflow
+from bouton.volume import write_bytes
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended.
+
+    Attributes
+    ----------
+    folder : Path
+        The run folder.
+    state : str
+        ``done`` or ``failed``.
+    steps : mapping of step name -> StepSummary
+    failures : tuple of TaskFailed
+        The quarantined tasks.
+    """
+
+    folder: Path
+    state: str
+    steps: Mapping[str, StepSummary]
+    failures: tuple[TaskFailed, ...]
+
+    def raise_if_failed(self) -> None:
+        """Raise a RunError that names the failed blocks, if there are any."""
+        if self.state == "done":
+            return
+        shown = [f"{f.step} {f.task} (box {f.box_zyx or '-'}): {f.error}" for f in self.failures[:SHOWN]]
+        more = len(self.failures) - SHOWN
+        text = " | ".join(shown) + (f" | and {more} more" if more > 0 else "")
+        blocked = [name for name, summary in self.steps.items() if summary.state == "blocked"]
+        waiting = f"; not finished because of it: {', '.join(blocked)}" if blocked else ""
+        raise RunError(
+            f"{len(self.failures)} tasks failed: {text}{waiting}",
+            where=str(self.folder),
+            fix="mend the cause and run the same command again (finished blocks are kept)",
+        )
+
+
+class EventLog:
+    """A subscriber that appends every event to ``events.jsonl``."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def __call__(self, event: Event) -> None:
+        """Write one line."""
+        self._file.write(json.dumps(to_json(event)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def run_workflow(
+    workflow: Workflow,
+    runs_dir: Path = Path("runs"),
+    executor: str = "processes",
+    workers: int = 1,
+    subscribers: Iterable[Subscriber] = (),
+    retries: int = 2,
+) -> RunSummary:
+    """Run what is left of ``workflow`` in ``runs_dir / workflow.name``.
+
+    Parameters
+    ----------
+    executor : str
+        ``serial`` or ``processes``.
+    workers : int
+        Number of worker processes.
+    subscribers : iterable of callable
+        Called with every event (:mod:`bouton.engine.events`).
+    retries : int
+        How often a failed task is tried again before it is quarantined.
+
+    Raises
+    ------
+    RunError
+        Another process works on the run, or the disk is full. Failed tasks do not raise: see
+        :meth:`RunSummary.raise_if_failed`.
+    """
+    if not workflow.steps:
+        raise SpecError("no step is left to run", where=str(workflow.file), fix="larger --bounds-zyx or another --until")
+    folder = Path(runs_dir).resolve() / workflow.name
+    pool = make_executor(executor, workers)
+    try:
+        with run_lock(folder):
+            log = EventLog(folder / "events.jsonl")
+            try:
+                return _Run(workflow, folder, pool, [log, *subscribers], retries).run(executor)
+            finally:
+                log.close()
+    except (OSError, DataError) as error:
+        if is_disk_error(error):
+            raise disk_full(folder, str(error)) from error
+        if isinstance(error, BoutonError):
+            raise
+        raise RunError(str(error), where=str(folder), fix="check the permissions of the run folder") from error
+    finally:
+        pool.close()
+
+
+class _Run:
+    def __init__(
+        self, workflow: Workflow, folder: Path, executor: Executor, subscribers: list[Subscriber], retries: int
+    ) -> None:
+        self.workflow, self.folder, self.executor, self.retries = workflow, folder, executor, retries
+        self.subscribers = subscribers
+        self.record = RunRecord(workflow, folder)
+        self.failures: list[TaskFailed] = []
+        self.incomplete: dict[str, tuple[str, ...]] = {}
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, TaskFailed):
+            self.failures.append(event)
+        for subscriber in self.subscribers:
+            subscriber(event)
+
+    def run(self, executor: str) -> RunSummary:
+        started = time.perf_counter()
+        flow = self.workflow
+        write_bytes(self.folder / "workflow.yaml", flow.text.encode())
+        self.record.write()
+        names = tuple(step.name for step in flow.steps)
+        self.emit(RunStarted(flow.name, str(self.folder), names, executor, self.executor.workers))
+        for name, reason in flow.skipped.items():
+            self.emit(StepSkipped(name, reason))
+        state = "paused"
+        try:
+            for step in flow.steps:
+                self._run_step(step)
+            failed = any(summary.state != "done" for summary in self.record.states.values())
+            state = "failed" if failed else "done"
+        finally:
+            self._finish(state, time.perf_counter() - started)
+        return RunSummary(self.folder, state, self.record.states, tuple(self.failures))
+
+    def _finish(self, state: str, seconds: float) -> None:
+        blocked = sum(summary.counts.get("blocked", 0) for summary in self.record.states.values())
+        self.emit(RunFinished(self.workflow.name, state, round(seconds, 3), len(self.failures), blocked))
+        self.record.finish(state)
+
+    def _run_step(self, step: Step) -> None:
+        context = make_context(self.workflow, step, self.folder)
+        paths = {name: place.path for name, place in context.inputs.items()}
+        incomplete = {name: self.incomplete[path] for name, path in paths.items() if path in self.incomplete}
+        runner = StepRun(replace(context, incomplete=incomplete), self.executor, self.emit, self.retries)
+        summary = runner.run()
+        for name, boxes in summary.incomplete.items():
+            self.incomplete[f"{step_folder(step)}/{output_path(step.stage, step.params, name)}"] = boxes
+        self.record.states[step.name] = summary
+        self.record.write()

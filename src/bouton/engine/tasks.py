@@ -1,0 +1,145 @@
+"""The tasks of a part, in waves: the tasks of one wave are independent of one another, waves run in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bouton.engine.context import StepContext
+from bouton.geometry import ZYX, Box, Grid, block_name
+from bouton.stage import ChainPart, MergePart, ObjectPart, Part, WholePart
+
+
+@dataclass(frozen=True)
+class TaskId:
+    """One task. ``index`` is a block's or node's place (z, y, x), or (number,) of a range of objects."""
+
+    part: str
+    name: str
+    index: tuple[int, ...] = ()
+    level: int = 0
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One durable file that a task wrote; ``path`` is relative to the step's folder."""
+
+    path: str
+    size_bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a worker reports.
+
+    ``cause`` is empty (done), ``exception``, ``died`` (the worker process ended), ``blocked`` (an input is not done)
+    or ``disk`` (full or read-only: no fault of the task).
+    """
+
+    task: TaskId
+    files: tuple[OutputFile, ...] = ()
+    voxels: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    cause: str = ""
+    error: str = ""
+    traceback: str = ""
+    attempts: int = 1
+    reads: str = ""
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class Octree:
+    """Nodes of 2 x 2 x 2 over a grid of blocks; level 0 are the blocks, the top level is one node."""
+
+    grid: Grid
+
+    @property
+    def levels(self) -> int:
+        """Number of levels; 1 for a grid of one block."""
+        first = self.grid.first
+        last = [a + n - 1 for a, n in zip(first, self.grid.counts, strict=True)]
+        level = 0
+        while any(a >> level != b >> level for a, b in zip(first, last, strict=True)):
+            level += 1
+        return level + 1
+
+    def nodes(self, level: int) -> Iterator[ZYX]:
+        """Yield the nodes of a level in C order."""
+        size = 1 << level
+        yield from Grid(self.grid.bounds, _scaled(self.grid.block, size))
+
+    def children(self, level: int, index: ZYX) -> list[ZYX]:
+        """Return the nodes of ``level - 1`` under a node, in C order."""
+        size = 1 << (level - 1)
+        return list(Grid(self.box(level, index), _scaled(self.grid.block, size)))
+
+    def box(self, level: int, index: ZYX) -> Box:
+        """Return the voxels under a node."""
+        return Grid(self.grid.bounds, _scaled(self.grid.block, 1 << level)).core(index)
+
+
+def _scaled(block: ZYX, size: int) -> ZYX:
+    z, y, x = block
+    return z * size, y * size, x * size
+
+
+def node_name(level: int, index: ZYX) -> str:
+    """Return the name of a merge node: its level, then its place."""
+    return f"level{level}-{block_name(index)}"
+
+
+def waves(context: StepContext, part: Part, objects: int = 0) -> Iterator[Iterator[TaskId]]:
+    """Yield the waves of a part. ``objects`` is the number of ids of an object part."""
+    if isinstance(part, MergePart):
+        tree = Octree(context.grid(part))
+        for level in range(tree.levels):
+            yield (TaskId(part.name, node_name(level, i), i, level) for i in tree.nodes(level))
+    elif isinstance(part, ObjectPart):
+        count = math.ceil(objects / part.ids_per_task)
+        yield (TaskId(part.name, f"{i:08d}", (i,)) for i in range(count))
+    elif isinstance(part, WholePart):
+        yield iter([TaskId(part.name, "whole")])
+    elif isinstance(part, ChainPart):
+        for index in context.grid(part):
+            yield iter([TaskId(part.name, block_name(index), index)])
+    else:
+        yield (TaskId(part.name, block_name(i), i) for i in context.grid(part))
+
+
+def count_tasks(context: StepContext, part: Part, objects: int = 0) -> int:
+    """Return the number of tasks of a part."""
+    if isinstance(part, MergePart):
+        tree = Octree(context.grid(part))
+        block = tree.grid.block
+        return sum(len(Grid(tree.grid.bounds, _scaled(block, 1 << level))) for level in range(tree.levels))
+    if isinstance(part, ObjectPart):
+        return math.ceil(objects / part.ids_per_task)
+    return 1 if isinstance(part, WholePart) else len(context.grid(part))
+
+
+def parents_of(context: StepContext, part: Part, task: TaskId) -> list[str]:
+    """Return the names of the tasks of the same part that must be done before ``task``."""
+    if isinstance(part, MergePart) and task.level:
+        tree = Octree(context.grid(part))
+        z, y, x = task.index
+        return [node_name(task.level - 1, child) for child in tree.children(task.level, (z, y, x))]
+    if isinstance(part, ChainPart):
+        z, y, x = task.index
+        return [block_name((z - 1, y, x))] if z > context.grid(part).first[0] else []
+    return []
+
+
+def task_box(context: StepContext, part: Part, task: TaskId) -> Box | None:
+    """Return the voxels that a task owns; None for objects, the bounds for a whole part."""
+    if isinstance(part, ObjectPart):
+        return None
+    if isinstance(part, WholePart):
+        return context.bounds
+    z, y, x = task.index
+    if isinstance(part, MergePart):
+        return Octree(context.grid(part)).box(task.level, (z, y, x))
+    return context.grid(part).core((z, y, x))

@@ -1,0 +1,149 @@
+"""Comparison of every file of a run with the checksum in its ledger, and recomputation of exactly what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bouton.engine.context import context_from_json
+from bouton.engine.events import Event
+from bouton.engine.executors import Executor, make_executor
+from bouton.engine.ledger import Ledger
+from bouton.engine.lock import run_lock
+from bouton.engine.step_run import LAYERS, StepRun, missing_or_short
+from bouton.errors import DataError, RunError
+from bouton.volume import checksum
+from bouton.volume.run_folder import Run, open_run
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One file that is not what the ledger says.
+
+    ``found`` is ``missing``, ``changed``, or its size where that differs.
+    """
+
+    step: str
+    part: str
+    task: str
+    box_zyx: str
+    path: str
+    found: str
+
+    def __str__(self) -> str:
+        what = f"step {self.step}, " + (f"{self.part} {self.task}" if self.part else f"layer {self.task}")
+        box = f", box {self.box_zyx} (z,y,x)" if self.box_zyx else ""
+        return f"{what}{box}: {self.path} is {self.found}"
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What :func:`verify_run` found. ``repaired`` counts tasks that were recomputed with the original checksums."""
+
+    folder: Path
+    files: int
+    size_bytes: int
+    damages: tuple[Damage, ...]
+    repaired: int = 0
+
+
+def verify_run(folder: Path, seen: Callable[[int], None] = lambda size_bytes: None) -> VerifyReport:
+    """Compare every file of every step of a run with its ledger.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    seen : callable, optional
+        Called with the size of each file when it is checked.
+    """
+    run = open_run(folder)
+    damages: list[Damage] = []
+    files = size = 0
+    for name in run.steps:
+        for damage, size_bytes in _check_step(run, name):
+            files, size = files + 1, size + size_bytes
+            seen(size_bytes)
+            damages += [damage] if damage else []
+    return VerifyReport(run.folder, files, size, tuple(damages))
+
+
+def repair_run(
+    folder: Path, workers: int = 1, emit: Callable[[Event], None] = lambda event: None
+) -> VerifyReport:
+    """Recompute exactly the tasks of damaged files, earlier steps first.
+
+    Raises
+    ------
+    RunError
+        A task failed, or made other bytes than before.
+    """
+    report = verify_run(folder)
+    executor = make_executor("processes", workers)
+    repaired = 0
+    try:
+        with run_lock(report.folder):
+            run = open_run(folder)
+            for step in run.steps:
+                damages = [damage for damage in report.damages if damage.step == step]
+                if damages:
+                    repaired += _repair_step(run, step, damages, executor, emit)
+    finally:
+        executor.close()
+    return VerifyReport(report.folder, report.files, report.size_bytes, report.damages, repaired)
+
+
+def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
+    step = run.steps[name]
+    root = run.folder / step.folder
+    path = root / "ledger.sqlite"
+    if not path.is_file():
+        if step.state != "pending":
+            yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", "missing"), 0
+        return
+    try:
+        with Ledger(path, readonly=True) as ledger:
+            for row in ledger.outputs():
+                found = missing_or_short(root, row.file.path, row.file.size_bytes)
+                if not found and checksum(root / row.file.path) != row.file.checksum:
+                    found = "changed (its checksum differs)"
+                place = f"{step.folder}/{row.file.path}"
+                damage = Damage(name, row.part, row.task, ledger.box_of(row.part, row.task), place, found)
+                yield (damage if found else None), row.file.size_bytes
+    except DataError as error:
+        yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", f"damaged ({error.found})"), 0
+
+
+def _repair_step(
+    run: Run, step: str, damages: list[Damage], executor: Executor, emit: Callable[[Event], None]
+) -> int:
+    """Recompute the damaged tasks of one step; return how many."""
+    context = context_from_json(run.folder, run.steps[step].folder)
+    runner = StepRun(context, executor, emit, retries=1)
+    tasks = sorted({(damage.part, damage.task) for damage in damages})
+    path = context.root / "ledger.sqlite"
+    if any(damage.path.endswith("ledger.sqlite") for damage in damages):
+        raise DataError(
+            "the ledger is lost: nothing tells what the files should be",
+            where=str(path),
+            fix=f"delete {context.root} and run the workflow again: the step is computed anew",
+        )
+    with Ledger(path) as ledger:
+        before = {task: ledger.outputs_of(*task) for task in tasks}
+        runner.repair(ledger, tasks)
+    summary = runner.run()
+    with Ledger(path, readonly=True) as ledger:
+        failures = ledger.failures()
+        if failures:
+            raise RunError(f"the repair failed: {failures[0].error}", where=f"step {step}, {failures[0].task}")
+        other = [task for task in tasks if ledger.outputs_of(*task) != before[task]]
+    if other or summary.state != "done":
+        names = ", ".join(f"{part} {task}".strip() for part, task in other)
+        raise RunError(
+            f"recomputed files differ from the lost ones: {names}",
+            where=f"step {step}",
+            expected="the same bytes",
+            fix=f"a stage, a library or an input changed: delete {context.root} and run the workflow again",
+        )
+    return len(tasks)

@@ -103,7 +103,7 @@ CASES = [
     ),
     (HEAD + "steps:\n  f: {stage: fragments, reads: {affinities: image}}\n", "channels: none.*3 channels"),
     (HEAD + "  aff: {path: aff.npy, voxel_size_nm: [40, 8, 8]}\n" + STEPS, "voxel size"),
-    (HEAD.replace("[40, 4, 4]", "[4, 4, 40]") + STEPS, "xyz"),
+    (HEAD.replace("[40, 4, 4]", "[4, 4, 40]") + STEPS, "looks like x,y,z"),
     (HEAD.replace("[40, 4, 4]", "[40, 4]") + STEPS, "voxel_size_nm"),
     (HEAD.replace(", voxel_size_nm: [40, 4, 4]", "") + STEPS, "no voxel size"),
     ("data:\n  image: {path: none.npy, voxel_size_nm: [1, 1, 1], obtain: ask us}\n" + STEPS, "not found.*ask us"),
@@ -131,10 +131,10 @@ def test_bounds_outside_the_data(folder: Path) -> None:
 
 
 def test_environment_in_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = AFFINITIES.replace("aff.npy", "${BOUTON_TEST_X:-.}/aff.npy") + STEPS
+    text = AFFINITIES.replace("aff.npy", "'${BOUTON_TEST_X:-.}/aff.npy'") + STEPS
     load(folder, text)
     monkeypatch.setenv("BOUTON_TEST_X", "/nowhere")
     with pytest.raises(DataError, match=r"/nowhere/aff\.npy"):
         load(folder, text)
     with pytest.raises(SpecError, match="BOUTON_TEST_Y is not set"):
-        load(folder, AFFINITIES.replace("aff.npy", "${BOUTON_TEST_Y}/aff.npy") + STEPS)
+        load(folder, AFFINITIES.replace("aff.npy", "'${BOUTON_TEST_Y}/aff.npy'") + STEPS)

@@ -1,14 +1,31 @@
-"""Workflow file -> typed steps, each with the key that names its result."""
+"""Workflow file -> typed steps, each with the key that names its result.
+
+The file is strict: an unknown key is an error that names the nearest known one, and everything that a step's result
+depends on (stage, version, parameters, files, inputs, bounds, block shape) enters the step's key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
+from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box
-from bouton.stage import Stage
+from bouton.stage import Files, Layer, Stage, Table, load_stage
+from bouton.strict_yaml import Document, nearest, read_document
+from bouton.volume import Volume, fingerprint, open_volume
+from bouton.workflow_file import SourceEntry, StepEntry, WorkflowFile, parse_entries
 
 
 @dataclass(frozen=True)
@@ -63,3 +80,310 @@ class Workflow:
     steps: tuple[Step, ...]
     skipped: Mapping[str, str]
     text: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line changes about a workflow file.
+
+    Attributes
+    ----------
+    overrides : sequence of str
+        ``steps.fragments.params.low=0.05``; the value is YAML.
+    bounds : Box, optional
+        Run everything on this box only.
+    block : (z, y, x), optional
+        Compute block of every step.
+    until : str, optional
+        Stop after this step.
+    """
+
+    overrides: Sequence[str] = ()
+    bounds: Box | None = None
+    block: ZYX | None = None
+    until: str | None = None
+
+
+def load_workflow(path: Path, choices: Choices | None = None) -> Workflow:
+    """Read, check and resolve a workflow file.
+
+    Parameters
+    ----------
+    path : Path
+    choices : Choices, optional
+
+    Raises
+    ------
+    SpecError
+        The file, an override or a reference is wrong; the message names file and line.
+    DataError
+        A data source is missing, unreadable, or its voxel size contradicts the file.
+    """
+    choices = choices or Choices()
+    document = read_document(Path(path)).with_overrides(choices.overrides)
+    entries = parse_entries(document)
+    return _Resolver(entries, document, choices).workflow()
+
+
+class _Resolver:
+    """Turns the entries of one file into steps, in dependency order."""
+
+    def __init__(self, entries: WorkflowFile, document: Document, choices: Choices) -> None:
+        self.entries, self.document, self.choices = entries, document, choices
+        self.volumes: dict[str, Volume] = {}
+        self.sources = {name: self._source(name, entry) for name, entry in entries.data.items()}
+        self.shape, self.voxel_size_nm = self._grid()
+        self.steps: dict[str, Step] = {}
+        self.skipped: dict[str, str] = {}
+
+    def workflow(self) -> Workflow:
+        for name in self._order():
+            self._add(name, self.entries.steps[name])
+        entries, file = self.entries, self.document.file
+        return Workflow(
+            name=entries.name or file.stem, file=file, shape=self.shape, voxel_size_nm=self.voxel_size_nm,
+            sources=self.sources, steps=tuple(self.steps.values()), skipped=self.skipped, text=self.document.text(),
+        )  # fmt: skip
+
+    def _source(self, name: str, entry: SourceEntry) -> Source:
+        path = self.document.file.parent / _expand(entry.path)
+        where = self.document.at("data", name)
+        if not path.exists():
+            fix = entry.obtain or f"put the data there, or --set data.{name}.path=PATH"
+            raise DataError(
+                f"data source {name!r} not found at {path}", where=where, expected="a file or folder", fix=fix
+            )
+        if path.suffix != ".parquet":
+            self.volumes[name] = open_volume(path, dataset=entry.dataset, voxel_size_nm=entry.voxel_size_nm)
+            if self.volumes[name].voxel_size_nm is None:
+                raise SpecError(
+                    f"data source {name!r} states no voxel size",
+                    where=where, expected="voxel_size_nm: [z, y, x]", fix=f"--set data.{name}.voxel_size_nm=[40,4,4]",
+                )  # fmt: skip
+        return Source(name, path, entry.dataset, entry.offset_zyx, fingerprint(path, entry.dataset))
+
+    def _grid(self) -> tuple[ZYX, NM]:
+        grid = self.entries.grid
+        if grid is None and not self.volumes:
+            raise SpecError(
+                "no data source and no grid", where=str(self.document.file),
+                expected="data: with a volume, or grid: {shape_zyx: [..], voxel_size_nm: [..]}",
+            )  # fmt: skip
+        first = next(iter(self.volumes), "")
+        shape = grid.shape_zyx if grid else self.volumes[first].box.shift(self.sources[first].offset_zyx).stop
+        size = grid.voxel_size_nm if grid else self.volumes[first].voxel_size_nm
+        assert size is not None
+        if min(shape) < 1 or not all(0 < s < math.inf for s in size):
+            raise SpecError(
+                f"shape {list(shape)}, voxel size {list(size)} nm", where=self.document.at("grid"), expected="positive"
+            )
+        for name, volume in self.volumes.items():
+            if volume.voxel_size_nm is None or not all(map(math.isclose, volume.voxel_size_nm, size)):
+                raise DataError(
+                    f"voxel size {volume.voxel_size_nm} nm of {name!r} is not the grid's {size} nm",
+                    where=self.document.at("data", name), expected="one voxel size for all volumes of a workflow",
+                    fix="resample the volume, or run it in a workflow of its own",
+                )  # fmt: skip
+        return shape, size
+
+    def _order(self) -> list[str]:
+        steps = self.entries.steps
+        graph = {name: [self._ref(name, text).owner for text in entry.reads.values()] for name, entry in steps.items()}
+        graph = {name: [owner for owner in owners if owner in steps] for name, owners in graph.items()}
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            cycle = " -> ".join(reversed(error.args[1]))
+            raise SpecError(
+                f"steps read each other in a circle: {cycle}", where=self.document.at("steps", error.args[1][0]),
+                expected="steps that read only earlier results",
+            ) from None  # fmt: skip
+        until = self.choices.until
+        if until is not None and until not in steps:
+            raise SpecError(f"--until {until!r} names no step", expected=nearest(until, steps))
+        order: dict[str, None] = {}
+        for name in [until] if until else steps:
+            _visit(name, graph, order)
+        return list(order)
+
+    def _ref(self, step: str, text: str) -> Ref:
+        owner, _, output = text.partition(".")
+        if owner in self.sources and not output:
+            return Ref(owner)
+        if owner in self.entries.steps:
+            return Ref(owner, output)
+        known = [*self.sources, *self.entries.steps]
+        raise SpecError(
+            f"step {step!r} reads {text!r}, which is no data source and no step",
+            where=self.document.at("steps", step, "reads"), expected=nearest(owner, known),
+        )  # fmt: skip
+
+    def _add(self, name: str, entry: StepEntry) -> None:
+        where = self.document.at("steps", name)
+        stage_name = str(self.document.file.parent / entry.stage) if entry.stage.endswith(".py") else entry.stage
+        try:
+            stage = load_stage(stage_name)
+        except SpecError as error:
+            raise SpecError(error.found, where=where, expected=error.expected) from None
+        refs = {key: self._ref(name, text) for key, text in entry.reads.items()}
+        lost = [ref.owner for ref in refs.values() if ref.owner in self.skipped]
+        if lost:
+            self.skipped[name] = f"it reads {lost[0]}, which was skipped"
+            return
+        refs = self._checked_reads(name, stage, refs)
+        bounds = self._bounds(name, entry, refs)
+        if bounds.is_empty:
+            self.skipped[name] = "its bounds do not meet --bounds-zyx"
+            return
+        params = self._params(name, stage, entry.params)
+        block = self.choices.block or entry.block_zyx or self.entries.block_zyx
+        if min(block) < 1:
+            raise SpecError(f"block_zyx {list(block)}", where=where, expected="at least one voxel on every axis")
+        description = self._describe(stage_name, stage, params, refs) | {
+            "bounds_zyx": str(bounds),
+            "block_zyx": [*block],
+        }
+        key = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
+        self.steps[name] = Step(name, stage_name, stage, params, refs, bounds, block, description, key)
+
+    def _checked_reads(self, name: str, stage: Stage, refs: Mapping[str, Ref]) -> dict[str, Ref]:
+        where = self.document.at("steps", name)
+        for key in refs:
+            if key not in stage.reads:
+                raise SpecError(f"stage reads no {key!r}", where=where, expected=nearest(key, stage.reads))
+        for key in stage.reads:
+            if key not in refs and key not in stage.optional:
+                raise SpecError(f"input {key!r} is missing", where=where, expected=f"reads: {{{key}: ...}}")
+        return {key: self._checked_ref(ref, stage.reads[key], f"{where}, input {key!r}") for key, ref in refs.items()}
+
+    def _checked_ref(self, ref: Ref, wanted: Layer | Table, where: str) -> Ref:
+        if ref.owner in self.sources:
+            found = self._source_output(ref.owner)
+        else:
+            owner = self.steps[ref.owner]
+            outputs = owner.stage.outputs(owner.params)
+            output = ref.output or next(iter(outputs))
+            if output not in outputs:
+                raise SpecError(
+                    f"step {ref.owner!r} writes no {output!r}", where=where, expected=nearest(output, outputs)
+                )
+            ref, found = Ref(ref.owner, output), outputs[output]
+        if type(found) is not type(wanted):
+            kind = type(found).__name__.lower()
+            raise SpecError(f"{_ref_text(ref)} is a {kind}", where=where, expected=f"a {type(wanted).__name__.lower()}")
+        if isinstance(found, Layer) and isinstance(wanted, Layer):
+            _check_layer(found, wanted, f"{where}: {_ref_text(ref)}")
+        return ref
+
+    def _source_output(self, name: str) -> Layer | Table | Files:
+        if name not in self.volumes:
+            return Table()
+        volume = self.volumes[name]
+        return Layer(str(volume.dtype), channels=volume.channels)
+
+    def _bounds(self, name: str, entry: StepEntry, refs: Mapping[str, Ref]) -> Box:
+        everything = Box.of_shape(self.shape)
+        given = Box.parse(entry.bounds_zyx) if entry.bounds_zyx else everything
+        for ref in refs.values():
+            available = self._available(ref)
+            given_here = entry.bounds_zyx and self.choices.bounds is None
+            if given_here and not available.contains(given):
+                raise SpecError(
+                    f"bounds_zyx {given} reach beyond {_ref_text(ref)}, which covers {available}",
+                    where=self.document.at("steps", name), expected="bounds inside of everything the step reads",
+                )  # fmt: skip
+            given = given & available
+        chosen = self.choices.bounds or everything
+        if not everything.contains(chosen):
+            raise SpecError(f"--bounds-zyx {chosen} reaches outside of the data", expected=f"a box inside {everything}")
+        return given & chosen
+
+    def _available(self, ref: Ref) -> Box:
+        if ref.owner in self.volumes:
+            return self.volumes[ref.owner].box.shift(self.sources[ref.owner].offset_zyx)
+        if ref.owner in self.steps:
+            step = self.steps[ref.owner]
+            if isinstance(step.stage.outputs(step.params)[ref.output], Layer):
+                return step.bounds
+        return Box.of_shape(self.shape)
+
+    def _params(self, name: str, stage: Stage, values: Mapping[str, Any]) -> Any:
+        where = self.document.at("steps", name, "params")
+        known = [field.name for field in dataclasses.fields(stage.params)]
+        for key in values:
+            if key not in known:
+                raise SpecError(
+                    f"unknown parameter {key!r} of step {name!r}", where=where, expected=nearest(key, known)
+                )
+        try:
+            params: Any = pydantic.TypeAdapter(stage.params).validate_python(dict(values))
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(str(part) for part in first["loc"])
+            raise SpecError(f"{path} = {first['input']!r}", where=where, expected=first["msg"]) from None
+        for key, value in dataclasses.asdict(params).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SpecError(f"{key} = {value}", where=where, expected="a finite number")
+        return params
+
+    def _describe(self, stage_name: str, stage: Stage, params: Any, refs: Mapping[str, Ref]) -> dict[str, Any]:
+        private = stage_name.endswith(".py")
+        return {
+            "stage": Path(stage_name).name,
+            "code": _hash_file(Path(stage_name)) if private else "",
+            "version": stage.version,
+            "params": dataclasses.asdict(params),
+            "files": [_hash_file(path) for path in stage.files(params)],
+            "reads": {key: self._identity(ref) for key, ref in refs.items()},
+            "shape_zyx": [*self.shape],
+            "voxel_size_nm": [*self.voxel_size_nm],
+        }
+
+    def _identity(self, ref: Ref) -> str:
+        if ref.owner in self.sources:
+            source = self.sources[ref.owner]
+            return f"data {source.fingerprint} at {list(source.offset_zyx)}"
+        return f"{self.steps[ref.owner].key} {ref.output}"
+
+
+def _check_layer(found: Layer, wanted: Layer, where: str) -> None:
+    accepted = (wanted.dtype,) if isinstance(wanted.dtype, str) else wanted.dtype
+    if found.dtype not in accepted:
+        raise SpecError(
+            f"dtype {found.dtype}", where=where, expected=" or ".join(accepted), fix="bouton convert --dtype"
+        )
+    if wanted.channels != found.channels:
+        expected = f"{wanted.channels} channels" if wanted.channels else "a (z, y, x) volume without channels"
+        raise SpecError(f"channels: {found.channels or 'none'}", where=where, expected=expected)
+
+
+def _visit(name: str, graph: Mapping[str, Sequence[str]], order: dict[str, None]) -> None:
+    """Add a step and all it needs: in the order of the file wherever dependencies allow."""
+    for owner in graph[name]:
+        _visit(owner, graph, order)
+    order[name] = None
+
+
+def _expand(path: str) -> str:
+    """Replace ``${NAME}`` and ``${NAME:-default}`` by environment variables, as a shell does."""
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        found = os.environ.get(name, default)
+        if found is None:
+            raise SpecError(f"environment variable {name} is not set", expected=f"export {name}=PATH", where=path)
+        return found
+
+    return os.path.expanduser(re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, path))
+
+
+def _ref_text(ref: Ref) -> str:
+    return f"{ref.owner}.{ref.output}" if ref.output else f"data {ref.owner}"
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", expected="a readable file") from None

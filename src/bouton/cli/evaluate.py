@@ -21,6 +21,12 @@ from bouton.volume import Volume, open_volume, read_table
 
 TableData = dict[str, np.ndarray]
 BLOCK = (64, 256, 256)
+_NEEDS = (
+    ("segmentation", "truth", "the score compares them"),
+    ("synapses", "truth-synapses", "the score compares them"),
+    ("truth-synapses", "synapses", "the score compares them"),
+    ("bounds-zyx", "truth", "the truth says how large a voxel is"),
+)
 _EVERYWHERE = Box((0, 0, 0), (2**40, 2**40, 2**40))
 
 
@@ -55,15 +61,24 @@ def command(
     post_id are compared with the true ones.
     """
     params = Params(max_distance_nm=max_distance_nm, margin_nm=margin_nm)
-    _check_given(segmentation, truth, synapses, truth_synapses)
-    labels = open_volume(truth, truth_dataset) if truth else None
+    _check_given(
+        {
+            "segmentation": segmentation,
+            "truth": truth,
+            "bounds-zyx": bounds_zyx,
+            "synapses": synapses,
+            "truth-synapses": truth_synapses,
+        }
+    )
+    size = _parse_size(voxel_size_nm)
+    labels = open_volume(truth, truth_dataset, size) if truth else None
     results: dict[str, TableData] = {}
     if segmentation:
         assert labels is not None
         found = open_volume(segmentation, segmentation_dataset)
         results["segmentation"] = evaluate_segmentation(found, labels, _bounds(bounds_zyx, labels))
     if synapses:
-        rule = (params, _size(voxel_size_nm, labels), _bounds(bounds_zyx, labels))
+        rule = (params, _size(size, labels), _bounds(bounds_zyx, labels))
         results["synapses"] = _evaluate_synapses(read_table(synapses), read_table(truth_synapses), labels, rule)
     if as_json:
         typer.echo(json.dumps({name: _rows(table) for name, table in results.items()}, indent=2, allow_nan=False))
@@ -104,15 +119,13 @@ def _evaluate_synapses(
     return score_tables(synapses, truth, neurons, match_rule(params, voxel_size_nm, bounds))[0]
 
 
-def _check_given(
-    segmentation: Path | None, truth: Path | None, synapses: Path | None, truth_synapses: Path | None
-) -> None:
-    if not segmentation and not synapses:
+def _check_given(options: Mapping[str, object]) -> None:
+    given = {name for name, value in options.items() if value}
+    if not given & {"segmentation", "synapses"}:
         raise SpecError("nothing to score", expected="--segmentation with --truth, or --synapses with --truth-synapses")
-    if segmentation and not truth:
-        raise SpecError("--segmentation without --truth", expected="both", fix="add --truth PATH")
-    if bool(synapses) != bool(truth_synapses):
-        raise SpecError("one of --synapses and --truth-synapses is missing", expected="both or neither")
+    for name, needs, why in _NEEDS:
+        if name in given and needs not in given:
+            raise SpecError(f"--{name} without --{needs}", expected=f"both: {why}", fix=f"add --{needs}")
 
 
 def _check_columns(table: TableData, option: str) -> None:
@@ -134,13 +147,9 @@ def _bounds(text: str | None, labels: Volume | None) -> Box:
     return box
 
 
-def _size(text: str | None, labels: Volume | None) -> NM:
+def _parse_size(text: str | None) -> NM | None:
     if text is None:
-        if labels is None:
-            return (1.0, 1.0, 1.0)
-        if labels.voxel_size_nm is None:
-            raise SpecError("the truth does not say its voxel size", expected="--voxel-size-nm z,y,x such as 40,4,4")
-        return labels.voxel_size_nm
+        return None
     try:
         z, y, x = (float(part) for part in text.split(","))
     except ValueError:
@@ -148,6 +157,15 @@ def _size(text: str | None, labels: Volume | None) -> NM:
     if not (min(z, y, x) > 0 and math.isfinite(z + y + x)):
         raise SpecError(f"voxel size {text!r}", expected="z,y,x in nm, such as 40,4,4")
     return z, y, x
+
+
+def _size(given: NM | None, labels: Volume | None) -> NM:
+    """Return the voxel size; without a truth volume, and thus without boxes in voxels, any will do."""
+    if labels is None:
+        return given or (1.0, 1.0, 1.0)
+    if labels.voxel_size_nm is None:
+        raise SpecError("the truth does not say its voxel size", expected="--voxel-size-nm z,y,x such as 40,4,4")
+    return labels.voxel_size_nm
 
 
 def _rows(table: TableData) -> list[dict[str, object]]:

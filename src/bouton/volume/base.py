@@ -13,6 +13,8 @@ import numpy as np
 from bouton.errors import DataError
 from bouton.geometry import NM, ZYX, Box
 
+DISCRETE = ("labels", "mask")
+"""Kinds whose values cannot be averaged."""
 KINDS = ("image", "probability", "affinities", "labels", "mask")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from bouton.errors import DataError
 from bouton.geometry import NM, ZYX
 from bouton.volume.axes import check_dtype
-from bouton.volume.base import KINDS, VolumeInfo, WritableVolume
+from bouton.volume.base import DISCRETE, KINDS, VolumeInfo, WritableVolume
 from bouton.volume.files import disk_errors, write_bytes
 from bouton.volume.store import WritableStoreVolume, open_store
 from bouton.volume.voxel_size import as_nm
@@ -143,13 +143,13 @@ def create_ome_zarr(path: Path, layout: Layout) -> WritableVolume:
     layout.checked(str(path))
     if (path / "zarr.json").exists():
         raise DataError("a volume is there already", where=str(path), fix="remove it or choose another name")
-    create_level(path, 0, layout)
+    volume = create_level(path, 0, layout)
     # The group comes last: a folder without it is no volume, whatever else is in it.
-    write_multiscale(path, [layout])
-    return open_level(path, 0)
+    write_multiscale(path, [layout], path.name)
+    return volume
 
 
-def create_level(path: Path, level: int, layout: Layout) -> None:
+def create_level(path: Path, level: int, layout: Layout) -> WritableStoreVolume:
     """Create the array of one level; an array that an interrupted creation left is replaced."""
     array = path / str(level)
     with disk_errors(array):
@@ -167,7 +167,10 @@ def create_level(path: Path, level: int, layout: Layout) -> None:
         "fill_value": False if layout.dtype == "bool" else 0,
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
     }
-    open_store(_spec(array) | {"metadata": metadata}, str(array), create=True)
+    store = open_store(_spec(array) | {"metadata": metadata}, str(array), create=True)
+    return WritableStoreVolume(
+        VolumeInfo(path, None, layout.shape, np.dtype(layout.dtype), layout.voxel_size_nm), store
+    )
 
 
 def axis_names(layout: Layout) -> list[str]:
@@ -175,19 +178,19 @@ def axis_names(layout: Layout) -> list[str]:
     return list("zyx" if layout.channels is None else "czyx")
 
 
-def write_multiscale(path: Path, layouts: Sequence[Layout]) -> None:
+def write_multiscale(path: Path, layouts: Sequence[Layout], name: str) -> None:
     """Write the group's metadata for one array a level, finest first."""
     axes = [
         {"name": name, "type": "channel"} if name == "c" else {"name": name, "type": "space", "unit": "nanometer"}
         for name in axis_names(layouts[0])
     ]
     multiscale = {
-        "name": path.name.removeprefix(".").removesuffix(".partial"),
+        "name": name,
         "axes": axes,
         "datasets": [_dataset(level, layout, layouts[0]) for level, layout in enumerate(layouts)],
     }
     if len(layouts) > 1:
-        multiscale["type"] = "mode" if layouts[0].kind == "labels" else "mean"
+        multiscale["type"] = "mode" if layouts[0].kind in DISCRETE else "mean"
     attributes = {
         "ome": {"version": "0.5", "multiscales": [multiscale]},
         "bouton": {"kind": layouts[0].kind, "block_zyx": list(layouts[0].block_zyx)},
@@ -218,22 +221,15 @@ def open_for_writing(path: str | Path) -> WritableVolume:
     DataError
         There is none, or its metadata are damaged.
     """
-    return open_level(Path(path), 0)
-
-
-def open_level(path: Path, level: int) -> WritableVolume:
-    """Open one level of a volume of bouton for reading and writing."""
+    path = Path(path)
     multiscale = read_json(path / "zarr.json").get("attributes", {}).get("ome", {}).get("multiscales")
     if not multiscale:
-        raise DataError(
-            "no multiscale metadata", where=str(path / "zarr.json"), expected="an OME-Zarr volume of bouton"
-        )
-    array = path / str(level)
+        raise DataError("no multiscale metadata", where=str(path / "zarr.json"), expected="an OME-Zarr volume")
+    array = path / "0"
     store = open_store(_spec(array), str(array), open=True, read=True, write=True)
-    scale = multiscale[0]["datasets"][level]["coordinateTransformations"][0]["scale"]
+    scale = multiscale[0]["datasets"][0]["coordinateTransformations"][0]["scale"]
     size = as_nm(scale[-3:], str(path))
-    info = VolumeInfo(path, None, tuple(store.shape), np.dtype(store.dtype.numpy_dtype), size)
-    return WritableStoreVolume(info, store)
+    return WritableStoreVolume(VolumeInfo(path, None, tuple(store.shape), store.dtype.numpy_dtype, size), store)
 
 
 def shard_file(path: str | Path, index: ZYX) -> Path:

@@ -1,0 +1,110 @@
+"""``bouton convert``: any volume into OME-Zarr or precomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from bouton.errors import SpecError
+
+N = TypeVar("N", int, float)
+
+
+class _Speed(ProgressColumn):
+    """Voxels a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed as text."""
+        return Text(speed_text(task.completed / task.elapsed if task.elapsed else 0.0))
+
+
+def speed_text(voxels_per_s: float) -> str:
+    """Return ``12.3 Mvoxel/s``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if voxels_per_s >= size:
+            return f"{voxels_per_s / size:.1f} {unit}voxel/s"
+    return f"{voxels_per_s:.0f} voxel/s"
+
+
+def parse_triple(text: str | None, number: type[N], option: str) -> tuple[N, N, N] | None:
+    """Read ``40,4,4``.
+
+    Raises
+    ------
+    SpecError
+        These are not three positive numbers.
+    """
+    if text is None:
+        return None
+    try:
+        z, y, x = (number(part) for part in text.split(","))
+    except ValueError:
+        raise SpecError(f"{option} {text!r}", expected="three numbers z,y,x such as 40,4,4") from None
+    if not min(z, y, x) > 0:
+        raise SpecError(f"{option} {text!r}", expected="three positive numbers z,y,x such as 40,4,4")
+    return z, y, x
+
+
+def command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder of the volume.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder; must not exist.")],
+    dataset: Annotated[str | None, typer.Option(help="Array inside an HDF5 file, a zarr or an N5 group.")] = None,
+    voxel_size_nm: Annotated[
+        str | None, typer.Option(metavar="Z,Y,X", help="In nm; must agree with what the file says.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="omezarr (every chunk with a checksum) or precomputed.")] = "omezarr",
+    kind: Annotated[
+        str | None, typer.Option(help="image, probability, affinities, labels or mask. Default: by the dtype.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Such as uint8. A value that does not fit is an error.")] = None,
+    white: Annotated[
+        float | None, typer.Option(help="For real numbers: the value that becomes the largest integer.")
+    ] = None,
+    chunk_zyx: Annotated[str, typer.Option(metavar="Z,Y,X", help="What one read decodes.")] = "64,64,64",
+    levels: Annotated[int, typer.Option(help="Resolutions to write, the full one included.")] = 1,
+    absent: Annotated[
+        str, typer.Option(help="error, or zero: for sources whose writer leaves out empty chunks.")
+    ] = "error",
+) -> None:
+    """Copy a volume into OME-Zarr or Neuroglancer precomputed, block by block.
+
+    Reads OME-Zarr, zarr, precomputed, N5, HDF5, TIFF, folders of TIFF or PNG sections, and .npy. OUT appears when all
+    of it is written; a killed conversion leaves no OUT, and the same command starts anew.
+
+    \b
+    bouton convert sections/ em.zarr --voxel-size-nm 40,4,4
+    bouton convert volume.h5 em.zarr --dataset volumes/raw --levels 4
+    bouton convert volume.h5 ids.zarr --dataset volumes/labels/neuron_ids
+    bouton convert em.zarr em.precomputed --format precomputed
+    bouton convert probability.h5 p.zarr --dataset main --kind probability --dtype uint8 --white 1
+    """
+    from bouton.volume.convert import ConvertOptions, convert_volume, plan_levels
+    from bouton.volume.open import open_volume
+
+    chunk = parse_triple(chunk_zyx, int, "--chunk-zyx") or (64, 64, 64)
+    options = ConvertOptions(format, kind, dtype, white, chunk, levels)
+    volume = open_volume(source, dataset, parse_triple(voxel_size_nm, float, "--voxel-size-nm"), absent)
+    layouts = plan_levels(volume, options)
+    console = Console(stderr=True)
+    console.print(
+        f"{volume.name}: {volume.dtype} {_times(volume.shape)} -> {out}: {layouts[0].dtype}, kind {layouts[0].kind}, "
+        f"voxel {_times(volume.voxel_size_nm or ())} nm (z, y, x), {len(layouts)} level(s)",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    columns = (TextColumn("converting"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), _Speed())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        total = sum(layout.shape_zyx[0] * layout.shape_zyx[1] * layout.shape_zyx[2] for layout in layouts)
+        task = bar.add_task("convert", total=total)
+        convert_volume(volume, out, options, lambda voxels: bar.advance(task, voxels))
+
+
+def _times(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)

@@ -11,8 +11,8 @@ import numpy as np
 
 from bouton.geometry import Box
 from bouton.report.links import place_url
-from bouton.volume.run_folder import Run
-from bouton.volume.run_layers import RunTable, run_tables
+from bouton.volume.run_folder import Run, RunStep
+from bouton.volume.run_layers import RunTable
 
 MOST_ROWS = 15
 MOST_FAILURES = 200
@@ -28,7 +28,8 @@ class StepRow:
     name: str
     stage: str
     state: str
-    blocks: str
+    tasks: str
+    size: str
     reused: str
     seconds: str
     speed: str
@@ -98,9 +99,8 @@ def step_rows(run: Run) -> list[StepRow]:
     return [_step_row(step, longest) for step in run.steps.values()]
 
 
-def score_table(run: Run) -> Scores:
-    """Return all tables called ``scores`` as one: rows are metrics, columns the steps."""
-    tables = {t.step: run.table(t.ref) for t in run_tables(run) if t.output == "scores"}
+def score_table(tables: Mapping[str, Table]) -> Scores:
+    """Return the ``scores`` of several steps as one table: rows are metrics, columns the steps."""
     found: dict[tuple[str, str, str], dict[str, tuple[float, int]]] = {}
     for step, table in tables.items():
         for metric, value, unit, better, n in zip(
@@ -109,12 +109,6 @@ def score_table(run: Run) -> Scores:
             found.setdefault((str(metric), str(unit), str(better)), {})[step] = (float(value), int(n))
     rows = [_score_row(key, values, list(tables)) for key, values in found.items()]
     return Scores(list(tables), rows)
-
-
-def synapse_sets(run: Run) -> list[SynapseSet]:
-    """Return each synapse table of the run; the run's own results first, truth after them."""
-    tables = [t for t in run_tables(run) if t.output == "synapses"]
-    return [_synapse_set(run, table) for table in reversed(tables)]
 
 
 def failures(run: Run) -> list[Failure]:
@@ -151,10 +145,9 @@ def number_text(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _step_row(step: Any, longest: float) -> StepRow:
+def _step_row(step: RunStep, longest: float) -> StepRow:
     voxels = Box.parse(step.bounds_zyx).voxels
-    computed = max(0, (step.tasks or 0) - (step.reused or 0))
-    fast = step.seconds and computed and step.state == "done"
+    computed = max(0, step.done - step.reused) / max(1, step.tasks)
     reads = ", ".join(f"{name} ← {source}" for name, source in step.reads.items())
     details = {
         "key": step.key,
@@ -169,15 +162,27 @@ def _step_row(step: Any, longest: float) -> StepRow:
         name=step.name,
         stage=step.stage,
         state=step.state,
-        blocks=f"{step.tasks or 0:,}",
+        tasks=_tasks_text(step),
+        size=bytes_text(step.size_bytes),
         reused=f"{step.reused or 0:,}",
         seconds=seconds_text(step.seconds),
-        speed=f"{number_text(round(voxels / step.seconds, -3))}" if fast else "–",
+        speed=_speed_text(voxels * computed, step.seconds),
         memory=bytes_text(step.peak_bytes),
         share=(step.seconds or 0) / longest if longest else 0.0,
         details=details,
         params={name: json.dumps(value, ensure_ascii=False) for name, value in step.params.items()},
     )
+
+
+def _tasks_text(step: RunStep) -> str:
+    return f"{step.tasks:,}" if step.done == step.tasks else f"{step.done:,} of {step.tasks:,}"
+
+
+def _speed_text(voxels: float, seconds: float) -> str:
+    if not voxels or not seconds:
+        return "–"
+    speed = voxels / seconds
+    return f"{speed / 1e6:.3g} M" if speed >= 1e6 else f"{speed / 1e3:.3g} k" if speed >= 1e3 else f"{speed:.3g}"
 
 
 def _output_text(info: Mapping[str, Any]) -> str:
@@ -206,8 +211,8 @@ def _score_row(key: tuple[str, str, str], values: dict[str, tuple[float, int]], 
     return ScoreRow(metric, unit, better, cells)
 
 
-def _synapse_set(run: Run, table: RunTable) -> SynapseSet:
-    rows = run.table(table.ref)
+def synapse_set(run: Run, table: RunTable, rows: Table) -> SynapseSet:
+    """Return what the report tells of one synapse table."""
     count = len(rows["id"])
     names, numbers = np.unique(np.asarray(rows["type"], dtype=str), return_counts=True)
     pairs = _connections(run, rows)
@@ -245,9 +250,8 @@ def _connections(run: Run, rows: Table) -> tuple[int, list[dict[str, Any]]]:
     size = np.asarray(rows["size_voxels"], dtype=np.int64)
     order = np.lexsort((-size, rows["post_id"], rows["pre_id"]))
     pre, post = rows["pre_id"][order], rows["post_id"][order]
-    first = (
-        np.flatnonzero(np.r_[True, (pre[1:] != pre[:-1]) | (post[1:] != post[:-1])]) if len(pre) else np.array([], int)
-    )
+    differs = np.r_[True, (pre[1:] != pre[:-1]) | (post[1:] != post[:-1])] if len(pre) else np.zeros(0, dtype=bool)
+    first = np.flatnonzero(differs)
     counts = np.diff(np.r_[first, len(pre)])
     sums = np.add.reduceat(size[order], first) if len(first) else np.array([], dtype=np.int64)
     strongest = np.lexsort((-sums, -counts))[:MOST_ROWS]
@@ -265,7 +269,7 @@ def _connections(run: Run, rows: Table) -> tuple[int, list[dict[str, Any]]]:
 
 def _synapse_url(run: Run, rows: Table, i: int) -> str:
     partners = [int(rows[c][i]) for c in ("pre_id", "post_id") if int(rows[c][i])]
-    return place_url(run.name, [float(rows[f"{axis}_nm"][i]) for axis in "zyx"], partners)
+    return place_url(run.folder.name, [float(rows[f"{axis}_nm"][i]) for axis in "zyx"], partners)
 
 
 def _failure(run: Run, step: str, entry: Mapping[str, Any]) -> Failure:
@@ -274,7 +278,7 @@ def _failure(run: Run, step: str, entry: Mapping[str, Any]) -> Failure:
     if box:
         parsed = Box.parse(box)
         middle = [(a + b) / 2 * s for a, b, s in zip(parsed.start, parsed.stop, run.voxel_size_nm, strict=True)]
-        url = place_url(run.name, middle)
+        url = place_url(run.folder.name, middle)
     return Failure(
         step=step,
         part=str(entry.get("part", "")),

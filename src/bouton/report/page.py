@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import jinja2
 
 from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT
-from bouton.report.numbers import failures, score_table, seconds_text, step_rows, synapse_sets
+from bouton.report.numbers import failures, score_table, seconds_text, step_rows, synapse_set
 from bouton.report.plots import synapse_plots
 from bouton.report.sections import picture_rows
 from bouton.volume import write_bytes
 from bouton.volume.run_folder import Run, open_run
+from bouton.volume.run_layers import read_tables
 
 _LIBRARIES = ("numpy", "scipy", "numba", "tensorstore", "torch")
 
@@ -35,7 +37,7 @@ def write_report(run_folder: Path) -> Path:
     Raises
     ------
     DataError
-        There is no run, or one of its finished tables is damaged.
+        There is no run.
     """
     run = open_run(Path(run_folder))
     page = Path(run_folder) / "report" / "index.html"
@@ -57,18 +59,22 @@ def render(run: Run) -> str:
 
 
 def _content(run: Run) -> dict[str, Any]:
-    sets = synapse_sets(run)
+    scores, bad_scores = read_tables(run, "scores")
+    synapses, bad_synapses = read_tables(run, "synapses")
+    # What the run found comes before the truth it was made from.
+    sets = [synapse_set(run, table, rows) for table, rows in reversed(synapses)]
     return {
-        "name": run.name,
+        "name": run.folder.name,
         "facts": _facts(run),
         "state": _state(run),
         "steps": step_rows(run),
         "skipped": run.info.get("skipped") or {},
-        "sources": {name: _source_text(info) for name, info in run.sources.items()},
+        "sources": {name: _source_text(run, name) for name in run.sources},
         "rows": picture_rows(run),
-        "scores": score_table(run),
+        "scores": score_table({table.step: rows for table, rows in scores}),
         "sets": [(group, synapse_plots(group.rows) if group.count else "") for group in sets],
         "failures": failures(run),
+        "problems": [*bad_scores, *bad_synapses],
         "viewer": DEFAULT_ORIGIN,
         "port": DEFAULT_PORT,
         "folder": str(run.folder),
@@ -102,7 +108,7 @@ def _facts(run: Run) -> dict[str, str]:
     return {name: text for name, text in facts.items() if text}
 
 
-def _command(command: str | list[str]) -> str:
+def _command(command: str | Sequence[str]) -> str:
     return command if isinstance(command, str) else " ".join(command)
 
 
@@ -122,13 +128,15 @@ def _moment(stamp: str | float | None) -> datetime | None:
         return None
 
 
-def _duration(info: dict[str, Any]) -> float | None:
+def _duration(info: Mapping[str, Any]) -> float | None:
     start, end = _moment(info.get("started")), _moment(info.get("finished"))
     return (end - start).total_seconds() if start and end else None
 
 
-def _source_text(info: dict[str, Any]) -> str:
+def _source_text(run: Run, name: str) -> str:
+    info = run.sources[name]
     inside = f" : {info['dataset']}" if info.get("dataset") else ""
     offset = info.get("offset_zyx") or [0, 0, 0]
     moved = f" at voxel {', '.join(str(v) for v in offset)} (z, y, x)" if any(offset) else ""
-    return f"{info['path']}{inside}{moved}"
+    gone = "" if Path(info["path"]).exists() else " – not there any more"
+    return f"{info['path']}{inside}{moved}{gone}"

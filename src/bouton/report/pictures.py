@@ -73,7 +73,7 @@ def middle_sections(bounds: Box, voxel_size_nm: NM) -> list[Section]:
 
 def read_plane(run: Run, layer: RunLayer, section: Section) -> Plane:
     """Return a layer's values on a section; missing blocks are marked, not made up."""
-    values, there = read_available(run, layer, section.box)
+    values, there = read_available(run.volume(layer.ref), layer, section.box)
     axis = section.thin_axis
     return Plane(np.take(values, 0, axis=values.ndim - 3 + axis), np.take(there, 0, axis=axis))
 
@@ -142,7 +142,7 @@ def to_picture(rgb: np.ndarray, section: Section, labels: bool = False) -> Image
 
 
 def draw_lines(picture: Image.Image, section: Section, ends_nm: np.ndarray) -> None:
-    """Draw synapses as lines from pre (green dot) to post (red dot); ``ends_nm`` is (n, 2, 2): pre, post; row, column."""
+    """Draw synapses as lines, pre (green dot) to post (red dot); ``ends_nm`` is (n, 2, 2): pre, post; row, column."""
     draw = ImageDraw.Draw(picture)
     rows, columns = _axes(section)
     origin = np.array([section.box.start[a] * section.voxel_size_nm[a] for a in (rows, columns)])

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, SOFT, BLUE, GREEN, RED = "#1f2430", "#c9ccd4", "#3b6fd4", "#2f9e6b", "#d4483b"
 _TYPE_COLOURS = {"excitatory": "#e0a516", "inhibitory": "#2fa8c9", "unknown": "#8d93a1"}
@@ -35,14 +36,14 @@ def _sizes(axes: Axes, rows: dict[str, np.ndarray]) -> None:
     top = float(np.percentile(size, 99.5)) if size.size else 1.0
     parts = [np.minimum(size[types == kind], top) for kind in kinds]
     if parts:
-        edges = np.linspace(0, max(top, 1.0), 25)
+        edges = np.linspace(0, max(top, 1.0), 25).tolist()
         axes.hist(parts, bins=edges, stacked=True, color=[_TYPE_COLOURS[k] for k in kinds], label=kinds)
         axes.legend(frameon=False, fontsize=8)
     _dress(axes, ("Size of the cleft", "voxels", "synapses"))
 
 
 def _scores(axes: Axes, rows: dict[str, np.ndarray]) -> None:
-    axes.hist(np.asarray(rows["score"], dtype=np.float64), bins=np.linspace(0, 1, 26), color=BLUE)
+    axes.hist(np.asarray(rows["score"], dtype=np.float64), bins=np.linspace(0, 1, 26).tolist(), color=BLUE)
     _dress(axes, ("Score", "0 to 1", "synapses"))
 
 
@@ -54,7 +55,7 @@ def _degrees(axes: Axes, ids: np.ndarray, words: tuple[str, str, str]) -> None:
         axes.bar(values, counts, width=0.8, color=colour)
         if values.max() > 40:
             axes.clear()
-            edges = np.unique(np.round(np.geomspace(1, values.max() + 1, 20)))
+            edges = np.unique(np.round(np.geomspace(1, values.max() + 1, 20))).tolist()
             axes.hist(degrees, bins=edges, color=colour)
             axes.set_xscale("log")
     _dress(axes, (title, label, "segments"))
@@ -65,9 +66,9 @@ def _dress(axes: Axes, words: tuple[str, str, str]) -> None:
     axes.set_xlabel(words[1], fontsize=9, color=INK)
     axes.set_ylabel(words[2], fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=INK)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     if axes.get_xscale() == "linear" and words[2] == "segments":
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from bouton.errors import DataError
 from bouton.geometry import Box
 from bouton.report.links import place_url
 from bouton.report.pictures import (
@@ -24,8 +23,9 @@ from bouton.report.pictures import (
     read_plane,
     to_picture,
 )
+from bouton.volume import TableData
 from bouton.volume.run_folder import Run
-from bouton.volume.run_layers import RunLayer, RunTable, run_layers, run_tables
+from bouton.volume.run_layers import RunLayer, read_tables, run_layers
 
 NEAR_NM = 60.0
 
@@ -52,7 +52,7 @@ class Row:
 class _Shown:
     image: RunLayer | None
     layers: list[RunLayer]
-    synapses: RunTable | None
+    synapses: TableData | None
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ def _choose(run: Run) -> _Shown:
     labels = [layer for layer in layers if layer.kind == "labels" and not layer.is_truth]
     final = [layer for layer in labels if layer.output == "segmentation"]
     fragments = [layer for layer in labels if layer.output == "fragments"]
-    chosen.append((final or fragments or labels or [None])[-1])
+    chosen.extend((final or fragments or labels)[-1:])
     chosen.append(next((layer for layer in layers if layer.is_truth), None))
-    tables = [table for table in run_tables(run) if table.output == "synapses"]
-    return _Shown(image, [layer for layer in chosen if layer is not None], tables[-1] if tables else None)
+    tables = read_tables(run, "synapses")[0]
+    return _Shown(image, [layer for layer in chosen if layer is not None], tables[-1][1] if tables else None)
 
 
 def _last_of(layers: list[RunLayer], kind: str) -> RunLayer | None:
@@ -115,7 +115,7 @@ def _row(run: Run, section: Section, shown: _Shown) -> Row:
 
 
 def _layer_picture(
-    run: Run, section: Section, layer: RunLayer, background: np.ndarray | None, synapses: RunTable | None
+    run: Run, section: Section, layer: RunLayer, background: np.ndarray | None, synapses: TableData | None
 ) -> Picture:
     plane = read_plane(run, layer, section)
     if layer.kind == "labels":
@@ -126,13 +126,13 @@ def _layer_picture(
 
 
 def _label_picture(
-    run: Run, section: Section, seen: _Seen, background: np.ndarray | None, synapses: RunTable | None
+    run: Run, section: Section, seen: _Seen, background: np.ndarray | None, synapses: TableData | None
 ) -> Picture:
     plane, truth = seen.plane, seen.layer.is_truth
     under = np.full((*plane.there.shape, 3), 30, dtype=np.uint8) if background is None else background
     picture = to_picture(hatch_missing(overlay(under, plane), plane.there), section, labels=True)
     note = f"{len(np.unique(plane.values[plane.values > 0])):,} segments on this section{_gap(plane)}"
-    lines = None if synapses is None or truth else _near_lines(run, section, synapses)
+    lines = None if synapses is None or truth else _near_lines(section, synapses)
     if lines is not None and len(lines):
         draw_lines(picture, section, lines)
         note += "; lines: synapses near it, pre green, post red"
@@ -141,15 +141,11 @@ def _label_picture(
 
 
 def _picture(run: Run, section: Section, caption: tuple[str, str], picture: Image.Image) -> Picture:
-    return Picture(caption[0], caption[1], png_uri(picture), place_url(run.name, section.middle_nm))
+    return Picture(caption[0], caption[1], png_uri(picture), place_url(run.folder.name, section.middle_nm))
 
 
-def _near_lines(run: Run, section: Section, table: RunTable) -> np.ndarray | None:
+def _near_lines(section: Section, rows: TableData) -> np.ndarray | None:
     """Return the ends (n, 2, 2) in nm of the synapses within NEAR_NM of the section."""
-    try:
-        rows = run.table(table.ref)
-    except DataError:
-        return None
     thin = "zyx"[section.thin_axis]
     axes = [axis for axis in "zyx" if axis != thin]
     if f"pre_{thin}_nm" not in rows:

@@ -15,10 +15,12 @@ from collections.abc import AsyncIterator
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+from pydantic import Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -28,6 +30,8 @@ from bouton.view import Place, SynapseLines, chunk_bytes, neuroglancer_state, vo
 from bouton.volume.run_folder import Run, open_run
 from bouton.volume.run_layers import RunLayer, run_layers, run_tables
 
+_ID = Annotated[int, Field(ge=0, lt=2**64)]
+_FINITE = Query(allow_inf_nan=False)
 TOKEN = "app"
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 SECONDS_BETWEEN_SIGNS = 15
@@ -52,7 +56,7 @@ class OpenRun:
     def layer(self, ref: str) -> RunLayer:
         """Return the layer ``ref``; DataError where there is none."""
         if ref not in self.layers:
-            raise DataError(f"no layer {ref!r} in run {self.run.name}", expected=f"one of {', '.join(self.layers)}")
+            raise DataError(f"no layer {ref!r} in run {self.folder.name}", expected=f"one of {', '.join(self.layers)}")
         return self.layers[ref]
 
     def _load(self) -> None:
@@ -61,11 +65,12 @@ class OpenRun:
         self.run: Run = run
         self.layers = {layer.ref: layer for layer in run_layers(run)}
         self.table_refs = {table.ref for table in run_tables(run)}
+        self.volume = lru_cache(maxsize=64)(run.volume)
         self.lines = lru_cache(maxsize=8)(self._read_lines)
 
     def _read_lines(self, ref: str) -> SynapseLines:
         if ref not in self.table_refs:
-            raise DataError(f"no layer or table {ref!r} in run {self.run.name}")
+            raise DataError(f"no layer or table {ref!r} in run {self.folder.name}")
         return SynapseLines.of(self.run, ref)
 
 
@@ -118,17 +123,17 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/at")
     def at(
         request: Request,
-        z_nm: float,
-        y_nm: float,
-        x_nm: float,
-        id: list[int] = Query(default=[], ge=0, lt=2**64),
+        z_nm: Annotated[float, _FINITE],
+        y_nm: Annotated[float, _FINITE],
+        x_nm: Annotated[float, _FINITE],
+        id: Annotated[tuple[_ID, ...], Query()] = (),
         run: str = "",
     ) -> Response:
-        name = opened.current().run.name
+        name = opened.current().run.folder.name
         if run and run != name:
             text = f"This viewer shows run {name!r}; the link belongs to run {run!r}. Stop it and open that one:"
             return PlainTextResponse(f"{text} bouton view {opened.folder.parent / run}\n", status_code=409)
-        return _to_viewer(state(request, Place((z_nm, y_nm, x_nm), tuple(id))))
+        return _to_viewer(state(request, Place((z_nm, y_nm, x_nm), id)))
 
     @app.get("/state.json")
     def state_json(request: Request) -> Response:
@@ -157,7 +162,8 @@ def _add_data(app: FastAPI) -> None:
     @app.get("/data/{group}/{name}/full/{chunk}")
     def chunk(group: str, name: str, chunk: str) -> Response:
         now = opened.current()
-        content = chunk_bytes(now.run, now.layer(_ref(group, name)), chunk)
+        layer = now.layer(_ref(group, name))
+        content = chunk_bytes(now.volume(layer.ref), layer, chunk)
         return Response(content, media_type="application/octet-stream", headers={"Cache-Control": "no-cache"})
 
     @app.get("/data/{group}/{name}/{key}/{part}")

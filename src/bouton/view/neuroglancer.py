@@ -77,7 +77,7 @@ def neuroglancer_state(run: Run, origin: str, place: Place = Place()) -> dict[st
     shown += [_synapse_layer(table, origin, layers, tables) for table in tables]
     size_nm = [n * s for n, s in zip(extent.shape, run.voxel_size_nm, strict=True)]
     return {
-        "title": f"bouton: {run.name}",
+        "title": f"bouton: {run.folder.name}",
         "dimensions": {a: [s * 1e-9, "m"] for a, s in zip("xyz", to_xyz(run.voxel_size_nm), strict=True)},
         "position": _position(run, extent, place),
         "crossSectionScale": max(size_nm[1], size_nm[2]) / min(run.voxel_size_nm) / 500,
@@ -98,7 +98,7 @@ def layer_url(ref: str) -> str:
 def _position(run: Run, extent: Box, place: Place) -> list[float]:
     if place.at_nm is not None:
         return list(to_xyz([a / s for a, s in zip(place.at_nm, run.voxel_size_nm, strict=True)]))
-    return list(to_xyz([(a + b) / 2 for a, b in zip(extent.start, extent.stop, strict=True)]))
+    return list(to_xyz([(a + b) // 2 + 0.5 for a, b in zip(extent.start, extent.stop, strict=True)]))
 
 
 def _extent(run: Run, layers: Sequence[RunLayer]) -> Box:
@@ -181,7 +181,7 @@ def _labels_of(table: RunTable, layers: Sequence[RunLayer]) -> RunLayer | None:
     own = [layer for layer in layers if layer.kind == "labels" and layer.ref.startswith(f"{table.step}.")]
     truth = [layer for layer in own if layer.is_truth]
     final = [layer for layer in layers if layer.output == FINAL_LABELS]
-    return (truth or final or [None])[-1]
+    return (truth or final)[-1] if truth or final else None
 
 
 def _unique(name: str, taken: Sequence[str]) -> str:

@@ -15,12 +15,13 @@ import numpy as np
 
 from bouton.errors import DataError
 from bouton.geometry import ZYX, Box, to_xyz, to_zyx
+from bouton.volume import Volume
 from bouton.volume.run_folder import Run
 from bouton.volume.run_layers import RunLayer, read_layer
 
 LARGEST_CHUNK = 64
 SCALE = "full"
-_CHUNK_NAME = re.compile(r"(\d{1,18})-(\d{1,18})_(\d{1,18})-(\d{1,18})_(\d{1,18})-(\d{1,18})")
+_CHUNK_NAME = re.compile("_".join([r"([0-9]{1,18})-([0-9]{1,18})"] * 3))
 _NARROW = {"float64": "float32", "float16": "float32", "bool": "uint8", "int64": "uint64"}
 
 
@@ -56,12 +57,13 @@ def served_dtype(layer: RunLayer) -> str:
     return _NARROW.get(layer.dtype, layer.dtype)
 
 
-def chunk_bytes(run: Run, layer: RunLayer, name: str) -> bytes:
+def chunk_bytes(volume: Volume, layer: RunLayer, name: str) -> bytes:
     """Return a raw chunk.
 
     Parameters
     ----------
-    run : Run
+    volume : Volume
+        What holds the layer.
     layer : RunLayer
     name : str
         ``x0-x1_y0-y1_z0-z1`` as Neuroglancer asks for it.
@@ -78,7 +80,7 @@ def chunk_bytes(run: Run, layer: RunLayer, name: str) -> bytes:
     """
     box = _chunk_box(layer, name)
     inside = box & layer.bounds
-    values = read_layer(run, layer, inside)
+    values = read_layer(volume, layer, inside)
     whole = np.zeros((layer.channels or 1, *box.shape), dtype=np.dtype(served_dtype(layer)).newbyteorder("<"))
     whole[(slice(None), *inside.within(box).slices)] = values
     return whole.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from bouton.errors import DataError, SpecError
 from bouton.geometry import ZYX, Box, Grid
+from bouton.volume.tables import TableData
 
 if TYPE_CHECKING:
+    from bouton.volume.base import Volume
     from bouton.volume.run_folder import Run
 
 TRUTH_NAMES = ("truth", "neuron_ids", "truth_ids", "ground_truth")
@@ -73,7 +76,7 @@ class RunTable:
 
 
 def run_layers(run: Run) -> list[RunLayer]:
-    """Return the layers of a run, sources first, then steps in their order. Sources that cannot be opened are left out."""
+    """Return the layers of a run, sources first, then steps in their order. Sources that do not open are left out."""
     sources = [layer for name in run.sources if (layer := _source_layer(run, name)) is not None]
     return [*sources, *(layer for step in run.steps for layer in _step_layers(run, step))]
 
@@ -89,8 +92,20 @@ def run_tables(run: Run) -> list[RunTable]:
     return found
 
 
-def read_layer(run: Run, layer: RunLayer, box: Box) -> np.ndarray:
-    """Return the voxels of ``box`` (the run's grid, inside the layer's bounds).
+def read_tables(run: Run, output: str) -> tuple[list[tuple[RunTable, TableData]], list[str]]:
+    """Return the tables called ``output`` with their rows, in step order; and why some could not be read."""
+    found, problems = [], []
+    for table in run_tables(run):
+        if table.output == output:
+            try:
+                found.append((table, run.table(table.ref)))
+            except DataError as error:
+                problems.append(str(error))
+    return found, problems
+
+
+def read_layer(volume: Volume, layer: RunLayer, box: Box) -> np.ndarray:
+    """Return the voxels of ``box`` (the run's grid, inside the layer's bounds); ``volume`` is what holds the layer.
 
     Raises
     ------
@@ -99,10 +114,10 @@ def read_layer(run: Run, layer: RunLayer, box: Box) -> np.ndarray:
     """
     if not layer.bounds.contains(box):
         raise DataError(f"box {box} of layer {layer.name}", expected=f"a box inside {layer.bounds}")
-    return run.volume(layer.ref).read(box.shift([-a for a in layer.offset]))
+    return volume.read(box.shift([-a for a in layer.offset]))
 
 
-def read_available(run: Run, layer: RunLayer, box: Box) -> tuple[np.ndarray, np.ndarray]:
+def read_available(volume: Volume, layer: RunLayer, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Return the voxels of ``box`` block by block, and where there are any.
 
     Returns
@@ -119,7 +134,7 @@ def read_available(run: Run, layer: RunLayer, box: Box) -> tuple[np.ndarray, np.
     for index in () if grid.bounds.is_empty else grid:
         part = grid.core(index)
         try:
-            block = read_layer(run, layer, part)
+            block = read_layer(volume, layer, part)
         except DataError:
             continue
         inside = part.within(box).slices
@@ -136,13 +151,18 @@ def _source_layer(run: Run, name: str) -> RunLayer | None:
         volume = run.volume(f"data:{name}")
     except (DataError, SpecError):
         return None
-    offset = tuple(int(v) for v in info.get("offset_zyx") or (0, 0, 0))
+    offset = _triple(info.get("offset_zyx") or (0, 0, 0))
     bounds = volume.box.shift(offset) & Box.of_shape(run.shape)
     dtype = np.dtype(volume.dtype)
     kind = _kind_of(name, dtype, volume.channels)
     return RunLayer(
         f"data:{name}", name, name, kind, dtype.name, volume.channels, bounds, (64, 64, 64), offset, complete=True
     )
+
+
+def _triple(values: Iterable[int]) -> ZYX:
+    z, y, x = (int(value) for value in values)
+    return z, y, x
 
 
 def _kind_of(name: str, dtype: np.dtype, channels: int | None) -> str:
@@ -156,7 +176,7 @@ def _kind_of(name: str, dtype: np.dtype, channels: int | None) -> str:
 
 def _step_layers(run: Run, name: str) -> list[RunLayer]:
     step = run.steps[name]
-    bounds, block = Box.parse(step.bounds_zyx), tuple(int(v) for v in step.block_zyx)
+    bounds, block = Box.parse(step.bounds_zyx), _triple(step.block_zyx)
     layers = []
     for position, (output, info) in enumerate(step.outputs.items()):
         if info["type"] != "layer" or not run.path(f"{name}.{output}").exists():

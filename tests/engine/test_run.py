@@ -44,7 +44,9 @@ def test_five_shapes_give_the_answer_known_on_paper(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [(12, 10, 9), (3, 3, 3), (5, 4, 2), (1, 10, 9)])
 def test_the_blocks_do_not_matter(tmp_path: Path, block: tuple[int, int, int]) -> None:
-    run = open_run(run_workflow(shapes_flow(block=block), tmp_path, "serial").folder)
+    summary = run_workflow(shapes_flow(block=block), tmp_path, "serial")
+    summary.raise_if_failed()
+    run = open_run(summary.folder)
     np.testing.assert_array_equal(run.volume("smooth").read(Box.of_shape(SHAPE)), expected_total())
     value, count = np.unique(expected_total(), return_counts=True)
     np.testing.assert_array_equal(run.table("smooth.histogram")["count"], count)

@@ -94,10 +94,11 @@ def is_sibling(context: StepContext, other: StepContext) -> bool:
     return same and set(context.inputs) == set(other.inputs) and _models(context) == _models(other)
 
 
-def _models(context: StepContext) -> object:
-    """Return the hashes of the files (models, the stage's own file) that join the key."""
+def _models(context: StepContext) -> str:
+    """Return the hashes of the files (models, the stage's own file) that join the key, as JSON."""
     skipped = {"bounds_zyx", "bounds", "inputs", "reads"}
-    return {name: value for name, value in context.description.items() if name not in skipped}
+    kept = {name: value for name, value in context.description.items() if name not in skipped}
+    return json.dumps(kept, sort_keys=True)
 
 
 def same_reads(inputs: Inputs, recorded: str) -> bool:

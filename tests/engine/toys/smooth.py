@@ -47,6 +47,8 @@ def smooth(task: BlockTask) -> Output:
     for shift in range(-task.params.reach, task.params.reach + 1):
         moved = task.core.shift((shift, 0, 0)) & box
         inside = (moved.shift((-shift, 0, 0))) & task.core
+        if inside.is_empty:
+            continue
         total[inside.within(task.core).slices] += image[inside.shift((shift, 0, 0)).within(box).slices]
     value, count = np.unique(total, return_counts=True)
     return Output({"total": total}, {"_histogram": {"value": value.astype(np.uint64), "count": count.astype(np.int64)}})

@@ -1,0 +1,188 @@
+"""Training: AdamW, warm-up and cosine decay, balanced cross-entropy, a running mean of the weights (EMA).
+
+Nothing here reads or writes files: patches come from a callable, the state goes out as a flat dict of tensors. A run
+is a function of its settings and of the patches: on one thread of one machine it repeats to the bit, and a run
+resumed from a state ends like one that was never interrupted. AdamW: doi:10.48550/arXiv.1711.05101.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bouton.errors import DataError, RunError
+from bouton.learn.network import ResidualUNet
+from bouton.learn.sampling import Patch
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes
+    ----------
+    steps : int
+        Number of weight updates.
+    batch : int
+        Patches per update.
+    learning_rate : float
+        Peak; reached after ``warmup_steps``, kept until the share ``decay_share`` of the steps is left, then a
+        half cosine to 0. Until the decay starts, a run does not depend on ``steps``.
+    weight_decay : float
+    ema_decay : float
+        Of the running mean of the weights, per step.
+    balance_floor : float
+        Per batch and channel, 0 and 1 weigh the same in total, but neither counts as rarer than this share.
+    precision : str
+        ``float32`` or ``bfloat16`` (faster on processors with AVX512-BF16 or AMX; weights stay float32).
+    mean, std : float
+        The fixed normalisation: (image - mean) / std, image 0 to 255.
+    """
+
+    steps: int
+    batch: int = 1
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    decay_share: float = 0.2
+    weight_decay: float = 1e-2
+    ema_decay: float = 0.999
+    balance_floor: float = 0.05
+    precision: str = "float32"
+    mean: float = 128.0
+    std: float = 48.0
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Return the learning rate of update ``step`` (0-based)."""
+    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    left = (settings.steps - step) / max(1.0, settings.decay_share * settings.steps)
+    return settings.learning_rate * warm * 0.5 * (1 - math.cos(math.pi * min(1.0, left)))
+
+
+def balanced_loss(logits: Tensor, truth: Tensor, weight: Tensor, floor: float) -> Tensor:
+    """Return the mean over channels of cross-entropy in which 0 and 1 weigh the same.
+
+    Parameters
+    ----------
+    logits, truth, weight : Tensor
+        float32 (n, c, z, y, x). Voxels of weight 0 do not count; a channel of no weight adds 0.
+    floor : float
+        No class counts as rarer than this share.
+    """
+    axes = (0, 2, 3, 4)
+    total = weight.sum(axes, keepdim=True)
+    ones = ((truth * weight).sum(axes, keepdim=True) / total.clamp(min=1)).clamp(floor, 1 - floor)
+    balance = weight * (truth / ones + (1 - truth) / (1 - ones)) / 2
+    loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return ((loss * balance).sum(axes, keepdim=True) / total.clamp(min=1)).mean()
+
+
+class Trainer:
+    """One training run.
+
+    Parameters
+    ----------
+    network : ResidualUNet
+        Trained in place.
+    sample : callable
+        ``sample(index)`` returns a :class:`~bouton.learn.sampling.Patch`; update ``s`` uses the patches
+        ``s * batch`` to ``(s + 1) * batch - 1``.
+    settings : TrainingSettings
+    """
+
+    def __init__(self, network: ResidualUNet, sample: Callable[[int], Patch], settings: TrainingSettings) -> None:
+        self.network, self.sample, self.settings, self.step = network, sample, settings, 0
+        self.optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
+        self.ema = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    def update(self) -> float:
+        """Do one update and return its loss.
+
+        Raises
+        ------
+        RunError
+            The loss is not finite.
+        """
+        settings = self.settings
+        first = self.step * settings.batch
+        image, truth, weight = batch_of([self.sample(first + i) for i in range(settings.batch)])
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, settings)
+        loss = self.loss(image, truth, weight)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RunError(f"loss {value} at step {self.step}", fix="lower learning_rate or precision: float32")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        return value
+
+    def loss(self, image: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+        """Return the loss of a batch; ``image`` is float32 (n, 1, z, y, x), 0 to 255."""
+        settings = self.settings
+        image = ((image - settings.mean) / settings.std).to(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            logits = self.network(image)
+        return balanced_loss(logits.float(), truth, weight, settings.balance_floor)
+
+    def _average(self) -> None:
+        # a young mean forgets its start: the decay grows with the number of updates
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.ema[name].lerp_(value, 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that a resumed run needs, as a flat dict."""
+        state = {"step": torch.tensor(self.step)}
+        state |= {f"weights.{name}": value for name, value in self.network.state_dict().items()}
+        state |= {f"ema.{name}": value for name, value in self.ema.items()}
+        for name, parameter in self.network.named_parameters():
+            moments = self.optimizer.state.get(parameter, {})
+            state |= {f"adam.{key}.{name}": moments[key] for key in ("exp_avg", "exp_avg_sq") if key in moments}
+        return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a :meth:`state`.
+
+        Raises
+        ------
+        DataError
+            The state belongs to another network.
+        """
+        try:
+            self.step = int(state["step"])
+            self.network.load_state_dict(_part(state, "weights."))
+            self.ema = {name: state[f"ema.{name}"].clone() for name in self.ema}
+            for name, parameter in self.network.named_parameters():
+                if self.step:
+                    moments = {key: state[f"adam.{key}.{name}"].clone() for key in ("exp_avg", "exp_avg_sq")}
+                    moments = {key: value.view(parameter.shape) for key, value in moments.items()}
+                    self.optimizer.state[parameter] = {"step": torch.tensor(float(self.step)), **moments}
+        except (KeyError, RuntimeError) as error:
+            raise DataError(
+                f"a checkpoint of another network ({type(error).__name__})",
+                expected="the network of this configuration",
+                fix="delete the checkpoint or restore the configuration",
+            ) from None
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def batch_of(patches: list[Patch]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return image (n, 1, z, y, x), truth and weight (n, c, z, y, x) of patches as tensors."""
+    image, truth, weight = (
+        torch.from_numpy(np.stack([getattr(patch, name) for patch in patches])) for name in ("image", "truth", "weight")
+    )
+    return image, truth, weight

@@ -19,7 +19,7 @@ from bouton.phantom.obstacles import CELL_NM, CORE, SOMA, find_obstacles
 from bouton.phantom.params import PhantomParams
 from bouton.phantom.warp import MAX_SHIFT_NM, ROTATION, is_dendrite, sample_map
 
-GRID_NM = 80.0
+GRID_NM = 60.0
 CAP = 0.09
 FAR = 1e9
 
@@ -120,18 +120,18 @@ def evaluate(tables: Tables, bodies: Bodies, body_ids: np.ndarray, q0: float, q1
     """
     n0, n1, n2 = tables.kind.shape[1], tables.kind.shape[2], tables.kind.shape[3]
     total = 3 * n0 * n1 * n2
-    a0, a1, a2 = q0 - tables.first[0], q1 - tables.first[1], q2 - tables.first[2]
+    o0, o1, o2 = tables.first[0], tables.first[1], tables.first[2]
     state = (-1, np.uint64(0), FAR, -1, np.uint64(0), FAR, FAR, 0.0)
     tree, kind = tables.tree.reshape(-1), tables.kind.reshape(-1)
     weight, offset, mito = tables.weight.reshape(-1), tables.offset.reshape(-1), tables.mito.reshape(-1)
     for axis in range(3):
         base = axis * n0 * n1 * n2
         if axis == 0:
-            t, e, f, st, se, sf = a0, a1, a2, n1 * n2, n2, 1
+            t, e, f, st, se, sf, ot, oe_, of_ = q0, q1, q2, n1 * n2, n2, 1, o0, o1, o2
         elif axis == 1:
-            t, e, f, st, se, sf = a1, a2, a0, n2, 1, n1 * n2
+            t, e, f, st, se, sf, ot, oe_, of_ = q1, q2, q0, n2, 1, n1 * n2, o1, o2, o0
         else:
-            t, e, f, st, se, sf = a2, a0, a1, 1, n1 * n2, n2
+            t, e, f, st, se, sf, ot, oe_, of_ = q2, q0, q1, 1, n1 * n2, n2, o2, o0, o1
         step = int(np.floor(t + 0.25))
         u = t - 0.25
         k = int(np.floor(u))
@@ -143,7 +143,7 @@ def evaluate(tables: Tables, bodies: Bodies, body_ids: np.ndarray, q0: float, q1
         ie, jf = int(np.floor(e - 0.5)), int(np.floor(f))
         for de in range(2):
             for df in range(2):
-                rod = base + (ie + de) * se + (jf + df) * sf
+                rod = base + (ie + de - oe_) * se + (jf + df - of_) * sf - ot * st
                 knot = rod + k * st
                 o = 2 * knot
                 oe = offset[o] + (offset[o + 2 * st] - offset[o]) * w
@@ -176,11 +176,10 @@ def evaluate(tables: Tables, bodies: Bodies, body_ids: np.ndarray, q0: float, q1
     depth = -1.0
     if i1 < total and r1 < 0.5:
         stride = n1 * n2 if i1 < total // 3 else (n2 if i1 < 2 * (total // 3) else 1)
-        axis_first = tables.first[0] if i1 < total // 3 else (tables.first[1] if i1 < 2 * (total // 3) else tables.first[2])
         for d in range(-1, 2):
             m = i1 + d * stride
             if 0 <= m < total and tree[m] == t1 and mito[3 * m + 2] > 0.0:
-                beyond = max(0.0, abs(s1 + axis_first - mito[3 * m]) - mito[3 * m + 1])
+                beyond = max(0.0, abs(s1 - mito[3 * m]) - mito[3 * m + 1])
                 depth = max(depth, mito[3 * m + 2] - math.sqrt(r1 * r1 + beyond * beyond))
         depth = min(depth, 0.5 * (f2 - f1) - 0.04)
     return i1, i2, t1, t2, f2 - f1, depth

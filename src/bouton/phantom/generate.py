@@ -115,7 +115,7 @@ class _Work:
         self.start = np.array(outer.start)
         self.places = np.array([section_shift(field.key, z, jitter) for z in range(outer.start[0], outer.stop[0])])
         distance, tilt, depth = measure(tree, gap, mito, size)
-        rows = (near.id, near.pre, near.post, near.centre, near.radius, near.excitatory)
+        rows = (near.id, near.pre, near.post, near.centre, near.normal, near.radius, near.excitatory)
         clefts, dark = stamp_clefts((tree, other_tree, distance, tilt), rows, self.places, self.start, size)
         sources = (near.pre, near.centre, near.normal, near.excitatory)
         shell, lumen = stamp_vesicles(field.key, (tree, distance), sources, self.places, self.start, size)

@@ -232,15 +232,15 @@ def _mito(key: np.uint64, kind: int, place: tuple[int, int, int, int]) -> tuple[
     axis, i, j, k = place
     rod = hash3(subkey(key, 65 + axis), i, j, k)
     chance = 0.0
-    radius = 0.14
+    radius = 0.17
     if kind == DENDRITE:
-        chance, radius = 0.30, 0.105
+        chance, radius = 0.30, 0.125
     elif kind in (EXC, INH, TWIG):
-        chance = 0.13
+        chance = 0.16
     if unit(rod) >= chance:
         return 0.0, 0.0, 0.0
     middle = k + 0.25 + 0.5 * (unit(hash3(rod, 1, 0, 0)) - 0.5)
-    return middle, 0.35 + 0.55 * unit(hash3(rod, 2, 0, 0)), radius * (0.8 + 0.4 * unit(hash3(rod, 3, 0, 0)))
+    return middle, 0.35 + 0.55 * unit(hash3(rod, 2, 0, 0)), radius * (0.7 + 0.6 * unit(hash3(rod, 3, 0, 0)))
 
 
 @njit(cache=True, nogil=True)

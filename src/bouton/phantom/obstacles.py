@@ -10,7 +10,7 @@ from bouton.phantom.hashing import subkey, uniform
 from bouton.phantom.params import PhantomParams
 
 SOMA, VESSEL = 0, 1
-CELL_NM = 620.0
+CELL_NM = 540.0
 DENDRITE_PERIOD = 5
 SOMA_RADIUS_NM = (2900.0, 3900.0)
 VESSEL_RADIUS_NM = (2300.0, 3200.0)

@@ -10,15 +10,16 @@ import numpy as np
 from numba import njit
 
 from bouton.phantom.hashing import hash3, smooth_noise, subkey, uniform, unit
-from bouton.phantom.lattice import DENDRITE, EXC, GLIA, INH, SPINE, TWIG
+from bouton.phantom.lattice import DENDRITE, GLIA, NECK, SPINE, TWIG
 from bouton.phantom.obstacles import CELL_NM, VESSEL
 from bouton.phantom.synapses import CLEFT_NM, REACH_NM
 
 MEMBRANE_NM = 11.0
 MITO_WALL_NM = 9.0
-VESICLE_NM = 19.0
-VESICLE_CELL_NM = 50.0
+VESICLE_NM = 21.0
+VESICLE_CELL_NM = 52.0
 WALL_NM = 350.0
+LIFT_NM = 85.0
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -67,14 +68,14 @@ def measure(tree: np.ndarray, gap: np.ndarray, mito: np.ndarray, size: np.ndarra
                 steep = np.sqrt(total)
                 d_[i] = g[i] / max(steep, 0.6 / CELL_NM)
                 t_[i] = abs(first) / steep if steep > 0.0 else 0.0
-                m_[i] = m[i] / max(np.sqrt(inside), 0.3 / CELL_NM)
+                m_[i] = m[i] / min(3.5 / CELL_NM, max(np.sqrt(inside), 0.3 / CELL_NM))
     return distance, tilt, depth
 
 
 @njit(cache=True, nogil=True)
 def stamp_clefts(
     truth: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    rows: tuple[np.ndarray, ...],
     places: np.ndarray,
     start: np.ndarray,
     size: np.ndarray,
@@ -86,9 +87,9 @@ def stamp_clefts(
     truth
         tree, other tree (uint64), distance, tilt (float32), all (z, y, x).
     rows
-        id, pre, post (uint64), normal, radius (float64), excitatory (bool).
-    places : float64 (n, z, 2)
-        Lateral shift in nm of every section; and ``rows`` centres follow in ``places[:, 0]``.
+        id, pre, post (uint64), centre, normal, radius (float64, nm), excitatory (bool).
+    places : float64 (z, 2)
+        Lateral shift (y, x) in nm of every section.
 
     Returns
     -------
@@ -97,7 +98,7 @@ def stamp_clefts(
         0 to 1: electron-dense material.
     """
     tree, other, distance, tilt = truth
-    ids, pres, posts, centres, radii, excitatory = rows
+    ids, pres, posts, centres, normals, radii, excitatory = rows
     clefts = np.zeros(tree.shape, dtype=np.uint64)
     dark = np.zeros(tree.shape, dtype=np.float32)
     for n in range(len(ids)):
@@ -120,7 +121,8 @@ def stamp_clefts(
                     ):
                         continue
                     away = np.sqrt(dz * dz + dy * dy + dx * dx)
-                    if away > radii[n] + 30.0:
+                    lift = dz * normals[n, 0] + dy * normals[n, 1] + dx * normals[n, 2]
+                    if away > radii[n] + 30.0 or abs(lift) > LIFT_NM:
                         continue
                     s = distance[z, y, x] if mine == posts[n] else -distance[z, y, x]
                     half = np.sqrt((0.5 * tilt[z, y, x] * size[0]) ** 2 + 25.0)
@@ -189,7 +191,7 @@ def stamp_vesicles(
                     away = np.sqrt(d2)
                     if away > REACH_NM - 40.0 or along < -20.0:
                         continue
-                    if unit(draw) > 0.95 - 0.75 * (away / REACH_NM) ** 2:
+                    if unit(draw) > 1.0 - 0.7 * (away / REACH_NM) ** 2:
                         continue
                     vz = int(np.floor(place[0] / size[0])) - start[0]
                     if vz < 0 or vz >= tree.shape[0]:
@@ -233,8 +235,8 @@ def _draw_vesicle(
                 for sub in range(3):
                     dz = (start[0] + z + (sub + 0.5) / 3.0) * size[0] - place[0]
                     r = np.sqrt(dz * dz + dy * dy + dx * dx)
-                    wall += band(r, 11.0, VESICLE_NM, 4.0) / 3.0
-                    room += (1.0 if r < 11.0 else 0.0) / 3.0
+                    wall += band(r, 12.0, VESICLE_NM, 4.0) / 3.0
+                    room += (1.0 if r < 12.0 else 0.0) / 3.0
                 shell[z, y, x] = max(shell[z, y, x], np.float32(wall))
                 lumen[z, y, x] = max(lumen[z, y, x], np.float32(room))
 
@@ -242,12 +244,13 @@ def _draw_vesicle(
 @njit(cache=True, nogil=True)
 def _tone(kind: int, tree: np.uint64, draws: np.uint64) -> float:
     """Return the cytoplasm's grey value of a neurite."""
-    own = 14.0 * (unit(hash3(draws, np.int64(tree), 0, 0)) - 0.5)
-    if kind in (DENDRITE, TWIG, SPINE):
-        return 172.0 + own
+    draw = unit(hash3(draws, np.int64(tree), 0, 0))
+    own = 34.0 * (draw - 0.5) - (30.0 if draw < 0.06 else 0.0)
+    if kind in (DENDRITE, TWIG, SPINE, NECK):
+        return 194.0 + own
     if kind == GLIA:
-        return 190.0 + own
-    return 163.0 + own
+        return 208.0 + own
+    return 184.0 + own
 
 
 @njit(cache=True, nogil=True)
@@ -291,22 +294,26 @@ def paint(
                 if tree[z, y, x] != last_tree or kind != last_kind:
                     last_tree, last_kind = tree[z, y, x], kind
                     tone = _tone(kind, last_tree, tones)
-                value = tone + 13.0 * smooth_noise(grain, pz / 45.0, py / 38.0, px / 38.0)
-                value += 7.0 * (uniform(fine, start[0] + z, start[1] + y, start[2] + x) - 0.5)
+                speck = smooth_noise(grain, (pz + 0.3 * px) / 40.0, (0.8 * py + 0.6 * px) / 25.0, (0.8 * px - 0.6 * py) / 25.0)
+                value = tone + 12.0 * speck - 170.0 * max(0.0, -speck - 0.33)
                 if kind == 20 + VESSEL and d > WALL_NM:
-                    value = 225.0
+                    value = 235.0
+                if d > 25.0 and kind in (DENDRITE, TWIG, SPINE, 20):
+                    sheet = smooth_noise(fine, pz / 210.0, (0.6 * py - 0.8 * px) / 210.0, (0.6 * px + 0.8 * py) / 210.0)
+                    if abs(sheet) < 0.1 and smooth_noise(grain, pz / 260.0, py / 260.0, px / 260.0) > 0.3:
+                        value += (85.0 - value) * 0.8 * max(0.0, 1.0 - abs(sheet) / 0.07)
                 m = depth[z, y, x]
                 if m > -MITO_WALL_NM:
                     swirl = smooth_noise(fine, pz / 130.0, py / 130.0, px / 130.0)
                     cristae = np.sin(6.2832 * (0.011 * px + 0.013 * py + 0.008 * pz + 1.6 * swirl))
-                    inner = 118.0 - 34.0 * max(0.0, cristae) * min(1.0, max(0.0, m / 25.0))
+                    inner = 122.0 - 50.0 * max(0.0, cristae) * min(1.0, max(0.0, m / 25.0))
                     value += (inner - value) * band(m, 0.0, 1e4, 5.0)
-                    value += (72.0 - value) * band(m, -MITO_WALL_NM, MITO_WALL_NM, 6.0)
-                value += (205.0 - value) * 0.5 * lumen[z, y, x]
-                value += (78.0 - value) * shell[z, y, x]
+                    value += (55.0 - value) * band(m, -MITO_WALL_NM, MITO_WALL_NM, 6.0)
+                value += (215.0 - value) * 0.8 * lumen[z, y, x]
+                value += (38.0 - value) * min(1.0, 1.3 * shell[z, y, x])
                 half = np.sqrt((0.5 * tilt[z, y, x] * size[0]) ** 2 + 25.0)
-                value += (68.0 - value) * band(d, -MEMBRANE_NM, MEMBRANE_NM, half)
-                value += (32.0 - value) * dark[z, y, x]
+                value += (32.0 - value) * band(d, -MEMBRANE_NM, MEMBRANE_NM, half)
+                value += (14.0 - value) * dark[z, y, x]
                 out[z, y, x] = value
     return out
 

@@ -20,6 +20,7 @@ RADIUS_NM = (135.0, 195.0)
 CLEFT_NM = 18.0
 REACH_NM = 460.0
 FACING = 0.7
+CHANCE = 1.06
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Synapses:
 def _chance(pre: int, post: int) -> float:
     if pre == EXC:
         return 0.62 if post == SPINE else (0.05 if post == DENDRITE else (0.10 if post == TWIG else 0.0))
-    return 0.04 if post == SPINE else (0.28 if post == DENDRITE else (0.16 if post == TWIG else 0.0))
+    return 0.05 if post == SPINE else (0.42 if post == DENDRITE else (0.32 if post == TWIG else 0.0))
 
 
 @njit(cache=True, nogil=True)
@@ -187,7 +188,7 @@ def find_candidates(
                         c = (z + tables.first[0], y + tables.first[1], x + tables.first[2])
                         name = encode(axis, c[e], c[f], c[axis]) * np.uint64(2) + np.uint64(side)
                         draw = hash3(draws, np.int64(name), 0, 0)
-                        if unit(draw) >= scale * _chance(pre, post):
+                        if unit(draw) >= CHANCE * scale * _chance(pre, post):
                             continue
                         t1, t2 = tables.tree[mine], tables.tree[theirs]
                         pair = (t2, t1) if flip else (t1, t2)

@@ -15,12 +15,12 @@ from bouton.phantom.obstacles import CELL_NM, CORE, DENDRITE_PERIOD, REACH
 
 # A rotation by 0.6, 0.5 and 0.9 rad: no neurite runs along an axis of the volume.
 ROTATION = ((0.545514, -0.687434, -0.479426), (0.478235, 0.725087, -0.49552), (0.688263, 0.041035, 0.7243))
-OCTAVE_NM = (5200.0, 1700.0, 520.0)
-OCTAVE_AMPLITUDE_NM = (950.0, 210.0, 34.0)
+OCTAVE_NM = (5200.0, 1500.0, 480.0, 230.0)
+OCTAVE_AMPLITUDE_NM = (950.0, 210.0, 58.0, 18.0)
 DENDRITE_CORE = 0.29
-DENDRITE_REACH_NM = 775.0
-DENDRITE_RADIUS_NM = (250.0, 470.0)
-JITTER = 0.12
+DENDRITE_REACH_NM = 675.0
+DENDRITE_RADIUS_NM = (200.0, 400.0)
+JITTER = 0.13
 MAX_SHIFT_NM = 2500.0
 
 
@@ -61,9 +61,9 @@ def to_tissue(key: np.uint64, p: np.ndarray) -> np.ndarray:
     w = np.empty(3)
     for axis in range(3):
         w[axis] = ROTATION[axis][0] * p[0] + ROTATION[axis][1] * p[1] + ROTATION[axis][2] * p[2]
-        for octave in range(3):
+        for octave in range(4):
             length = OCTAVE_NM[octave]
-            noise = smooth_noise(subkey(key, 30 + octave * 3 + axis), p[0] / length, p[1] / length, p[2] / length)
+            noise = smooth_noise(subkey(key, 100 + octave * 3 + axis), p[0] / length, p[1] / length, p[2] / length)
             w[axis] += OCTAVE_AMPLITUDE_NM[octave] * noise
     return w
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bouton.errors import DataError, SpecError
-from bouton.segment.contraction import HISTORY_COLUMNS, MAXIMUM, MEAN, Rule, compare_ratios, contract, level, reaches
+from bouton.segment.contraction import HISTORY_COLUMNS, MAXIMUM, MEAN, Rule, contract
 from bouton.segment.history import cut, join_histories, merge_rows
+from bouton.segment.ratios import compare_ratios, level, reaches
 from bouton.segment.region_graph import EDGE_COLUMNS, SIZE_COLUMNS
 from harness import assert_same
 from segment import oracle

@@ -17,14 +17,14 @@ frozen faces: Lu et al. 2021 (abiss), arXiv:2106.10795; size rule: Zlateski & Se
 
 from __future__ import annotations
 
-from collections import namedtuple
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numba import njit
 
-from bouton.errors import DataError, SpecError
+from bouton.errors import DataError
+from bouton.segment.ratios import compare_ratios
 from bouton.segment.region_graph import EDGE_COLUMNS, SIZE_COLUMNS, TableData, contract_edges, contract_sizes
 
 HISTORY_COLUMNS = EDGE_COLUMNS
@@ -42,7 +42,7 @@ class Rule:
     score : int
         ``MEAN`` (affinity sum / count) or ``MAXIMUM`` (greatest affinity), both in 1/255.
     floor : Fraction
-        A pair is live only if its score is at least this, in 1/255 (see :func:`level`).
+        A pair is live only if its score is at least this, in 1/255 (see :func:`bouton.segment.ratios.level`).
     size_limit_voxels : int
         A pair is live only if one of its clusters has fewer voxels.
     """
@@ -70,19 +70,6 @@ class Contraction:
     sizes: TableData
 
 
-def level(affinity: float) -> Fraction:
-    """Return an affinity in [0, 1], taken as the decimal number it is written as, in 1/255.
-
-    Raises
-    ------
-    SpecError
-        It does not lie in [0, 1].
-    """
-    if not 0 <= affinity <= 1:
-        raise SpecError(f"affinity {affinity}", expected="a number from 0 to 1")
-    return (Fraction(str(affinity)) * 255).limit_denominator(10**9)
-
-
 def contract(edges: TableData, sizes: TableData, frozen: np.ndarray, rule: Rule) -> Contraction:
     """Merge reciprocal best neighbours until none is left.
 
@@ -104,12 +91,27 @@ def contract(edges: TableData, sizes: TableData, frozen: np.ndarray, rule: Rule)
     ids = sizes["id"]
     ends = np.stack([_rows_of(ids, edges["a"]), _rows_of(ids, edges["b"])], axis=1)
     values = np.stack([edges[name] for name in ("affinity_sum", "affinity_count", "affinity_max")], axis=1)
-    limits = np.array([rule.score, rule.floor.numerator, rule.floor.denominator, rule.size_limit_voxels], np.int64)
-    merged, at_merge, stuck = _contract(ends, values, sizes["voxels"].copy(), frozen.copy(), limits)
+    limits = (rule.score, rule.floor.numerator, rule.floor.denominator, rule.size_limit_voxels)
+    clusters = _new_clusters(sizes["voxels"], frozen)
+    merged, at_merge, stuck = _contract(_new_edges(ends, values), clusters, limits)
     a, b = ids[merged[:, 0]], ids[merged[:, 1]]
     history = {"a": a, "b": b}
     history |= {name: at_merge[:, i].copy() for i, name in enumerate(list(EDGE_COLUMNS)[2:])}
     return Contraction(history, *_residual(edges, sizes, merged, stuck))
+
+
+def _new_edges(ends: np.ndarray, values: np.ndarray) -> np.ndarray:
+    edges = np.zeros((len(ends), EDGE_WIDTH), np.int64)
+    edges[:, :2], edges[:, SUM : MAX + 1] = ends, values
+    edges[:, ALIVE], edges[:, NEXT], edges[:, NEXT + 1], edges[:, DENOMINATOR] = 1, -1, -1, 1
+    return edges
+
+
+def _new_clusters(voxels: np.ndarray, frozen: np.ndarray) -> np.ndarray:
+    clusters = np.zeros((len(voxels), CLUSTER_WIDTH), np.int64)
+    clusters[:, HEAD] = clusters[:, TAIL] = -1
+    clusters[:, NAME], clusters[:, SIZE], clusters[:, STUCK] = np.arange(len(voxels)), voxels, frozen
+    return clusters
 
 
 def _rows_of(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -145,172 +147,145 @@ def _root_of(merged: np.ndarray, n: int) -> np.ndarray:
     return root
 
 
-@njit(cache=True, nogil=True)
-def reaches(sums: np.ndarray, counts: np.ndarray, numerator: int, denominator: int) -> np.ndarray:
-    """Return bool (n,): sum / count >= numerator / denominator, exactly. All int64, counts and denominator positive."""
-    answer = np.empty(len(sums), np.bool_)
-    for i in range(len(sums)):
-        answer[i] = compare_ratios(sums[i], counts[i], numerator, denominator) >= 0
-    return answer
-
-
-@njit(cache=True, nogil=True)
-def compare_ratios(a: int, b: int, c: int, d: int) -> int:
-    """Return the sign of a / b - c / d, exactly, for int64 a, c >= 0 and b, d > 0: by continued fractions."""
-    if a == c and b == d:
-        return 0
-    sign = 1
-    while True:
-        whole, other = a // b, c // d
-        if whole != other:
-            return sign if whole > other else -sign
-        a, c = a - whole * b, c - other * d
-        if a == 0 or c == 0:
-            return sign * (min(a, 1) - min(c, 1))
-        # both remainders lie in (0, 1): compare the reciprocals the other way round
-        a, b, c, d, sign = b, a, d, c, -sign
-
-
-# Graph of the clusters while they are contracted. A cluster is a *slot*; edge e joins slots ends[2 e], ends[2 e + 1];
-# half edges h = 2 e + side of a slot form a linked list head -> following. Keys are what the heap sorts by: an edge's
-# score and ids when it was last pushed, never below its present ones.
-_Graph = namedtuple(
-    "_Graph",
-    "ends value alive head tail following degree name size stuck key_score key_ratio key_ids limits",
-)
+# The graph while it is contracted: two int64 matrices, for rows that lie together in memory.
+#
+# A cluster is a *slot*, a row of ``clusters``; NAME is its smallest member. Edge e, a row of ``edges``, joins the slots
+# in its columns 0 and 1. Half edge h = 2 e + side is element (e, side); a slot's half edges form a linked list from
+# HEAD to TAIL through the columns NEXT + side. Column NUMERATOR to HIGH and ``score`` are the edge's key in the heap:
+# its order when it was last pushed, never below its present one.
+SUM, COUNT, MAX, ALIVE, NEXT, NUMERATOR, DENOMINATOR, LOW, HIGH, EDGE_WIDTH = 2, 3, 4, 5, 6, 8, 9, 10, 11, 12
+HEAD, TAIL, DEGREE, NAME, SIZE, STUCK, CLUSTER_WIDTH = 0, 1, 2, 3, 4, 5, 6
+DROP, AGAIN, MERGE = 0, 1, 2
 
 
 @njit(cache=True, nogil=True)
 def _contract(
-    pairs: np.ndarray, value: np.ndarray, size: np.ndarray, stuck: np.ndarray, limits: np.ndarray
+    edges: np.ndarray, clusters: np.ndarray, limits: tuple[int, int, int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n, m = len(size), len(pairs)
-    graph = _build(pairs, value, size, stuck, limits)
-    heap, filled = np.empty(m, np.int64), 0
-    for e in range(m):
-        if _above_floor(graph, e):
-            _set_key(graph, e)
-            heap[filled] = e
-            filled += 1
-    for i in range(filled // 2 - 1, -1, -1):
-        _sink(graph, heap, i, filled)
-    table = _new_table(graph)
-    merged, at_merge, merges = np.empty((n, 2), np.int64), np.empty((n, 3), np.int64), 0
+    n, merges = len(clusters), 0
+    _link_all(edges, clusters)
+    score, heap, filled = _new_heap(edges, clusters, limits)
+    table = _new_table(edges, n)
+    merged, at_merge = np.empty((n, 2), np.int64), np.empty((n, 3), np.int64)
     while filled:
         e = heap[0]
-        outcome = _judge(graph, e)
-        if outcome == 1:
-            _set_key(graph, e)
+        outcome = _judge(edges, clusters, e, limits)
+        if outcome == AGAIN:
+            _set_key(edges, score, clusters, e, limits)
         else:
-            graph.key_score[e] = OUT
+            score[e] = OUT
             filled -= 1
             heap[0] = heap[filled]
-        _sink(graph, heap, 0, filled)
-        if outcome == 2:
-            at_merge[merges] = graph.value[e]
-            a, b = graph.name[graph.ends[2 * e]], graph.name[graph.ends[2 * e + 1]]
-            merged[merges, 0], merged[merges, 1] = min(a, b), max(a, b)
+        _sink(edges, score, heap, 0, filled)
+        if outcome == MERGE:
+            at_merge[merges] = edges[e, SUM : MAX + 1]
+            merged[merges] = _names(edges, clusters, e)
             merges += 1
-            table = _merge(graph, e, table)
-    return merged[:merges], at_merge[:merges], _stuck_names(graph)
+            table = _merge(edges, score, clusters, e, table)
+    return merged[:merges], at_merge[:merges], _stuck_names(clusters)
 
 
 @njit(cache=True, nogil=True)
-def _stuck_names(graph: _Graph) -> np.ndarray:
-    named = np.zeros(len(graph.stuck), np.bool_)
-    for slot in range(len(graph.stuck)):
-        if graph.stuck[slot]:
-            named[graph.name[slot]] = True
+def _stuck_names(clusters: np.ndarray) -> np.ndarray:
+    named = np.zeros(len(clusters), np.bool_)
+    for slot in range(len(clusters)):
+        if clusters[slot, STUCK]:
+            named[clusters[slot, NAME]] = True
     return named
 
 
 @njit(cache=True, nogil=True)
-def _build(pairs: np.ndarray, value: np.ndarray, size: np.ndarray, stuck: np.ndarray, limits: np.ndarray) -> _Graph:
-    n, m = len(size), len(pairs)
-    ends, following = np.empty(2 * m, np.int64), np.full(2 * m, -1, np.int64)
-    head, tail, degree = np.full(n, -1, np.int64), np.full(n, -1, np.int64), np.zeros(n, np.int64)
-    keys = np.full(m, OUT), np.ones((m, 2), np.int64), np.zeros((m, 2), np.int64)
-    graph = _Graph(
-        ends, value.copy(), np.ones(m, np.bool_), head, tail, following, degree, np.arange(n), size, stuck,
-        *keys, limits,
-    )  # fmt: skip
-    for e in range(m):
+def _link_all(edges: np.ndarray, clusters: np.ndarray) -> None:
+    for e in range(len(edges)):
         for side in range(2):
-            ends[2 * e + side] = pairs[e, side]
-            _append(graph, pairs[e, side], 2 * e + side)
-    return graph
+            _append(edges, clusters, edges[e, side], 2 * e + side)
 
 
 @njit(cache=True, nogil=True)
-def _append(graph: _Graph, slot: int, half: int) -> None:
-    graph.following[half] = -1
-    if graph.head[slot] < 0:
-        graph.head[slot] = half
+def _append(edges: np.ndarray, clusters: np.ndarray, slot: int, half: int) -> None:
+    edges[half >> 1, NEXT + (half & 1)] = -1
+    if clusters[slot, HEAD] < 0:
+        clusters[slot, HEAD] = half
     else:
-        graph.following[graph.tail[slot]] = half
-    graph.tail[slot] = half
-    graph.degree[slot] += 1
+        tail = clusters[slot, TAIL]
+        edges[tail >> 1, NEXT + (tail & 1)] = half
+    clusters[slot, TAIL] = half
+    clusters[slot, DEGREE] += 1
 
 
 @njit(cache=True, nogil=True)
-def _ratio(graph: _Graph, e: int) -> tuple[int, int]:
-    if graph.limits[0] == MEAN:
-        return graph.value[e, 0], graph.value[e, 1]
-    return graph.value[e, 2], 1
+def _new_heap(
+    edges: np.ndarray, clusters: np.ndarray, limits: tuple[int, int, int, int]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    score, heap, filled = np.full(len(edges), OUT), np.empty(len(edges), np.int64), 0
+    for e in range(len(edges)):
+        if _above_floor(edges, e, limits):
+            _set_key(edges, score, clusters, e, limits)
+            heap[filled] = e
+            filled += 1
+    for i in range(filled // 2 - 1, -1, -1):
+        _sink(edges, score, heap, i, filled)
+    return score, heap, filled
 
 
 @njit(cache=True, nogil=True)
-def _above_floor(graph: _Graph, e: int) -> bool:
-    num, den = _ratio(graph, e)
-    return compare_ratios(num, den, graph.limits[1], graph.limits[2]) >= 0
+def _ratio(edges: np.ndarray, e: int, limits: tuple[int, int, int, int]) -> tuple[int, int]:
+    if limits[0] == MEAN:
+        return edges[e, SUM], edges[e, COUNT]
+    return edges[e, MAX], 1
 
 
 @njit(cache=True, nogil=True)
-def _names(graph: _Graph, e: int) -> tuple[int, int]:
-    a, b = graph.name[graph.ends[2 * e]], graph.name[graph.ends[2 * e + 1]]
+def _above_floor(edges: np.ndarray, e: int, limits: tuple[int, int, int, int]) -> bool:
+    numerator, denominator = _ratio(edges, e, limits)
+    return compare_ratios(numerator, denominator, limits[1], limits[2]) >= 0
+
+
+@njit(cache=True, nogil=True)
+def _names(edges: np.ndarray, clusters: np.ndarray, e: int) -> tuple[int, int]:
+    a, b = clusters[edges[e, 0], NAME], clusters[edges[e, 1], NAME]
     return min(a, b), max(a, b)
 
 
 @njit(cache=True, nogil=True)
-def _set_key(graph: _Graph, e: int) -> None:
-    num, den = _ratio(graph, e)
-    graph.key_ratio[e, 0], graph.key_ratio[e, 1] = num, den
+def _set_key(
+    edges: np.ndarray, score: np.ndarray, clusters: np.ndarray, e: int, limits: tuple[int, int, int, int]
+) -> None:
+    numerator, denominator = _ratio(edges, e, limits)
+    edges[e, NUMERATOR], edges[e, DENOMINATOR] = numerator, denominator
+    edges[e, LOW], edges[e, HIGH] = _names(edges, clusters, e)
     # correctly rounded division is monotone: unequal quotients are in the true order, equal ones are compared exactly
-    graph.key_score[e] = num / den
-    graph.key_ids[e, 0], graph.key_ids[e, 1] = _names(graph, e)
+    score[e] = numerator / denominator
 
 
 @njit(cache=True, nogil=True)
-def _fresh(graph: _Graph, e: int) -> bool:
-    num, den = _ratio(graph, e)
-    low, high = _names(graph, e)
-    key, ids = graph.key_ratio[e], graph.key_ids[e]
-    return key[0] == num and key[1] == den and ids[0] == low and ids[1] == high
+def _fresh(edges: np.ndarray, clusters: np.ndarray, e: int, limits: tuple[int, int, int, int]) -> bool:
+    now, then = _ratio(edges, e, limits), (edges[e, NUMERATOR], edges[e, DENOMINATOR])
+    return now == then and _names(edges, clusters, e) == (edges[e, LOW], edges[e, HIGH])
 
 
 @njit(cache=True, nogil=True)
-def _better(graph: _Graph, e: int, f: int) -> bool:
-    if graph.key_score[e] != graph.key_score[f]:
-        return graph.key_score[e] > graph.key_score[f]
-    one, two = graph.key_ratio[e], graph.key_ratio[f]
-    order = compare_ratios(one[0], one[1], two[0], two[1])
+def _better(edges: np.ndarray, score: np.ndarray, e: int, f: int) -> bool:
+    if score[e] != score[f]:
+        return score[e] > score[f]
+    order = compare_ratios(edges[e, NUMERATOR], edges[e, DENOMINATOR], edges[f, NUMERATOR], edges[f, DENOMINATOR])
     if order != 0:
         return order > 0
-    if graph.key_ids[e, 0] != graph.key_ids[f, 0]:
-        return graph.key_ids[e, 0] > graph.key_ids[f, 0]
-    return graph.key_ids[e, 1] > graph.key_ids[f, 1]
+    if edges[e, LOW] != edges[f, LOW]:
+        return edges[e, LOW] > edges[f, LOW]
+    return edges[e, HIGH] > edges[f, HIGH]
 
 
 @njit(cache=True, nogil=True)
-def _sink(graph: _Graph, heap: np.ndarray, i: int, filled: int) -> None:
+def _sink(edges: np.ndarray, score: np.ndarray, heap: np.ndarray, i: int, filled: int) -> None:
     if i >= filled:
         return
     e = heap[i]
     while 2 * i + 1 < filled:
         child = 2 * i + 1
-        if child + 1 < filled and _better(graph, heap[child + 1], heap[child]):
+        if child + 1 < filled and _better(edges, score, heap[child + 1], heap[child]):
             child += 1
-        if not _better(graph, heap[child], e):
+        if not _better(edges, score, heap[child], e):
             break
         heap[i] = heap[child]
         i = child
@@ -318,88 +293,91 @@ def _sink(graph: _Graph, heap: np.ndarray, i: int, filled: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _judge(graph: _Graph, e: int) -> int:
-    """Return what to do with the heap's first edge: 0 drop it, 1 push it again with its present key, 2 merge."""
-    if not graph.alive[e]:
-        return 0
-    if not _fresh(graph, e):
-        return 1 if _above_floor(graph, e) else 0
-    a, b = graph.ends[2 * e], graph.ends[2 * e + 1]
-    if min(graph.size[a], graph.size[b]) >= graph.limits[3]:
-        return 0
-    if graph.stuck[a] or graph.stuck[b]:
-        graph.stuck[a] = graph.stuck[b] = True
-        return 0
-    return 2
+def _judge(edges: np.ndarray, clusters: np.ndarray, e: int, limits: tuple[int, int, int, int]) -> int:
+    """Return what to do with the heap's first edge: drop it, push it again with its present key, or merge."""
+    if not edges[e, ALIVE]:
+        return DROP
+    if not _fresh(edges, clusters, e, limits):
+        return AGAIN if _above_floor(edges, e, limits) else DROP
+    a, b = edges[e, 0], edges[e, 1]
+    if min(clusters[a, SIZE], clusters[b, SIZE]) >= limits[3]:
+        return DROP
+    if clusters[a, STUCK] or clusters[b, STUCK]:
+        clusters[a, STUCK] = clusters[b, STUCK] = 1
+        return DROP
+    return MERGE
 
 
 @njit(cache=True, nogil=True)
-def _merge(graph: _Graph, e: int, table: np.ndarray) -> np.ndarray:
+def _merge(edges: np.ndarray, score: np.ndarray, clusters: np.ndarray, e: int, table: np.ndarray) -> np.ndarray:
     """Merge the slot with the shorter list of edges into the other one."""
-    keep, gone = graph.ends[2 * e], graph.ends[2 * e + 1]
-    if graph.degree[keep] < graph.degree[gone]:
+    keep, gone = edges[e, 0], edges[e, 1]
+    if clusters[keep, DEGREE] < clusters[gone, DEGREE]:
         keep, gone = gone, keep
-    graph.alive[e] = False
-    graph.size[keep] += graph.size[gone]
-    graph.name[keep] = min(graph.name[keep], graph.name[gone])
-    half = graph.head[gone]
+    edges[e, ALIVE] = 0
+    clusters[keep, SIZE] += clusters[gone, SIZE]
+    clusters[keep, NAME] = min(clusters[keep, NAME], clusters[gone, NAME])
+    half = clusters[gone, HEAD]
     while half >= 0:
-        following = graph.following[half]
-        if graph.alive[half >> 1]:
-            table = _attach(graph, half, keep, table)
+        following = edges[half >> 1, NEXT + (half & 1)]
+        if edges[half >> 1, ALIVE] and not _absorbed(edges, score, half, keep, table, len(clusters)):
+            _append(edges, clusters, keep, half)
+            table = _enter(edges, table, half >> 1, len(clusters))
         half = following
     return table
 
 
 @njit(cache=True, nogil=True)
-def _attach(graph: _Graph, half: int, slot: int, table: np.ndarray) -> np.ndarray:
-    """Give half edge ``half`` to ``slot``; where the slot has an edge to the same neighbour, make one of both."""
-    e, other = half >> 1, graph.ends[half ^ 1]
-    at = _place(table, min(slot, other) * len(graph.size) + max(slot, other))
-    f = table[at, 1]
-    if f >= 0:
-        # the survivor keeps its place in the heap, so its key must not be below that of the edge made of both
-        e, f = (e, f) if _better(graph, e, f) else (f, e)
-        graph.value[e, 0] += graph.value[f, 0]
-        graph.value[e, 1] += graph.value[f, 1]
-        graph.value[e, 2] = max(graph.value[e, 2], graph.value[f, 2])
-        graph.alive[f] = False
-        if f == half >> 1:
-            return table
-    graph.ends[half] = slot
-    _append(graph, slot, half)
-    return _enter(graph, table, e)
+def _absorbed(edges: np.ndarray, score: np.ndarray, half: int, slot: int, table: np.ndarray, n: int) -> bool:
+    """Give half edge ``half`` to ``slot``; return whether an edge of the slot to the same neighbour took it in."""
+    e, side = half >> 1, half & 1
+    edges[e, side] = slot
+    f = table[_place(table, _pair(edges, e, n)), 1]
+    if f < 0:
+        return False
+    # the survivor keeps its place in the heap, so its key must not be below that of the edge made of both
+    keep, gone = (e, f) if _better(edges, score, e, f) else (f, e)
+    edges[keep, SUM] += edges[gone, SUM]
+    edges[keep, COUNT] += edges[gone, COUNT]
+    edges[keep, MAX] = max(edges[keep, MAX], edges[gone, MAX])
+    edges[gone, ALIVE] = 0
+    return gone == e
 
 
 # The table finds the edge between two slots: rows (smaller slot * n + greater slot, edge), open addressing, -1 empty.
 # Its last row counts the rows in use. Keys of slots that are gone stay until it grows: nobody asks for them.
 @njit(cache=True, nogil=True)
-def _new_table(graph: _Graph) -> np.ndarray:
-    capacity = 64
-    while capacity < 4 * np.sum(graph.alive):
+def _new_table(edges: np.ndarray, n: int) -> np.ndarray:
+    # never much smaller than the number of edges ever, which is what building it costs
+    needed, capacity = max(4 * np.sum(edges[:, ALIVE]), len(edges)), 64
+    while capacity < needed:
         capacity *= 2
     table = np.full((capacity + 1, 2), -1, np.int64)
-    table[capacity] = 0
-    for e in range(len(graph.alive)):
-        if graph.alive[e]:
-            _put(graph, table, e)
+    table[capacity, 0] = 0
+    for e in range(len(edges)):
+        if edges[e, ALIVE]:
+            _put(edges, table, e, n)
     return table
 
 
 @njit(cache=True, nogil=True)
+def _pair(edges: np.ndarray, e: int, n: int) -> int:
+    return min(edges[e, 0], edges[e, 1]) * n + max(edges[e, 0], edges[e, 1])
+
+
+@njit(cache=True, nogil=True)
 def _place(table: np.ndarray, key: int) -> np.int64:
-    mask = len(table) - 2
+    mask = np.int64(len(table) - 2)
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    at = np.int64(mixed >> np.uint64(20)) & np.int64(mask)
+    at = np.int64(mixed >> np.uint64(20)) & mask
     while table[at, 0] != key and table[at, 0] >= 0:
-        at = (at + 1) & np.int64(mask)
+        at = (at + 1) & mask
     return at
 
 
 @njit(cache=True, nogil=True)
-def _put(graph: _Graph, table: np.ndarray, e: int) -> None:
-    a, b = graph.ends[2 * e], graph.ends[2 * e + 1]
-    key = min(a, b) * len(graph.size) + max(a, b)
+def _put(edges: np.ndarray, table: np.ndarray, e: int, n: int) -> None:
+    key = _pair(edges, e, n)
     at = _place(table, key)
     if table[at, 0] < 0:
         table[-1, 0] += 1
@@ -407,6 +385,6 @@ def _put(graph: _Graph, table: np.ndarray, e: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _enter(graph: _Graph, table: np.ndarray, e: int) -> np.ndarray:
-    _put(graph, table, e)
-    return table if table[-1, 0] * 2 < len(table) else _new_table(graph)
+def _enter(edges: np.ndarray, table: np.ndarray, e: int, n: int) -> np.ndarray:
+    _put(edges, table, e, n)
+    return table if table[-1, 0] * 2 < len(table) else _new_table(edges, n)

@@ -12,7 +12,8 @@ import numpy as np
 
 from bouton.errors import SpecError
 from bouton.segment.components import join
-from bouton.segment.contraction import HISTORY_COLUMNS, level, reaches
+from bouton.segment.contraction import HISTORY_COLUMNS
+from bouton.segment.ratios import level, reaches
 from bouton.segment.region_graph import TableData
 
 MERGE_COLUMNS = {**HISTORY_COLUMNS, "small": "uint8", "score": "float64", "floor": "float64"}

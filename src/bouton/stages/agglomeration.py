@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bouton.segment.components import join
-from bouton.segment.contraction import HISTORY_COLUMNS, MAXIMUM, MEAN, Contraction, Rule, contract, level
+from bouton.segment.contraction import HISTORY_COLUMNS, MAXIMUM, MEAN, Contraction, Rule, contract
 from bouton.segment.history import MERGE_COLUMNS, join_histories, merge_rows
+from bouton.segment.ratios import level
 from bouton.segment.region_graph import (
     EDGE_COLUMNS,
     SIZE_COLUMNS,

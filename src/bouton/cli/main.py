@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any
 
@@ -27,8 +28,8 @@ VERBS = (
 )
 
 
-def make_app() -> typer.Typer:
-    """Return the typer application with every verb."""
+def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
+    """Return the typer application with these verbs."""
     app = typer.Typer(
         name="bouton",
         help=(
@@ -41,7 +42,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for verb in VERBS:
+    for verb in verbs:
         app.command(verb)(import_module(f"bouton.cli.{verb}").command)
     return app
 
@@ -55,7 +56,16 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_guarded(lambda: make_app()(arguments, standalone_mode=True), "--traceback" in arguments))
+    traceback = "--traceback" in arguments
+    arguments = [word for word in arguments if word != "--traceback"]
+    first = next((word for word in arguments if not word.startswith("-")), "")
+    # A known verb is imported alone: the others bring torch, a web server and more, and cost seconds.
+    app = make_app([first] if first in VERBS and not _completing() else VERBS)
+    sys.exit(_guarded(lambda: app(arguments), traceback))
+
+
+def _completing() -> bool:
+    return "_BOUTON_COMPLETE" in os.environ
 
 
 def _guarded(action: Callable[[], Any], traceback: bool) -> int:

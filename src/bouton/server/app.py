@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import threading
 from collections.abc import AsyncIterator
 from functools import lru_cache
 from importlib.metadata import version
@@ -34,7 +35,8 @@ _ID = Annotated[int, Field(ge=0, lt=2**64)]
 _FINITE = Query(allow_inf_nan=False)
 TOKEN = "app"
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
-SECONDS_BETWEEN_SIGNS = 15
+LOOKS_BETWEEN_SIGNS = 60
+SECONDS_BETWEEN_LOOKS = 0.25
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -93,6 +95,11 @@ def make_app(run_folder: Path) -> FastAPI:
     run_folder : Path
         Folder with ``run.json``.
 
+    Returns
+    -------
+    FastAPI
+        ``state.ending`` is an event: set, it ends the streams that viewers hold open.
+
     Raises
     ------
     DataError
@@ -100,6 +107,7 @@ def make_app(run_folder: Path) -> FastAPI:
     """
     app = FastAPI(title="bouton", version=version("bouton"), docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
+    app.state.ending = threading.Event()
     app.state.open_run = OpenRun(Path(run_folder))
     app.add_exception_handler(DataError, _not_found)
     app.add_exception_handler(SpecError, _not_found)
@@ -175,7 +183,7 @@ def _add_data(app: FastAPI) -> None:
 def _add_client(app: FastAPI) -> None:
     @app.get(f"/events/{TOKEN}")
     async def events() -> Response:
-        return StreamingResponse(_signs_of_life(), media_type="text/event-stream")
+        return StreamingResponse(_signs_of_life(app.state.ending), media_type="text/event-stream")
 
     @app.post(f"/state/{TOKEN}")
     async def keep_state() -> Response:
@@ -188,11 +196,13 @@ def _add_client(app: FastAPI) -> None:
     app.mount(f"/v/{TOKEN}", StaticFiles(directory=client_folder(), html=True))
 
 
-async def _signs_of_life() -> AsyncIterator[str]:
-    yield ": here\n\n"
+async def _signs_of_life(ending: threading.Event) -> AsyncIterator[str]:
     while True:
-        await asyncio.sleep(SECONDS_BETWEEN_SIGNS)
-        yield ": still here\n\n"
+        yield ": here\n\n"
+        for _ in range(LOOKS_BETWEEN_SIGNS):
+            if ending.is_set():
+                return
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _ref(group: str, name: str) -> str:

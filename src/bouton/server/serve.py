@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import threading
 import webbrowser
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -14,6 +16,14 @@ from bouton.errors import RunError, SpecError
 from bouton.server.app import make_app
 
 HOST = "127.0.0.1"
+
+
+class _Server(uvicorn.Server):
+    """Ends the open events streams first: uvicorn would cut them off with a traceback."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.ending.set()  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
 
 
 def reserve_port(port: int) -> socket.socket:
@@ -44,9 +54,9 @@ def serve(run_folder: Path, listener: socket.socket, open_browser: bool) -> None
     """Show a run until interrupted."""
     app = make_app(run_folder)
     url = f"http://{HOST}:{listener.getsockname()[1]}/"
-    # An open events stream must not hold the process up when it is asked to end.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
     if open_browser:
         threading.Timer(0.5, webbrowser.open, [url]).start()
-    with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+    # uvicorn ends in good order on Ctrl-C and then raises it once more.
+    with listener, contextlib.suppress(KeyboardInterrupt):
+        _Server(config).run(sockets=[listener])

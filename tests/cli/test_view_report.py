@@ -1,0 +1,79 @@
+"""``bouton view`` and ``bouton report`` as a user starts them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import fake_run
+from bouton.cli import report, view
+from bouton.errors import DataError, RunError
+from bouton.server.serve import reserve_port
+
+
+def app() -> typer.Typer:
+    made = typer.Typer()
+    made.command("view")(view.command)
+    made.command("report")(report.command)
+    return made
+
+
+def invoke(*arguments: str) -> str:
+    answer = CliRunner().invoke(app(), list(arguments))
+    if answer.exception and not isinstance(answer.exception, SystemExit):
+        raise answer.exception
+    return answer.output
+
+
+def test_report_says_where_it_is(tmp_path: Path) -> None:
+    run = fake_run.FakeRun(tmp_path / "demo")
+    run.save()
+    words = invoke("report", str(run.folder)).replace("\n", "")
+    assert str(run.folder / "report" / "index.html") in words
+    assert (run.folder / "report" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("verb", ["view", "report"])
+def test_no_run(tmp_path: Path, verb: str) -> None:
+    with pytest.raises(DataError, match="no run here"):
+        invoke(verb, str(tmp_path))
+
+
+@pytest.mark.parametrize("verb", ["view", "report"])
+def test_help_teaches_by_example(verb: str) -> None:
+    assert f"bouton {verb} runs/demo" in invoke(verb, "--help")
+
+
+def test_view_on_a_port_in_use(tmp_path: Path) -> None:
+    run = fake_run.FakeRun(tmp_path / "demo")
+    run.save()
+    with reserve_port(0) as taken, pytest.raises(RunError, match="in use"):
+        invoke("view", str(run.folder), "--no-browser", "--port", str(taken.getsockname()[1]))
+
+
+def test_view_serves_until_interrupted(tmp_path: Path) -> None:
+    run = fake_run.FakeRun(tmp_path / "demo")
+    run.save()
+    call = f"command(Path({str(run.folder)!r}), 0, True)"
+    script = f"from pathlib import Path; from bouton.cli.view import command; {call}"
+    command = [sys.executable, "-u", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            url = process.stdout.readline().split()[1]
+            with urllib.request.urlopen(f"{url}state.json", timeout=30) as answer:
+                assert answer.status == 200
+            # A browser holds this one open; the process must end all the same.
+            with urllib.request.urlopen(f"{url}events/app", timeout=30) as stream:
+                assert stream.readline() == b": here\n"
+                process.send_signal(signal.SIGINT)
+                assert process.wait(20) == 0
+        finally:
+            process.kill()
+        assert "Traceback" not in process.stderr.read()

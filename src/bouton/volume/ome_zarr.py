@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
 
@@ -101,16 +101,18 @@ def inner_chunk(length: int) -> int:
     return next(divisors, length)
 
 
-def create_volume(
-    path: str | Path,
-    *,
-    shape_zyx: Sequence[int],
-    dtype: Any,
-    channels: int | None = None,
-    voxel_size_nm: Sequence[float],
-    block_zyx: Sequence[int],
-    kind: str,
-) -> WritableVolume:
+class NewVolume(TypedDict):
+    """The keywords of :func:`create_volume`: the fields of :class:`Layout` that a caller chooses."""
+
+    shape_zyx: Sequence[int]
+    dtype: Any
+    channels: NotRequired[int | None]
+    voxel_size_nm: Sequence[float]
+    block_zyx: Sequence[int]
+    kind: str
+
+
+def create_volume(path: str | Path, **new: Unpack[NewVolume]) -> WritableVolume:
     """Create an OME-Zarr volume in which every compute block is one file (shard).
 
     Parameters
@@ -132,10 +134,11 @@ def create_volume(
     DataError
         The folder holds a volume already, the values make none, or the disk is full.
     """
-    z, y, x = (int(length) for length in shape_zyx)
-    bz, by, bx = (int(length) for length in block_zyx)
-    size = as_nm(voxel_size_nm, str(path))
-    return create_ome_zarr(Path(path), Layout((z, y, x), np.dtype(dtype).name, channels, size, (bz, by, bx), kind))
+    z, y, x = (int(length) for length in new["shape_zyx"])
+    bz, by, bx = (int(length) for length in new["block_zyx"])
+    size = as_nm(new["voxel_size_nm"], str(path))
+    dtype = np.dtype(new["dtype"]).name
+    return create_ome_zarr(Path(path), Layout((z, y, x), dtype, new.get("channels"), size, (bz, by, bx), new["kind"]))
 
 
 def create_ome_zarr(path: Path, layout: Layout) -> WritableVolume:

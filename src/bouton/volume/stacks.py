@@ -30,20 +30,28 @@ class NpyVolume(Volume):
 
 
 class TiffVolume(Volume):
-    """A TIFF file; each page is a section."""
+    """A TIFF file; each page is a section.
+
+    Parameters
+    ----------
+    info : VolumeInfo
+    plain : (int, numpy.dtype), optional
+        Where the voxels start in the file and their type there, if they lie in one piece.
+    """
 
     sections = True
 
+    def __init__(self, info: VolumeInfo, plain: tuple[int, np.dtype] | None) -> None:
+        super().__init__(info)
+        self.plain = plain
+
     def _read(self, box: Box) -> np.ndarray:
+        if self.plain is not None:
+            offset, dtype = self.plain
+            return np.memmap(self.path, dtype, "r", offset, self.shape)[box.slices].astype(self.dtype)
         rows, columns = box.slices[1:]
         with _opened_tiff(self.path) as file:
-            series = file.series[0]
-            if series.dataoffset is not None:
-                stored = np.memmap(
-                    self.path, series.dtype, "r", series.dataoffset, (self.shape[-3], *self.shape[-2:]), order="C"
-                )
-                return stored[box.slices].astype(self.dtype)
-            pages = [series.pages[z] for z in range(box.start[0], box.stop[0])]
+            pages = (file.pages[z] for z in range(box.start[0], box.stop[0]))
             return np.stack([read_page(self.path, page, rows, columns) for page in pages])
 
 
@@ -109,18 +117,34 @@ def open_tiff(path: Path, declared: Sequence[float] | None) -> TiffVolume:
     """
     with _opened_tiff(path) as file:
         check_whole(path, file)
-        check_grey(path, file.pages[0])
+        first = file.pages[0]
+        check_grey(path, first)
         series = file.series[0]
-        if len(file.series) > 1 and len(series.pages) < len(file.pages):
+        plain = (series.dataoffset, series.dtype) if series.dataoffset is not None and len(file.series) == 1 else None
+        if plain is None:
+            _check_pages(path, file)
+        # Pages written one by one form a series each; equal pages are one stack all the same.
+        whole = series.shape if len(file.series) == 1 else (len(file.pages), *first.shape)
+        shape = _stack_shape(whole, str(path))
+        if plain is None and shape[0] != len(file.pages):
+            raise DataError(f"{len(file.pages)} pages for shape {shape}", where=str(path), expected="a page a section")
+        dtype = check_dtype(first.dtype, str(path))
+    size = settle_voxel_size(None, declared, str(path))
+    return TiffVolume(VolumeInfo(path, None, shape, dtype, size), plain)
+
+
+def _check_pages(path: Path, file: tifffile.TiffFile) -> None:
+    first = file.pages[0].keyframe
+    for number, page in enumerate(file.pages):
+        key = page.keyframe
+        check_grey(path, key)
+        if (key.shape, key.dtype) != (first.shape, first.dtype):
             raise DataError(
-                f"pages of different sizes or types: {', '.join(str(s.shape) for s in file.series[:5])}",
+                f"page {number} has {_show(key.shape, key.dtype)}",
                 where=str(path),
-                expected="equal pages",
-                fix="export the sections with one size",
+                expected=f"{_show(first.shape, first.dtype)} as on page 0",
+                fix="export the sections with one size and type",
             )
-        shape = _stack_shape(series.shape, str(path))
-        dtype = check_dtype(series.dtype, str(path))
-    return TiffVolume(VolumeInfo(path, None, shape, dtype, settle_voxel_size(None, declared, str(path))))
 
 
 def _stack_shape(shape: Sequence[int], where: str) -> tuple[int, int, int]:
@@ -182,7 +206,7 @@ def open_sections(path: Path, files: Sequence[Path], declared: Sequence[float] |
     return SectionsVolume(VolumeInfo(path, None, shape, dtype, settle_voxel_size(None, declared, str(path))), files)
 
 
-def _show(size: tuple[int, int], dtype: np.dtype) -> str:
+def _show(size: Sequence[int], dtype: np.dtype) -> str:
     return f"{size[0]} x {size[1]} pixels (y, x), {dtype}"
 
 

@@ -13,6 +13,7 @@ from bouton.errors import DataError
 from bouton.geometry import Box
 from bouton.view import Place, SynapseLines, chunk_bytes, layer_url, neuroglancer_state, volume_info
 from bouton.view.precomputed import chunk_shape
+from bouton.volume import create_volume
 from bouton.volume.run_folder import Run, open_run
 from bouton.volume.run_layers import RunLayer, run_layers
 
@@ -82,6 +83,23 @@ def test_names_are_unique_and_urls_safe(tmp_path: Path) -> None:
     names = [layer["name"] for layer in neuroglancer_state(open_run(fake.folder), ORIGIN)["layers"]]
     assert len(names) == len(set(names))
     assert layer_url("step.a/../b") == "/data/steps/step.a%2F..%2Fb"
+
+
+def test_source_that_is_read_as_labels_is_labels(tmp_path: Path) -> None:
+    """Eight bits do not make it an image."""
+    fake = fake_run.FakeRun(tmp_path / "demo")
+    for name in ("other", "scan"):
+        path = tmp_path / name
+        volume = create_volume(
+            path, shape_zyx=(4, 8, 8), dtype="uint8", voxel_size_nm=(30, 10, 10), block_zyx=(4, 8, 8), kind="labels"
+        )
+        volume.write(volume.box, np.ones((4, 8, 8), dtype=np.uint8))
+        fake.sources[name] = {"path": str(path), "dataset": None, "offset_zyx": [2, 8, 16]}
+    fake.step("scores", "evaluate_segmentation", reads={"segmentation": "data:other"})
+    fake.save()
+    layers = {layer.name: layer for layer in run_layers(open_run(fake.folder))}
+    assert (layers["other"].kind, layers["scan"].kind) == ("labels", "image")
+    assert layers["other"].bounds == Box((2, 8, 16), (6, 16, 24))
 
 
 def test_info_turns_axes_round(run: Run) -> None:

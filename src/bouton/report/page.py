@@ -85,9 +85,7 @@ def _state(run: Run) -> str:
     states = {step.state for step in run.steps.values()}
     if states & {"failed", "blocked"}:
         return "failed"
-    if states <= {"done"}:
-        return "done"
-    return "stopped" if run.info.get("finished") else "unfinished"
+    return "done" if states <= {"done"} and run.info.get("finished") else "unfinished"
 
 
 def _facts(run: Run) -> dict[str, str]:

@@ -136,7 +136,7 @@ def _label_picture(
     if lines is not None and len(lines):
         draw_lines(picture, section, lines)
         note += "; lines: synapses near it, pre green, post red"
-    name = f"{seen.layer.name} (truth)" if truth else seen.layer.name
+    name = f"{seen.layer.name} (truth)" if truth and "truth" not in seen.layer.name else seen.layer.name
     return _picture(run, section, (name, note), picture)
 
 

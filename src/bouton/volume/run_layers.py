@@ -154,7 +154,7 @@ def _source_layer(run: Run, name: str) -> RunLayer | None:
     offset = _triple(info.get("offset_zyx") or (0, 0, 0))
     bounds = volume.box.shift(offset) & Box.of_shape(run.shape)
     dtype = np.dtype(volume.dtype)
-    kind = _kind_of(name, dtype, volume.channels)
+    kind = _kind_of(_roles(run, name), dtype, volume.channels)
     return RunLayer(
         f"data:{name}", name, name, kind, dtype.name, volume.channels, bounds, (64, 64, 64), offset, complete=True
     )
@@ -165,13 +165,20 @@ def _triple(values: Iterable[int]) -> ZYX:
     return z, y, x
 
 
-def _kind_of(name: str, dtype: np.dtype, channels: int | None) -> str:
+def _roles(run: Run, source: str) -> set[str]:
+    """Return the source's name and those under which steps read it."""
+    refs = {(name, ref) for step in run.steps.values() for name, ref in step.reads.items()}
+    return {source} | {name for name, ref in refs if ref == f"data:{source}"}
+
+
+def _kind_of(roles: set[str], dtype: np.dtype, channels: int | None) -> str:
     if channels is not None:
-        return "affinities" if "affinit" in name else "probability" if channels > 1 else "image"
-    if "mask" in name or dtype == np.bool_:
+        affinities = any("affinit" in role for role in roles)
+        return "affinities" if affinities else "probability" if channels > 1 else "image"
+    if any("mask" in role for role in roles) or dtype == np.bool_:
         return "mask"
     wide = dtype.kind in "ui" and dtype.itemsize >= 4
-    return "labels" if wide or name in LABEL_NAMES else "image"
+    return "labels" if wide or roles & set(LABEL_NAMES) else "image"
 
 
 def _step_layers(run: Run, name: str) -> list[RunLayer]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine.flows import checksums, shapes_flow, trouble_flow
 
 from bouton.engine import run_workflow
 from bouton.engine.events import TaskRetried
 from bouton.errors import RunError
+from engine.flows import checksums, shapes_flow, trouble_flow
 
 EXECUTORS = [("serial", 1), ("processes", 1), ("processes", 2)]
 

@@ -25,8 +25,8 @@ def step(
     name: str, params: Mapping[str, Any], reads: Mapping[str, Step], bounds: Box | None = None, block: ZYX = BLOCK
 ) -> Step:
     """Return step ``name`` of the toy of the same name (up to the first underscore)."""
-    stage_name = f"{name.split('_')[0]}.py"
-    stage = load_stage(stage_name, TOYS)
+    stage_name = str(TOYS / f"{name.split('_')[0]}.py")
+    stage = load_stage(stage_name)
     values = stage.params(**params)
     bounds = bounds or Box.of_shape(SHAPE)
     description = {"stage": stage_name, "params": dict(params)}

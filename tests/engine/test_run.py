@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.flows import SHAPE, checksums, flow, renamed, shapes_flow, step
 
 from bouton.engine import run_workflow
 from bouton.engine.events import StepReused, TaskLost, TasksDone, to_json
 from bouton.errors import RunError, SpecError
 from bouton.geometry import Box
 from bouton.volume.run_folder import open_run
+from engine.flows import SHAPE, checksums, flow, renamed, shapes_flow, step
 
 
 def expected_total(factor: int = 3, reach: int = 2) -> np.ndarray:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine.flows import checksums, shapes_flow
 
 from bouton.engine import repair_run, run_workflow, verify_run
 from bouton.engine.context import context_from_json
 from bouton.errors import DataError, RunError
 from bouton.geometry import Box
 from bouton.volume.run_folder import open_run
+from engine.flows import checksums, shapes_flow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_workflow(shapes_flow(), tmp_path_factory.mktemp("finished"), "serial").folder
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return run_workflow(shapes_flow(), tmp_path, "serial").folder
+def folder(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "toy")
 
 
 def delete(path: Path) -> None:
@@ -60,7 +66,7 @@ def test_verify_names_it_and_repair_restores_the_bytes(
     assert damage.path.endswith(file)
     assert damage.found.startswith({delete: "missing", flip: "changed"}.get(harm, damage.found))
     others = {p: p.stat().st_mtime_ns for p in folder.rglob("c/*/*/*") if p != path}
-    assert repair_run(folder).repaired == 1
+    assert repair_run(folder, executor="serial").repaired == 1
     assert checksums(folder) == before
     assert not verify_run(folder).damages
     # A damaged table of a block is computed together with the block's voxels.
@@ -73,7 +79,7 @@ def test_an_undamaged_run_is_whole(folder: Path) -> None:
     report = verify_run(folder)
     assert not report.damages
     assert report.files == len(checksums(folder))
-    assert repair_run(folder).repaired == 0
+    assert repair_run(folder, executor="serial").repaired == 0
 
 
 def test_damage_upstream_is_repaired_first(folder: Path) -> None:
@@ -92,7 +98,7 @@ def test_a_changed_stage_cannot_repair(folder: Path, monkeypatch: pytest.MonkeyP
     text = (step / "step.json").read_text().replace('"factor": 3', '"factor": 4')
     (step / "step.json").write_text(text)
     with pytest.raises(RunError, match="differ from the lost ones"):
-        repair_run(folder)
+        repair_run(folder, executor="serial")
 
 
 def test_a_lost_ledger_is_damage_that_names_the_way_out(folder: Path) -> None:
@@ -101,7 +107,7 @@ def test_a_lost_ledger_is_damage_that_names_the_way_out(folder: Path) -> None:
     (damage,) = verify_run(folder).damages
     assert "ledger.sqlite is damaged" in str(damage)
     with pytest.raises(DataError, match="computed anew"):
-        repair_run(folder)
+        repair_run(folder, executor="serial")
 
 
 def test_a_bad_chunk_of_an_input_fails_the_block_and_names_the_repair(folder: Path) -> None:
@@ -113,7 +119,7 @@ def test_a_bad_chunk_of_an_input_fails_the_block_and_names_the_repair(folder: Pa
     assert str(image) in failure.error
     assert "bouton verify" in failure.error
     assert "--repair" in failure.error
-    repair_run(folder)
+    repair_run(folder, executor="serial")
     assert run_workflow(shapes_flow(reach=0), folder.parent, "serial").state == "done"
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.flows import checksums, renamed, trouble_flow
 
 from bouton.engine import run_workflow
 from bouton.engine.ledger import Ledger
 from bouton.errors import RunError
 from bouton.volume.run_folder import open_run
+from engine.flows import checksums, renamed, trouble_flow
 
 SCRIPT = """
 import sys

@@ -100,7 +100,9 @@ def _triple(text: str | None) -> ZYX | None:
     try:
         z, y, x = (int(value) for value in text.split(","))
     except ValueError:
-        raise SpecError(f"block {text!r}", expected="three numbers z,y,x like 32,64,64", fix="--block-zyx 32,64,64") from None
+        raise SpecError(
+            f"block {text!r}", expected="three numbers z,y,x like 32,64,64", fix="--block-zyx 32,64,64"
+        ) from None
     if min(z, y, x) < 1:
         raise SpecError(f"block {text!r}", expected="at least one voxel on every axis", fix="--block-zyx 32,64,64")
     return z, y, x

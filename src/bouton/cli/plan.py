@@ -64,7 +64,7 @@ def _table(plan: Plan, workers: int) -> Table:
     for name in ("tasks", "done", "voxels", "peak memory", "output at most", "time left"):
         table.add_column(name, justify="right")
     for step in plan.steps:
-        left = 1 - step.done / step.tasks if step.tasks else 1.0
+        left = max(0.0, 1 - step.done / step.tasks) if step.tasks else 1.0
         time = "unknown" if step.seconds is None else clock(step.seconds * left / workers)
         numbers = (str(step.tasks), str(step.done), human(step.voxels))
         table.add_row(step.step, *numbers, f"{human(step.peak_bytes)}B", f"{human(step.output_bytes)}B", time)

@@ -96,7 +96,8 @@ class ProgressBars:
             self._told.add((event.step, event.part))
             self.console.print(f"[yellow]blocked[/yellow] {event.step}: {event.reason}")
         elif isinstance(event, StepFinished) and event.state == "done":
-            self.console.print(f"[green]done[/green] {event.step}: {event.tasks} tasks, {clock(event.seconds)}")
+            copied = f", {event.reused} of them copied from a run over another box" if event.reused else ""
+            self.console.print(f"[green]done[/green] {event.step}: {event.tasks} tasks{copied}, {clock(event.seconds)}")
 
 
 def human(number: float) -> str:
@@ -106,6 +107,11 @@ def human(number: float) -> str:
             return f"{number:.3g} {prefix}"
         number /= 1000
     return f"{number:.3g} T"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 file``, ``3 files``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def clock(seconds: float) -> str:

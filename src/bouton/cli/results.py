@@ -23,20 +23,23 @@ def show_results(console: Console, folder: Path, report: Path) -> None:
     scores = score_table(run)
     if scores.row_count:
         console.print(scores)
-    console.print(f"report  {short(report)}", soft_wrap=True)
-    console.print(f"look    bouton view {short(run.folder)}", soft_wrap=True)
+    for step in run.steps.values():
+        if step.state == "done":
+            console.print(f"{step.name:22} {short(run.path(step.name))}", soft_wrap=True, highlight=False)
+    console.print(f"{'report':22} {short(report)}", soft_wrap=True)
+    console.print(f"{'to look at it':22} bouton view {short(run.folder)}", soft_wrap=True)
 
 
 def step_table(run: Run) -> Table:
-    """Return the steps with state, blocks, time, memory, size and place."""
+    """Return the steps with stage, state, tasks, time, memory and size."""
     table = Table(title=f"run {run.name}")
-    for name in ("step", "state", "tasks", "time", "memory", "size", "result"):
-        table.add_column(name, justify="right" if name in ("tasks", "time", "memory", "size") else "left", overflow="fold")
+    for name in ("step", "stage", "state", "tasks", "time", "memory", "size"):
+        table.add_column(name, justify="right" if name in ("tasks", "time", "memory", "size") else "left")
     for step in run.steps.values():
         state = f"[{STYLES.get(step.state, 'white')}]{step.state}[/]"
         tasks = f"{step.done}/{step.tasks}" + (f" ({step.failed} failed)" if step.failed else "")
         sizes = (f"{human(step.peak_bytes)}B", f"{human(step.size_bytes)}B")
-        table.add_row(step.name, state, tasks, clock(step.seconds), *sizes, short(run.path(step.name)))
+        table.add_row(step.name, step.stage, state, tasks, clock(step.seconds), *sizes)
     return table
 
 

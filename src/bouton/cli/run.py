@@ -64,18 +64,17 @@ def command(
         report = _write_report(summary.folder)
         sys.stdout.write(json.dumps({"event": "Report", "path": str(report)}) + "\n")
     else:
-        _run_with_bars(flow, runs, options)
-        return
+        summary = _run_with_bars(flow, runs, options)
     summary.raise_if_failed()
 
 
-def _run_with_bars(flow: Workflow, runs: Path, options: dict[str, Any]) -> None:
+def _run_with_bars(flow: Workflow, runs: Path, options: dict[str, Any]) -> RunSummary:
     console = Console()
     with ProgressBars(console) as bars:
-        summary: RunSummary = run_workflow(flow, runs, subscribers=[bars], **options)
+        summary = run_workflow(flow, runs, subscribers=[bars], **options)
     report = _write_report(summary.folder)
     show_results(console, summary.folder, report)
-    summary.raise_if_failed()
+    return summary
 
 
 def _write_report(folder: Path) -> Path:

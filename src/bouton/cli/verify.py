@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bouton.cli.choices import Json, RunName, RunsFolder, Workers, find_run
-from bouton.cli.progress import human
+from bouton.cli.progress import count, human
 from bouton.cli.results import short
 from bouton.engine import VerifyReport, repair_run, verify_run
 from bouton.errors import DataError
@@ -47,12 +47,16 @@ def command(
     if len(report.damages) > SHOWN:
         console.print(f"... and {len(report.damages) - SHOWN} more; --json names them all")
     if not report.damages:
-        console.print(f"[green]whole[/green] {report.files} files, {human(report.size_bytes)}B: every checksum is right")
+        console.print(
+            f"[green]whole[/green] {report.files} files, {human(report.size_bytes)}B: every checksum is right"
+        )
     elif repair:
-        console.print(f"[green]repaired[/green] {report.repaired} tasks: every file has its original checksum again")
+        console.print(
+            f"[green]repaired[/green] {count(report.repaired, 'task')}: every file has its original checksum again"
+        )
     else:
         raise DataError(
-            f"{len(report.damages)} files are damaged, the first: {report.damages[0]}",
+            f"{count(len(report.damages), 'file')} damaged, the first: {report.damages[0]}",
             where=short(folder),
             fix=f"bouton verify {short(folder)} --repair",
         )

@@ -55,8 +55,8 @@ class StepContext:
     run_folder : str
     folder : str
         The step's folder, relative to ``run_folder``.
-    stage_name, stage_folder : str
-        What :func:`bouton.stage.load_stage` takes.
+    stage_name : str
+        What :func:`bouton.stage.load_stage` takes; a private stage's file as an absolute path.
     params : mapping
         The parameters as JSON types.
     incomplete : mapping of name -> boxes
@@ -68,7 +68,6 @@ class StepContext:
     step: str
     key: str
     stage_name: str
-    stage_folder: str
     stage_version: int
     params: Mapping[str, Any]
     bounds_zyx: str
@@ -150,13 +149,13 @@ def halo_of(part: Part, params: Any, voxel_size_nm: NM) -> ZYX:
 
 def make_context(workflow: Workflow, step: Step, run_folder: Path) -> StepContext:
     """Return the context of ``step``."""
+    private = step.stage_name.endswith(".py")
     return StepContext(
         run_folder=str(run_folder),
         folder=step_folder(step),
         step=step.name,
         key=step.key,
-        stage_name=step.stage_name,
-        stage_folder=str(workflow.file.parent.resolve()),
+        stage_name=str(Path(step.stage_name).resolve()) if private else step.stage_name,
         stage_version=step.stage.version,
         params=params_to_json(step.stage, step.params),
         bounds_zyx=str(step.bounds),
@@ -192,7 +191,7 @@ def load_stage_of(context: StepContext) -> Stage:
     RunError
         The stage is of another version than the one that made the results.
     """
-    stage = load_stage(context.stage_name, Path(context.stage_folder))
+    stage = load_stage(context.stage_name)
     if stage.version != context.stage_version:
         raise RunError(
             f"stage {context.stage_name} is version {stage.version}, the results are of version {context.stage_version}",

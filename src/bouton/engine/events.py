@@ -124,6 +124,7 @@ class StepFinished:
     tasks: int
     failed: int
     blocked: int
+    reused: int
     seconds: float
     peak_bytes: int
 

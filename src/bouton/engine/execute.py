@@ -106,7 +106,9 @@ class _Job:
             layers = part_layers(part, self.params)
             check_layers(output.layers, layers, box, where)
             check_tables(output.tables, part.tables, where)
-            return self._write(part, task, output, folder), box.voxels if box else 0, self.inputs.log.to_json()
+            # The inner nodes of a merge see the voxels of its leaves again.
+            voxels = box.voxels if box and not task.level else 0
+            return self._write(part, task, output, folder), voxels, self.inputs.log.to_json()
 
     def _write(self, part: Part, task: TaskId, output: Output, folder: Path | None) -> list[OutputFile]:
         root = self.context.root

@@ -76,7 +76,7 @@ class Ledger:
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
-            raise _translated(error, path) from error
+            raise database_error(error, path) from error
 
     def __enter__(self) -> Ledger:
         return self
@@ -119,7 +119,7 @@ class Ledger:
                 self._db.executemany(statement, rows)
                 self._db.executemany("INSERT OR REPLACE INTO outputs VALUES (?,?,?,?,?)", outputs)
         except sqlite3.DatabaseError as error:
-            raise _translated(error, self.path) from error
+            raise database_error(error, self.path) from error
 
     def forget(self, tasks: Iterable[tuple[str, str]]) -> None:
         """Take tasks (part, task) off the ledger: they will be computed again."""
@@ -157,7 +157,7 @@ class Ledger:
             for path, part, task, size, checksum in self._db.execute("SELECT * FROM outputs ORDER BY path"):
                 yield OutputRow(part, task, OutputFile(path, size, checksum))
         except sqlite3.DatabaseError as error:
-            raise _translated(error, self.path) from error
+            raise database_error(error, self.path) from error
 
     def outputs_of(self, part: str, task: str) -> tuple[OutputFile, ...]:
         """Return the files of one task."""
@@ -218,7 +218,8 @@ class Ledger:
         self._write("INSERT OR REPLACE INTO facts VALUES (?,?)", [(name, value)], [])
 
 
-def _translated(error: sqlite3.DatabaseError, path: Path) -> DataError | RunError:
+def database_error(error: sqlite3.DatabaseError, path: Path) -> DataError | RunError:
+    """Return what to tell of an error of SQLite in the ledger ``path``."""
     text = str(error)
     if "full" in text or "disk I/O" in text or "readonly" in text:
         return RunError(
@@ -227,5 +228,5 @@ def _translated(error: sqlite3.DatabaseError, path: Path) -> DataError | RunErro
     return DataError(
         f"the ledger cannot be read: {text}",
         where=str(path),
-        fix=f"delete {path.parent} and run the same command again: the step is computed anew",
+        fix="delete the step's folder with this ledger and run the same command again: the step is computed anew",
     )

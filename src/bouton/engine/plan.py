@@ -85,15 +85,16 @@ def make_plan(workflow: Workflow, runs_dir: Path, workers: int) -> Plan:
 
 def _plan_step(workflow: Workflow, step: Step, folder: Path, workers: int) -> StepPlan:
     context = make_context(workflow, step, folder)
-    done = 0
+    done, tasks = 0, step_tasks(context, step.stage)
     path = context.root / "ledger.sqlite"
     if path.is_file():
         with Ledger(path, readonly=True) as ledger:
             done = ledger.counts()["done"]
+            tasks = int(ledger.fact("tasks", tasks)) if ledger.fact("complete") else tasks
     return StepPlan(
         step=step.name,
         stage=step.stage_name,
-        tasks=step_tasks(context, step.stage),
+        tasks=tasks,
         done=done,
         voxels=step.bounds.voxels,
         peak_bytes=max((_part_memory(context, step, part, workers) for part in step.stage.parts), default=0),

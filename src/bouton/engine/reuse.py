@@ -38,9 +38,7 @@ class Siblings:
                 except BoutonError:
                     continue
 
-    def take(
-        self, part: Part, tasks: Iterator[TaskId], commit: Callable[[list[TaskResult]], None]
-    ) -> Iterator[TaskId]:
+    def take(self, part: Part, tasks: Iterator[TaskId], commit: Callable[[list[TaskResult]], None]) -> Iterator[TaskId]:
         """Copy the tasks that a sibling did, and yield the others."""
         if not self._folders or not isinstance(part, BlockPart):
             yield from tasks

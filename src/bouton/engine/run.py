@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from bouton.engine.context import make_context, output_path, step_folder
 from bouton.engine.events import Event, RunFinished, RunStarted, StepSkipped, Subscriber, TaskFailed, to_json
 from bouton.engine.execute import is_disk_error
 from bouton.engine.executors import Executor, make_executor
+from bouton.engine.ledger import database_error
 from bouton.engine.lock import run_lock
 from bouton.engine.record import RunRecord
 from bouton.engine.step_run import StepRun, StepSummary, disk_full
@@ -62,7 +64,10 @@ class EventLog:
     """A subscriber that appends every event to ``events.jsonl``."""
 
     def __init__(self, path: Path) -> None:
+        torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        # A coordinator that was killed while it wrote leaves half a line: it must not swallow our first one.
+        self._file.write("\n" if torn else "")
 
     def __call__(self, event: Event) -> None:
         """Write one line."""
@@ -102,7 +107,9 @@ def run_workflow(
         :meth:`RunSummary.raise_if_failed`.
     """
     if not workflow.steps:
-        raise SpecError("no step is left to run", where=str(workflow.file), fix="larger --bounds-zyx or another --until")
+        raise SpecError(
+            "no step is left to run", where=str(workflow.file), fix="larger --bounds-zyx or another --until"
+        )
     folder = Path(runs_dir).resolve() / workflow.name
     pool = make_executor(executor, workers)
     try:
@@ -112,6 +119,8 @@ def run_workflow(
                 return _Run(workflow, folder, pool, [log, *subscribers], retries).run(executor)
             finally:
                 log.close()
+    except sqlite3.DatabaseError as error:
+        raise database_error(error, folder) from error
     except (OSError, DataError) as error:
         if is_disk_error(error):
             raise disk_full(folder, str(error)) from error

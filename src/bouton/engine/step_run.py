@@ -136,7 +136,7 @@ class StepRun:
             ledger.set_fact("voxels", self.context.bounds.voxels)
             ledger.set_fact("complete", 1)
         seconds, peak = ledger.fact("seconds"), ledger.peak_bytes()
-        numbers = (self._total, counts["failed"], counts["blocked"], round(seconds, 3), peak)
+        numbers = (self._total, counts["failed"], counts["blocked"], counts["reused"], round(seconds, 3), peak)
         self.emit(StepFinished(self.context.step, state, *numbers))
         own = {name: boxes for name, boxes in self._incomplete.items() if name not in self.context.inputs}
         return StepSummary(self.context.step, state, self._total, counts, self._computed, own)
@@ -146,7 +146,9 @@ class StepRun:
         try:
             objects = count_ids(self.context, part) if isinstance(part, ObjectPart) else 0
         except Blocked as error:
-            self._commit(ledger, part, [TaskResult(TaskId(part.name, "00000000", (0,)), cause="blocked", error=str(error))])
+            self._commit(
+                ledger, part, [TaskResult(TaskId(part.name, "00000000", (0,)), cause="blocked", error=str(error))]
+            )
             return
         done, total = ledger.done(part.name), count_tasks(self.context, part, objects)
         self._total += total

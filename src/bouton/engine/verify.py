@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from bouton.engine.events import Event
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger
 from bouton.engine.lock import run_lock
-from bouton.engine.step_run import LAYERS, StepRun, missing_or_short
+from bouton.engine.step_run import StepRun, missing_or_short
 from bouton.errors import DataError, RunError
 from bouton.volume import checksum
 from bouton.volume.run_folder import Run, open_run
@@ -70,7 +71,7 @@ def verify_run(folder: Path, seen: Callable[[int], None] = lambda size_bytes: No
 
 
 def repair_run(
-    folder: Path, workers: int = 1, emit: Callable[[Event], None] = lambda event: None
+    folder: Path, workers: int = 1, emit: Callable[[Event], None] = lambda event: None, executor: str = "processes"
 ) -> VerifyReport:
     """Recompute exactly the tasks of damaged files, earlier steps first.
 
@@ -80,7 +81,7 @@ def repair_run(
         A task failed, or made other bytes than before.
     """
     report = verify_run(folder)
-    executor = make_executor("processes", workers)
+    pool = make_executor(executor, workers)
     repaired = 0
     try:
         with run_lock(report.folder):
@@ -88,9 +89,9 @@ def repair_run(
             for step in run.steps:
                 damages = [damage for damage in report.damages if damage.step == step]
                 if damages:
-                    repaired += _repair_step(run, step, damages, executor, emit)
+                    repaired += _repair_step(run, step, damages, pool, emit)
     finally:
-        executor.close()
+        pool.close()
     return VerifyReport(report.folder, report.files, report.size_bytes, report.damages, repaired)
 
 
@@ -111,13 +112,11 @@ def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
                 place = f"{step.folder}/{row.file.path}"
                 damage = Damage(name, row.part, row.task, ledger.box_of(row.part, row.task), place, found)
                 yield (damage if found else None), row.file.size_bytes
-    except DataError as error:
-        yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", f"damaged ({error.found})"), 0
+    except (DataError, sqlite3.DatabaseError) as error:
+        yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", f"damaged ({error})"), 0
 
 
-def _repair_step(
-    run: Run, step: str, damages: list[Damage], executor: Executor, emit: Callable[[Event], None]
-) -> int:
+def _repair_step(run: Run, step: str, damages: list[Damage], executor: Executor, emit: Callable[[Event], None]) -> int:
     """Recompute the damaged tasks of one step; return how many."""
     context = context_from_json(run.folder, run.steps[step].folder)
     runner = StepRun(context, executor, emit, retries=1)

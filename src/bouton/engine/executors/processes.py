@@ -35,7 +35,9 @@ class _Child:
         command = [sys.executable, "-m", "bouton.engine.executors.worker", str(theirs.fileno()), str(os.getpid())]
         with theirs:
             # A task that prints must not disturb what the coordinator prints: its stdout is our stderr.
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdout=2, close_fds=True)
+            self.process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], env=environment, stdout=2, close_fds=True
+            )
         self.connection = Connection(ours.detach())
         self.context: StepContext | None = None
         self.tasks: deque[TaskId] = deque()
@@ -129,7 +131,9 @@ class Processes:
         child.connection.close()
         self._children.remove(child)
         if not child.is_ready:
-            raise RunError(f"a worker process cannot start ({exit_text(status)})", fix="see its message on stderr above")
+            raise RunError(
+                f"a worker process cannot start ({exit_text(status)})", fix="see its message on stderr above"
+            )
         suspect = child.tasks.popleft()
         if child.tasks:
             again.append(list(child.tasks))

@@ -198,11 +198,18 @@ def _halve(
     grid = Grid(coarse.box, layout.block_zyx)
     for index in grid:
         core = grid.core(index)
-        z0, y0, x0 = (a * f for a, f in zip(core.start, factor, strict=True))
-        z1, y1, x1 = (b * f for b, f in zip(core.stop, factor, strict=True))
-        coarse.write(core, reduce(fine.read(Box((z0, y0, x0), (z1, y1, x1)) & fine.box), factor))
+        # Slab by slab: the windows of a whole shard of ids would take gigabytes.
+        slabs = Grid(core, (layout.chunk[0], *layout.block_zyx[1:]))
+        parts = [reduce(fine.read(_scaled(slabs.core(slab), factor) & fine.box), factor) for slab in slabs]
+        coarse.write(core, np.concatenate(parts, axis=-3))
         on_voxels(core.voxels)
     return coarse
+
+
+def _scaled(box: Box, factor: list[int]) -> Box:
+    z0, y0, x0 = (a * f for a, f in zip(box.start, factor, strict=True))
+    z1, y1, x1 = (b * f for b, f in zip(box.stop, factor, strict=True))
+    return Box((z0, y0, x0), (z1, y1, x1))
 
 
 def to_dtype(values: np.ndarray, dtype: np.dtype, white: float | None, where: str) -> np.ndarray:

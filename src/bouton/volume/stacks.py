@@ -51,8 +51,10 @@ class TiffVolume(Volume):
             return np.memmap(self.path, dtype, "r", offset, self.shape)[box.slices].astype(self.dtype)
         rows, columns = box.slices[1:]
         with _opened_tiff(self.path) as file:
-            pages = (file.pages[z] for z in range(box.start[0], box.stop[0]))
-            return np.stack([read_page(self.path, page, rows, columns) for page in pages])
+            found = np.empty(box.shape, dtype=self.dtype)
+            for section, z in zip(found, range(box.start[0], box.stop[0]), strict=True):
+                section[:] = read_page(self.path, file.pages[z], rows, columns)
+            return found
 
 
 class SectionsVolume(Volume):
@@ -66,8 +68,10 @@ class SectionsVolume(Volume):
 
     def _read(self, box: Box) -> np.ndarray:
         rows, columns = box.slices[1:]
-        sections = [self._section(file, rows, columns) for file in self.files[box.start[0] : box.stop[0]]]
-        return np.stack(sections)
+        found = np.empty(box.shape, dtype=self.dtype)
+        for section, file in zip(found, self.files[box.start[0] : box.stop[0]], strict=True):
+            section[:] = self._section(file, rows, columns)
+        return found
 
     def _section(self, file: Path, rows: slice, columns: slice) -> np.ndarray:
         if file.suffix.lower() in _TIFF:

@@ -126,7 +126,7 @@ def test_a_bad_chunk_of_an_input_fails_the_block_and_names_the_repair(folder: Pa
 def test_step_json_must_be_whole(folder: Path) -> None:
     step = open_run(folder).steps["source"].folder
     (folder / step / "step.json").write_text("{")
-    with pytest.raises(DataError, match="step.json"):
+    with pytest.raises(DataError, match=r"step\.json"):
         context_from_json(folder, step)
 
 

@@ -62,7 +62,7 @@ def wait_until_working(process: subprocess.Popen, log: Path, size: int) -> None:
 
 
 def kill_and_resume(runs: Path, instants: list[float], victims: np.random.Generator) -> int:
-    """Kill coordinator or worker at each instant (s) after it began to work, then go on; return how often something was killed."""
+    """Kill coordinator or worker at each instant (s) after it began to work, then go on; return the number of kills."""
     kills = 0
     for instant in instants:
         log = runs / "toy" / "events.jsonl"

@@ -194,8 +194,9 @@ def load_stage_of(context: StepContext) -> Stage:
     stage = load_stage(context.stage_name)
     if stage.version != context.stage_version:
         raise RunError(
-            f"stage {context.stage_name} is version {stage.version}, the results are of version {context.stage_version}",
+            f"stage {context.stage_name} is version {stage.version}",
             where=f"step {context.step}",
+            expected=f"version {context.stage_version}, which made the results",
             fix="bouton run again: it computes the step anew",
         )
     return stage

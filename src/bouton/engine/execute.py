@@ -165,6 +165,7 @@ class _Job:
             number, count = task.index[0], part.ids_per_task
             return ObjectTask(**common, ids=self.ids(part)[number * count : (number + 1) * count])
         box = task_box(context, part, task)
+        assert box is not None
         if isinstance(part, MergePart):
             leaf, root = task.level == 0, self._is_root(part, task)
             return MergeTask(**common, box=box, children=self._children(part, task), is_leaf=leaf, is_root=root)

@@ -41,7 +41,7 @@ def array_bytes(array: np.ndarray) -> memoryview | bytes:
     """Return an array's bytes in C order; of text, its JSON."""
     if array.dtype.kind in "OUS":
         return json.dumps([str(value) for value in array]).encode()
-    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
+    return np.ascontiguousarray(array).data.cast("B") if array.size else b""
 
 
 class InputVolume:

@@ -55,8 +55,8 @@ def smooth(task: BlockTask) -> Output:
 
 
 def merge(task: MergeTask) -> Output:
-    values = np.concatenate([list(child.values())[0]["value"] for child in task.children])
-    counts = np.concatenate([list(child.values())[0]["count"] for child in task.children])
+    values = np.concatenate([next(iter(child.values()))["value"] for child in task.children])
+    counts = np.concatenate([next(iter(child.values()))["count"] for child in task.children])
     value, place = np.unique(values, return_inverse=True)
     count = np.bincount(place, counts, len(value)).astype(np.int64)
     return Output(tables={"histogram": {"value": value, "count": count}})

@@ -23,7 +23,7 @@ class Params:
         What happens in the block that starts at ``at``.
     at : (z, y, x)
     marks : str
-        A folder where the block notes its attempts: from the second one on it behaves, where ``how`` starts with ``once``.
+        A folder where the block notes its attempts; it behaves from the second one on if ``how`` starts with ``once``.
     seconds : float
         How long a block takes.
     """
@@ -74,7 +74,7 @@ def _misbehave(how: str, image: np.ndarray, rows: dict) -> tuple[np.ndarray, dic
 
 
 def merge(task: MergeTask) -> Output:
-    return Output(tables={"rows": {"z": np.sort(np.concatenate([list(c.values())[0]["z"] for c in task.children]))}})
+    return Output(tables={"rows": {"z": np.sort(np.concatenate([next(iter(c.values()))["z"] for c in task.children]))}})
 
 
 ROWS = Table({"z": "int64"})

@@ -25,7 +25,8 @@ def main(descriptor: int, parent: int) -> None:
     # Ctrl-C goes to the whole terminal group; the coordinator decides when workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads()
-    worker, context = Worker(), None
+    worker = Worker()
+    context: StepContext | None = None
     with Connection(descriptor) as connection:
         connection.send(None)
         while True:
@@ -34,6 +35,7 @@ def main(descriptor: int, parent: int) -> None:
                 if isinstance(message, StepContext):
                     context = message
                     continue
+                assert context is not None
                 for task in message:
                     connection.send(worker.execute(context, task))
             except (EOFError, BrokenPipeError, ConnectionResetError):

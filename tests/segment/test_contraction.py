@@ -133,6 +133,15 @@ def test_ratios_are_compared_exactly():
         assert compare_ratios(a, b, c, d) == (one > two) - (one < two)
 
 
+def test_scores_that_are_equal_as_floats():
+    n = 2**50
+    graph = {(1, 2): [n + 1, n, 200], (2, 3): [n + 2, n + 1, 200]}
+    assert (n + 1) / n == (n + 2) / (n + 1)
+    done = contract(*tables(graph, dict.fromkeys((1, 2, 3), 1)), np.zeros(3, bool), RULES[0])
+    # the ids would put (2, 3) first
+    assert done.history["b"].tolist() == [2, 3]
+
+
 def test_the_threshold_is_the_decimal_number_written():
     # 0.7 * 255 = 178.5: sums 357 / 2 reach it, and nothing below does
     limit = level(0.7)

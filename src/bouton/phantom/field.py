@@ -58,22 +58,23 @@ def make_field(params: PhantomParams, low: np.ndarray, high: np.ndarray) -> Fiel
     window = 34 * CELL_NM
     found = find_obstacles(params, middle - half - window, middle + half + window)
     bodies = Bodies(found.kind, found.centre, found.axis, found.radius, found.dendrite)
+    close = find_obstacles(params, middle - half, middle + half)
+    near = Bodies(close.kind, close.centre, close.axis, close.radius, close.dendrite)
     first = np.floor(low / GRID_NM).astype(np.int64) - 1
     shape = np.ceil(high / GRID_NM).astype(np.int64) + 2 - first
-    near = (bodies.centre, bodies.axis, bodies.radius)
-    grid = sample_map(key, near, first, shape, GRID_NM)
+    grid = sample_map(key, (near.centre, near.axis, near.radius), first, shape, GRID_NM)
     cell_first = np.floor(grid.min(axis=(0, 1, 2))).astype(np.int64) - 2
     cell_shape = np.ceil(grid.max(axis=(0, 1, 2))).astype(np.int64) + 3 - cell_first
     tables = build_tables(key, bodies, cell_first, cell_shape)
-    return Field(key, bodies, _body_ids(key, bodies), tables, first, grid)
+    return Field(key, near, _body_ids(key, near, bodies), tables, first, grid)
 
 
-def _body_ids(key: np.uint64, bodies: Bodies) -> np.ndarray:
+def _body_ids(key: np.uint64, bodies: Bodies, around: Bodies) -> np.ndarray:
     ids = np.zeros(len(bodies.kind), dtype=np.uint64)
     for n, (axis, k, i, j) in enumerate(bodies.dendrite.tolist()):
         if bodies.kind[n] == SOMA:
             on = is_dendrite(key, axis, i, j)
-            ids[n] = dendrite_id(key, bodies, axis, i, j, k) if on else encode(-1, i, j, k)
+            ids[n] = dendrite_id(key, around, axis, i, j, k) if on else encode(-1, i, j, k)
         else:
             place = (bodies.centre[n] / CELL_NM).astype(int)
             ids[n] = encode(-1, int(place[1]), int(place[2]), 0)
@@ -196,7 +197,13 @@ def section_shift(key: np.uint64, z: int, amplitude: float) -> tuple[float, floa
 
 @njit(cache=True, nogil=True)
 def fill(
-    key: np.uint64, tables: Tables, bodies: Bodies, body_ids: np.ndarray, first: np.ndarray, grid: np.ndarray, frame: tuple
+    key: np.uint64,
+    tables: Tables,
+    bodies: Bodies,
+    body_ids: np.ndarray,
+    first: np.ndarray,
+    grid: np.ndarray,
+    frame: tuple,
 ) -> tuple:
     """Evaluate every voxel of a box; ``frame`` is (start (3,), shape (3,), voxel size (3,), jitter in nm).
 

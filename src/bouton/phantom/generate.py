@@ -26,7 +26,7 @@ from bouton.phantom.synapses import APART_NM, REACH_NM, Synapses, find_synapses,
 MARGIN_NM = REACH_NM + APART_NM + 400.0
 SYNAPSE_COLUMNS = {
     "id": "uint64",
-    **{name: "float64" for name in ("z_nm", "y_nm", "x_nm")},
+    **dict.fromkeys(("z_nm", "y_nm", "x_nm"), "float64"),
     "pre_id": "uint64",
     "post_id": "uint64",
     **{f"{side}_{axis}_nm": "float64" for side in ("pre", "post") for axis in "zyx"},
@@ -88,8 +88,7 @@ def generate(box: Box, params: PhantomParams) -> PhantomBlock:
     exposed = expose(field.key, tissue, np.array(box.start), params.noise, params.contrast_drift)
     core = box.within(inner).slices
     mask = work.mask()[core]
-    exposed, missing = spoil(exposed, box, params)
-    mask[missing] = 2
+    mask[spoil(field.key, exposed, box, params)] = 2
     clefts = np.ascontiguousarray(work.clefts[core])
     return PhantomBlock(
         image=exposed,
@@ -145,9 +144,7 @@ class _Work:
         return np.where(self.mask() == 1, np.uint64(0), self.tree)
 
 
-def _rows(
-    box: Box, params: PhantomParams, field: Field, near: Synapses, clefts: np.ndarray
-) -> dict[str, np.ndarray]:
+def _rows(box: Box, params: PhantomParams, field: Field, near: Synapses, clefts: np.ndarray) -> dict[str, np.ndarray]:
     size, jitter = np.array(params.voxel_size_nm, dtype=np.float64), jitter_nm(params)
     centres = np.array([place_in_volume(field, place, size, jitter) for place in near.centre]).reshape(-1, 3)
     voxel = np.floor(centres / size)
@@ -175,5 +172,3 @@ def _cleft_voxels(box: Box, params: PhantomParams, field: Field, one: Synapses, 
     if box.contains(around):
         return int(np.count_nonzero(clefts[around.within(box).slices] == one.id[0]))
     return int(np.count_nonzero(_Work(field, params, around, one).clefts))
-
-

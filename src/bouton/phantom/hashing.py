@@ -57,9 +57,11 @@ def smooth_noise(key: np.uint64, z: float, y: float, x: float) -> float:
     wx = fx * fx * fx * (fx * (fx * 6.0 - 15.0) + 10.0)
     total = 0.0
     for dz in range(2):
+        plane = mix(key + np.uint64(iz + dz) * _K1)
         for dy in range(2):
+            line = mix(plane ^ (np.uint64(iy + dy) * _K2))
             w = (wz if dz else 1.0 - wz) * (wy if dy else 1.0 - wy)
-            left = uniform(key, iz + dz, iy + dy, ix)
-            right = uniform(key, iz + dz, iy + dy, ix + 1)
+            left = unit(mix(line ^ (np.uint64(ix) * _K3)))
+            right = unit(mix(line ^ (np.uint64(ix + 1) * _K3)))
             total += w * (left + (right - left) * wx)
     return 2.0 * total - 1.0

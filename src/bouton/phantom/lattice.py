@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from bouton.phantom.hashing import hash3, subkey, uniform, unit
+from bouton.phantom.hashing import hash3, subkey, unit
 from bouton.phantom.obstacles import CELL_NM, CORE
 from bouton.phantom.warp import is_dendrite, rod_offset
 

@@ -1,7 +1,8 @@
 """From the field to grey values: membranes, cytoplasm, organelles, synapses, then the microscope.
 
 Distances in nm come from the gap field divided by its gradient on the voxel grid. A section integrates over its
-thickness: a membrane that runs obliquely through it appears wide and pale, which :func:`band` computes exactly for a plane.
+thickness: a membrane that runs obliquely through it appears wide and pale, which :func:`band` computes exactly for
+a plane.
 """
 
 from __future__ import annotations
@@ -116,9 +117,7 @@ def stamp_clefts(
                     if abs(dx) > reach:
                         continue
                     mine, theirs = tree[z, y, x], other[z, y, x]
-                    if not (
-                        (mine == posts[n] and theirs == pres[n]) or (mine == pres[n] and theirs == posts[n])
-                    ):
+                    if not ((mine == posts[n] and theirs == pres[n]) or (mine == pres[n] and theirs == posts[n])):
                         continue
                     away = np.sqrt(dz * dz + dy * dy + dx * dx)
                     lift = dz * normals[n, 0] + dy * normals[n, 1] + dx * normals[n, 2]
@@ -244,7 +243,7 @@ def _draw_vesicle(
 @njit(cache=True, nogil=True)
 def _tone(kind: int, tree: np.uint64, draws: np.uint64) -> float:
     """Return the cytoplasm's grey value of a neurite."""
-    draw = unit(hash3(draws, np.int64(tree), 0, 0))
+    draw = unit(hash3(draws, int(tree), 0, 0))
     own = 34.0 * (draw - 0.5) - (30.0 if draw < 0.06 else 0.0)
     if kind in (DENDRITE, TWIG, SPINE, NECK):
         return 194.0 + own
@@ -294,7 +293,9 @@ def paint(
                 if tree[z, y, x] != last_tree or kind != last_kind:
                     last_tree, last_kind = tree[z, y, x], kind
                     tone = _tone(kind, last_tree, tones)
-                speck = smooth_noise(grain, (pz + 0.3 * px) / 40.0, (0.8 * py + 0.6 * px) / 25.0, (0.8 * px - 0.6 * py) / 25.0)
+                speck = smooth_noise(
+                    grain, (pz + 0.3 * px) / 40.0, (0.8 * py + 0.6 * px) / 25.0, (0.8 * px - 0.6 * py) / 25.0
+                )
                 value = tone + 12.0 * speck - 170.0 * max(0.0, -speck - 0.33)
                 if kind == 20 + VESSEL and d > WALL_NM:
                     value = 235.0
@@ -354,9 +355,7 @@ def blur_radius(sigma_nm: float, size_nm: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def expose(
-    key: np.uint64, image: np.ndarray, start: np.ndarray, noise: float, drift: float
-) -> np.ndarray:
+def expose(key: np.uint64, image: np.ndarray, start: np.ndarray, noise: float, drift: float) -> np.ndarray:
     """Return the uint8 image of the microscope: each section's brightness and contrast, then noise."""
     out = np.empty(image.shape, dtype=np.uint8)
     draws, drifts = subkey(key, 98), subkey(key, 99)

@@ -11,7 +11,6 @@ from bouton.phantom.defects import jitter_nm
 from bouton.phantom.field import Field, evaluate, lattice_place, section_shift
 from bouton.phantom.hashing import hash3, subkey, unit
 from bouton.phantom.lattice import DENDRITE, EXC, INH, SPINE, TWIG, Bodies, Tables, encode
-from bouton.phantom.obstacles import CELL_NM
 from bouton.phantom.params import PhantomParams
 from bouton.phantom.warp import rod_offset, to_volume
 
@@ -126,7 +125,7 @@ def _settle(
 def _face_share(
     tables: Tables, bodies: Bodies, ids: np.ndarray, first: np.ndarray, grid: np.ndarray, disc: tuple, pair: tuple
 ) -> float:
-    """Return the fraction of a disc (centre, normal, radius, steepness) near which the two membranes face each other."""
+    """Return the fraction of a disc (centre, normal, radius, steepness) where the two membranes face each other."""
     centre, normal, radius, steep = disc
     helper = np.zeros(3)
     helper[np.argmin(np.abs(normal))] = 1.0
@@ -187,7 +186,7 @@ def find_candidates(
                             continue
                         c = (z + tables.first[0], y + tables.first[1], x + tables.first[2])
                         name = encode(axis, c[e], c[f], c[axis]) * np.uint64(2) + np.uint64(side)
-                        draw = hash3(draws, np.int64(name), 0, 0)
+                        draw = hash3(draws, int(name), 0, 0)
                         if unit(draw) >= CHANCE * scale * _chance(pre, post):
                             continue
                         t1, t2 = tables.tree[mine], tables.tree[theirs]
@@ -199,13 +198,13 @@ def find_candidates(
                         fine, p, normal, steep = _settle(tables, bodies, ids, first, grid, p, pair)
                         if not fine or np.any(p < low) or np.any(p > high):
                             continue
-                        size = unit(hash3(draws, np.int64(name), 1, 0))
+                        size = unit(hash3(draws, int(name), 1, 0))
                         radius = RADIUS_NM[0] + (RADIUS_NM[1] - RADIUS_NM[0]) * size
                         disc = (p, normal, radius, steep)
                         if _face_share(tables, bodies, ids, first, grid, disc, pair) < FACING:
                             continue
                         names[n, 0], names[n, 1], names[n, 2] = name, pair[0], pair[1]
-                        names[n, 3] = hash3(draws, np.int64(name), 2, 0)
+                        names[n, 3] = hash3(draws, int(name), 2, 0)
                         names[n, 4] = np.uint64(pre == EXC)
                         numbers[n, :3], numbers[n, 3:6], numbers[n, 6] = p, normal, radius
                         n += 1
@@ -222,8 +221,8 @@ def find_candidates(
 def find_synapses(field: Field, params: PhantomParams, low: np.ndarray, high: np.ndarray) -> Synapses:
     """Return the synapses centred between ``low`` and ``high`` (nm, (3,)), sorted by id.
 
-    ``field`` must reach ``2 * APART_NM`` beyond on every side: of two candidates closer than ``APART_NM`` the one with the
-    lower priority gives way, whatever its own neighbours do, so the decision is local.
+    ``field`` must reach ``2 * APART_NM`` beyond on every side: of two candidates closer than ``APART_NM`` the one with
+    the lower priority gives way, whatever its own neighbours do, so the decision is local.
     """
     wide = (low - APART_NM, high + APART_NM, params.synapses_per_um3)
     names, numbers = find_candidates(
@@ -237,15 +236,9 @@ def find_synapses(field: Field, params: PhantomParams, low: np.ndarray, high: np
         near = np.sum((centre - centre[n]) ** 2, axis=1) < APART_NM**2
         keep[n] = not np.any(names[near, 3] > names[n, 3])
     nothing = np.full(centre.shape, np.nan)
-    found = Synapses(
-        *(names[:, n] for n in range(3)),
-        centre,
-        numbers[:, 3:6],
-        numbers[:, 6],
-        names[:, 4].astype(bool),
-        nothing,
-        nothing,
-    ).pick(keep)
+    excitatory = names[:, 4].astype(bool)
+    columns = (names[:, 0], names[:, 1], names[:, 2], centre, numbers[:, 3:6], numbers[:, 6], excitatory)
+    found = Synapses(*columns, nothing, nothing).pick(keep)
     return _with_points(field, params, found)
 
 
@@ -276,7 +269,7 @@ def place_in_volume(field: Field, place: np.ndarray, size: np.ndarray, jitter: f
 
 
 def partner_point(field: Field, synapse: Synapses, n: int, pre: bool, frame: tuple[np.ndarray, float]) -> np.ndarray:
-    """Return the centre, in nm, of a voxel that belongs to the partner; NaN where none is near. ``frame``: voxel size, jitter."""
+    """Return the centre, in nm, of a voxel of the partner; NaN where none is near. ``frame``: voxel size, jitter."""
     size, jitter = frame
     wanted = synapse.pre[n] if pre else synapse.post[n]
     way = -synapse.normal[n] if pre else synapse.normal[n]
@@ -284,9 +277,7 @@ def partner_point(field: Field, synapse: Synapses, n: int, pre: bool, frame: tup
         place = place_in_volume(field, synapse.centre[n] + way * distance, size, jitter)
         voxel = np.floor(place / size).astype(np.int64)
         at = (int(voxel[0]), int(voxel[1]), int(voxel[2]), size, jitter)
-        tree = _tree_at(
-            field.key, field.tables, field.bodies, field.body_ids, field.grid_first, field.grid, at
-        )
+        tree = _tree_at(field.key, field.tables, field.bodies, field.body_ids, field.grid_first, field.grid, at)
         if tree == wanted:
             return (voxel + 0.5) * size
     return np.full(3, np.nan)

@@ -79,9 +79,7 @@ def shrink(d: float, radius: float, core: float, reach: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def to_lattice(
-    key: np.uint64, centre: np.ndarray, axes: np.ndarray, radii: np.ndarray, p: np.ndarray
-) -> np.ndarray:
+def to_lattice(key: np.uint64, centre: np.ndarray, axes: np.ndarray, radii: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Return the lattice place, in cells, of volume place ``p`` (nm)."""
     w = to_tissue(key, p)
     for n in range(len(radii)):

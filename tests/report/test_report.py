@@ -141,6 +141,23 @@ def test_empty_synapse_table(tmp_path: Path) -> None:
     assert "Synapses: synapses" in page_of(run)
 
 
+@pytest.mark.browser
+@pytest.mark.skipif(chromium.BROWSER is None, reason=chromium.WHY_NOT)
+def test_large_ids_fit_the_page(tmp_path: Path) -> None:
+    run = fake_run.FakeRun(tmp_path / "demo")
+    rows = fake_run.synapses(5)
+    for column in ("id", "pre_id", "post_id"):
+        rows[column] = rows[column] + np.uint64(2**63)
+    run.table(run.step("synapses", "synapses"), "synapses", rows, fake_run.SYNAPSE_COLUMNS)
+    run.save()
+    page = write_report(run.folder)
+    assert str(rows["pre_id"][0]) in page.read_text()
+    with chromium.Page() as browser:
+        browser.open(page.as_uri())
+        browser.wait_for("document.readyState === 'complete' && location.protocol === 'file:'")
+        assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
 def test_damaged_table_is_told_not_fatal(tmp_path: Path) -> None:
     run = fake_run.whole_run(tmp_path / "demo")
     (run.folder / run.steps[3]["outputs"]["synapses"]["path"]).write_bytes(b"PAR1 no table")

@@ -206,7 +206,7 @@ def _score_row(key: tuple[str, str, str], values: dict[str, tuple[float, int]], 
             cells.append(Cell("–"))
             continue
         value, n = values[column]
-        share = min(1.0, abs(value) / full) if full and np.isfinite(value) else 0.0
+        share = min(1.0, abs(value) / full) if better and full and np.isfinite(value) else 0.0
         cells.append(Cell(number_text(value), share, value == winner, f"n = {n:,}"))
     return ScoreRow(metric, unit, better, cells)
 

@@ -53,6 +53,7 @@ def _degrees(axes: Axes, ids: np.ndarray, words: tuple[str, str, str]) -> None:
     if degrees.size:
         values, counts = np.unique(degrees, return_counts=True)
         axes.bar(values, counts, width=0.8, color=colour)
+        axes.set_xlim(0, max(5, values.max() + 1))
         if values.max() > 40:
             axes.clear()
             edges = np.unique(np.round(np.geomspace(1, values.max() + 1, 20))).tolist()

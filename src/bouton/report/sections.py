@@ -25,7 +25,7 @@ from bouton.report.pictures import (
 )
 from bouton.volume import TableData
 from bouton.volume.run_folder import Run
-from bouton.volume.run_layers import RunLayer, read_tables, run_layers
+from bouton.volume.run_layers import RunLayer, main_labels, read_tables, run_layers
 
 NEAR_NM = 60.0
 
@@ -75,10 +75,7 @@ def _choose(run: Run) -> _Shown:
     layers = [layer for layer in run_layers(run) if not layer.bounds.is_empty]
     image = next((layer for layer in layers if layer.kind == "image"), None)
     chosen = [_last_of(layers, kind) for kind in ("affinities", "probability")]
-    labels = [layer for layer in layers if layer.kind == "labels" and not layer.is_truth]
-    final = [layer for layer in labels if layer.output == "segmentation"]
-    fragments = [layer for layer in labels if layer.output == "fragments"]
-    chosen.extend((final or fragments or labels)[-1:])
+    chosen.append(main_labels(layers))
     chosen.append(next((layer for layer in layers if layer.is_truth), None))
     tables = read_tables(run, "synapses")[0]
     return _Shown(image, [layer for layer in chosen if layer is not None], tables[-1][1] if tables else None)

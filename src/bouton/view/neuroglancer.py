@@ -10,7 +10,7 @@ from urllib.parse import quote
 from bouton.geometry import NM, Box, to_xyz
 from bouton.view.annotations import POSITION_COLUMNS
 from bouton.volume.run_folder import Run
-from bouton.volume.run_layers import RunLayer, RunTable, run_layers, run_tables
+from bouton.volume.run_layers import RunLayer, RunTable, main_labels, run_layers, run_tables
 
 RGB_SHADER = """#uicontrol float brightness slider(min=-1, max=1)
 #uicontrol float contrast slider(min=-3, max=3)
@@ -112,8 +112,8 @@ def _extent(run: Run, layers: Sequence[RunLayer]) -> Box:
 
 
 def _selected(layers: Sequence[RunLayer]) -> str:
-    names = [layer.name for layer in layers if layer.output == FINAL_LABELS]
-    return names[-1] if names else layers[-1].name if layers else ""
+    main = main_labels(layers) or next((layer for layer in layers if layer.kind == "labels"), None)
+    return main.name if main else layers[-1].name if layers else ""
 
 
 def _layer(layer: RunLayer, origin: str, layers: Sequence[RunLayer], place: Place) -> dict[str, Any]:
@@ -144,14 +144,10 @@ def _image_look(layer: RunLayer) -> dict[str, Any]:
 
 
 def _visible(layer: RunLayer, layers: Sequence[RunLayer]) -> bool:
-    """Show the first image and the final segmentation, or the last labels where there is none."""
+    """Show the first image and the main labels."""
     if layer.kind == "image":
         return layer == next(other for other in layers if other.kind == "image")
-    if layer.kind != "labels":
-        return False
-    labels = [other for other in layers if other.kind == "labels" and not other.is_truth]
-    final = [other for other in labels if other.output == FINAL_LABELS]
-    return layer == (final or labels or [layer])[-1]
+    return layer.kind == "labels" and layer.name == _selected(layers)
 
 
 def _holds_lines(run: Run, table: RunTable) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,17 @@ def run_layers(run: Run) -> list[RunLayer]:
     """Return the layers of a run, sources first, then steps in their order. Sources that do not open are left out."""
     sources = [layer for name in run.sources if (layer := _source_layer(run, name)) is not None]
     return [*sources, *(layer for step in run.steps for layer in _step_layers(run, step))]
+
+
+def main_labels(layers: Sequence[RunLayer]) -> RunLayer | None:
+    """Return the labels that a run is about: its last segmentation; else fragments; else others that are not truth."""
+    labels = [layer for layer in layers if layer.kind == "labels" and not layer.is_truth]
+    for wanted in ("segmentation", "fragments"):
+        found = [layer for layer in labels if layer.output == wanted]
+        if found:
+            return found[-1]
+    others = [layer for layer in labels if layer.output != "clefts"]
+    return others[-1] if others else None
 
 
 def run_tables(run: Run) -> list[RunTable]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class StepContext:
         """The step's folder."""
         return Path(self.run_folder) / self.folder
 
-    @property
+    @cached_property
     def bounds(self) -> Box:
         """The box that the step works on."""
         return Box.parse(self.bounds_zyx)

@@ -108,13 +108,19 @@ class _Run:
                     self.rows.append([trainer.step, float(np.mean(losses)), elapsed, *scores])
                     losses = []
                     self._save()
+        # also without a step to do: the plan's tiles may have changed
+        write_bytes(self.model_file, model_bytes(plan.info(), trainer.ema))
+
+    @property
+    def model_file(self) -> Path:
+        """Where the model goes."""
+        return self.folder / f"{self.plan.name}.safetensors"
 
     def _save(self) -> None:
-        plan = self.plan
         lines = [",".join(COLUMNS), *(",".join("" if np.isnan(v) else f"{v:.6g}" for v in row) for row in self.rows)]
         write_bytes(self.folder / "log.csv", ("\n".join(lines) + "\n").encode())
         write_bytes(self.folder / "checkpoint.safetensors", save(self.trainer.state()))
-        write_bytes(self.folder / f"{plan.name}.safetensors", model_bytes(plan.info(), self.trainer.ema))
+        write_bytes(self.model_file, model_bytes(self.plan.info(), self.trainer.ema))
         _draw(np.array(self.rows), self.folder / "curve.png")
 
     def _validate(self) -> tuple[float, float]:

@@ -26,6 +26,8 @@ class Augmentation:
         Largest relative change of contrast, largest shift of brightness (image range 1), for the whole patch.
     section : float
         The same per section, as a fraction of the above.
+    gamma : float
+        Largest change of gamma, in powers of 2.
     noise : float
         Largest standard deviation of added noise.
     blur : float
@@ -46,6 +48,7 @@ class Augmentation:
     contrast: float = 0.3
     brightness: float = 0.15
     section: float = 0.3
+    gamma: float = 0.5
     noise: float = 0.06
     blur: float = 0.2
     missing: float = 0.1
@@ -141,7 +144,7 @@ def intensity(image: np.ndarray, settings: Augmentation, rng: np.random.Generato
     scale = 1 + settings.contrast * (rng.uniform(-1, 1) + settings.section * rng.uniform(-1, 1, sections))
     shift = settings.brightness * (rng.uniform(-1, 1) + settings.section * rng.uniform(-1, 1, sections))
     changed = np.clip((image - 0.5) * scale + 0.5 + shift, 0, 1).astype(np.float32)
-    changed **= np.float32(2 ** rng.uniform(-0.5, 0.5))
+    changed **= np.float32(2 ** rng.uniform(-settings.gamma, settings.gamma))
     changed += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, settings.noise))
     return changed
 

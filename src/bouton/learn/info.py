@@ -95,18 +95,13 @@ class ModelInfo:
     std: float
 
     def __post_init__(self) -> None:
-        multiple = self.architecture.multiple
+        multiple, heads, tile = self.architecture.multiple, self.heads, self.tile_zyx
+        overlaps = zip(self.overlap_zyx, tile, strict=True)
         problems = [
-            (
-                any(HEADS.get(name) != n for name, n in self.heads.items()) or not self.heads,
-                f"heads {dict(self.heads)}",
-            ),
-            (
-                sum(self.heads.values()) != self.architecture.outputs,
-                f"{self.architecture.outputs} outputs for the heads",
-            ),
-            (any(t % m or t < 1 for t, m in zip(self.tile_zyx, multiple, strict=True)), f"tile {self.tile_zyx}"),
-            (any(not 0 <= 2 * o <= t for o, t in zip(self.overlap_zyx, self.tile_zyx, strict=True)), "overlap"),
+            (not heads or any(HEADS.get(name) != n for name, n in heads.items()), f"heads {dict(heads)}"),
+            (sum(heads.values()) != self.architecture.outputs, f"number of outputs {self.architecture.outputs}"),
+            (any(t < 1 or t % m for t, m in zip(tile, multiple, strict=True)), f"tile {tile}"),
+            (any(not 0 <= 2 * o <= t for o, t in overlaps), f"overlap {self.overlap_zyx}"),
             (any(not 0 < v < math.inf for v in self.voxel_size_nm), f"voxel size {self.voxel_size_nm}"),
             (not (math.isfinite(self.mean) and 0 < self.std < math.inf), "normalisation"),
         ]
@@ -114,7 +109,7 @@ class ModelInfo:
             if wrong:
                 raise DataError(
                     f"model with unusable {what}",
-                    expected=f"heads of {dict(HEADS)}, a tile of multiples of {multiple}, an overlap of at most half of it",
+                    expected=f"heads of {dict(HEADS)}, tiles in multiples of {multiple}, overlaps up to half a tile",
                 )
 
 

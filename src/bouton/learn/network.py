@@ -8,6 +8,8 @@ the output then depends on its receptive field alone, which is what makes tiles 
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,7 +52,7 @@ class ResidualUNet(nn.Module):
         self.entry = _convolution(1, widths[0], architecture.entry)
         self.down = nn.ModuleList([_Residual(w, k) for w, k in zip(widths, kernels, strict=True)])
         self.up = nn.ModuleList([_Residual(w, k) for w, k in zip(widths[:-1], kernels[:-1], strict=True)])
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.wider = nn.ModuleList([_convolution(a, b, (1, 1, 1)) for a, b in pairs])
         self.finer = nn.ModuleList(
             [nn.ConvTranspose3d(b, a, pool, pool) for (a, b), pool in zip(pairs, pools, strict=True)]

@@ -1,0 +1,117 @@
+"""bouton train: a few steps end to end, resumed; and what is wrong in a training file is named."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from bouton.cli.train import command
+from bouton.cli.training_plan import Phantoms, phantom_volume, read_plan
+from bouton.errors import BoutonError, DataError, SpecError
+from bouton.learn.model import load_model
+from bouton.learn.targets import CLEFT, EXCITATORY, POST, PRE
+
+SHIPPED = sorted((Path(__file__).parents[2] / "workflows" / "train").glob("*.yaml"))
+PLAN = """
+name: tiny
+voxel_size_nm: [30, 10, 10]
+network: {widths: [4, 6], kernels: [[1, 3, 3], [3, 3, 3]], pools: [[1, 2, 2]]}
+data:
+  - {path: em.h5, image: raw, labels: ids, box_zyx: "0:6,0:32,0:32"}
+validation:
+  - {path: em.h5, image: raw, labels: ids, box_zyx: "6:10,0:32,0:32"}
+patch_zyx: [4, 16, 16]
+training: {steps: 6, warmup_steps: 2}
+tiles: {tile_zyx: [4, 16, 16], overlap_zyx: [1, 4, 4]}
+validate_every: 3
+checkpoint_every: 3
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "em.h5", "w") as file:
+        file["raw"] = rng.integers(0, 256, (10, 32, 32), np.uint8)
+        file["ids"] = np.repeat(np.repeat(rng.integers(1, 9, (10, 4, 4)), 8, 1), 8, 2).astype(np.uint64)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(PLAN)
+    return path
+
+
+def train(plan: Path, out: Path, *more: str) -> str:
+    app = Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, [str(plan), "--out", str(out), *more])
+    if isinstance(result.exception, BoutonError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_trains_resumes_and_repeats(plan: Path, tmp_path: Path) -> None:
+    assert "finished" in train(plan, tmp_path / "a")
+    folder = tmp_path / "a" / "tiny"
+    assert {p.name for p in folder.iterdir()} == {"checkpoint.safetensors", "curve.png", "log.csv", "tiny.safetensors"}
+    lines = (folder / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["step", "3", "6"]
+    assert all(0 < float(line.split(",")[4]) < 1 for line in lines[1:])
+    assert load_model(folder / "tiny.safetensors").info.voxel_size_nm == (30.0, 10.0, 10.0)
+    # the decay is a share of the steps: a run of 3 of 4 steps and one of 3 of 6 differ, hence --minutes to interrupt
+    train(plan, tmp_path / "b", "--minutes", "0")
+    assert "from step 0" in train(plan, tmp_path / "b")
+    assert (tmp_path / "b/tiny/tiny.safetensors").read_bytes() == (folder / "tiny.safetensors").read_bytes()
+    assert "from step 6" in train(plan, tmp_path / "b")
+
+
+def test_a_damaged_checkpoint_is_named(plan: Path, tmp_path: Path) -> None:
+    train(plan, tmp_path, "--set", "training.steps=3")
+    (tmp_path / "tiny/checkpoint.safetensors").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"cannot resume.*delete the checkpoint"):
+        train(plan, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.step=3", "step"),
+        ("stepz=3", "stepz"),
+        ("network.widths=[4]", "widths"),
+        ("training.steps=many", "steps"),
+        ("heads=[membranes]", "heads"),
+        ("tiles.tile_zyx=[4, 15, 16]", "tile"),
+        ("patch_zyx=[4, 64, 64]", "patch_zyx"),
+        ("heads=[affinities, synapse_evidence]", "synapses"),
+    ],
+)
+def test_what_is_wrong_is_named(plan: Path, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises((SpecError, DataError), match=message):
+        train(plan, tmp_path, "--set", override)
+
+
+def test_missing_data_are_named(plan: Path, tmp_path: Path) -> None:
+    (tmp_path / "em.h5").unlink()
+    with pytest.raises(DataError, match=r"em\.h5"):
+        train(plan, tmp_path)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_plans_are_valid(path: Path) -> None:
+    plan = read_plan(path, [])
+    assert plan.info().voxel_size_nm == plan.voxel_size_nm
+    if plan.name == "affinity-fib25":
+        assert all(int(source.box_zyx.split(":")[1].split(",")[0]) <= 120 for source in plan.data)
+    else:
+        assert all(7 not in source.seeds for source in (*plan.data, *plan.validation))
+
+
+def test_phantom_volumes_know_their_synapses() -> None:
+    volume = phantom_volume(Phantoms(seeds=(1,), shape_zyx=(24, 96, 96)), 3, (30.0, 10.0, 10.0))
+    assert volume.image.shape == volume.labels.shape == (24, 96, 96)
+    assert volume.classes is not None
+    cleft, pre, post = (np.count_nonzero(volume.classes & bit) for bit in (CLEFT, PRE, POST))
+    assert 0 < cleft < min(pre, post)
+    assert not (volume.classes[(volume.classes & CLEFT) == 0] & EXCITATORY).any()

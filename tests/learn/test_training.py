@@ -1,0 +1,157 @@
+"""Training: augmentation keeps truth and image together, a run repeats to the bit, and learns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bouton.errors import DataError, RunError, SpecError
+from bouton.learn.augment import Augmentation, augment, turn, warp
+from bouton.learn.info import Architecture
+from bouton.learn.network import build_network
+from bouton.learn.sampling import PatchSampler, SamplingSettings, TrainingVolume
+from bouton.learn.targets import CLEFT
+from bouton.learn.train import Trainer, TrainingSettings, balanced_loss, learning_rate
+
+TINY = Architecture(widths=(4, 8), kernels=((3, 3, 3), (3, 3, 3)), pools=((1, 2, 2),), entry=(1, 3, 3), outputs=4)
+SETTINGS = TrainingSettings(steps=8, warmup_steps=2, learning_rate=3e-3)
+STILL = Augmentation(contrast=0, brightness=0, gamma=0, noise=0, blur=0, missing=0, misalign=0, warp=0)
+
+
+def checkers(with_synapse: bool = False) -> TrainingVolume:
+    """Return cells of 6 x 8 x 8 voxels whose last voxels are dark."""
+    z, y, x = np.meshgrid(np.arange(12), np.arange(24), np.arange(24), indexing="ij")
+    labels = (1 + (z // 6) * 9 + (y // 8) * 3 + x // 8).astype(np.uint32)
+    dark = (y % 8 == 7) | (x % 8 == 7)
+    image = np.where(dark, 60, 180).astype(np.uint8)
+    classes = np.where((y == 20) & (x == 20), np.uint8(CLEFT), np.uint8(0)) if with_synapse else None
+    return TrainingVolume(image, labels, np.ones(labels.shape, bool), classes)
+
+
+def sampler(augmentation: Augmentation = Augmentation(), share: float = 0.5) -> PatchSampler:
+    settings = SamplingSettings((4, 8, 8), 5, (0, 1, 1), ((0, 0, -4),), share)
+    return PatchSampler([checkers()], settings, augmentation)
+
+
+def trainer(settings: TrainingSettings = SETTINGS) -> Trainer:
+    return Trainer(build_network(TINY, 1), sampler(), settings)
+
+
+@pytest.mark.parametrize("symmetry", ["yx", "zyx"])
+def test_turns_move_image_and_truth_alike(symmetry: str) -> None:
+    image = np.random.default_rng(0).random((8, 8, 8))
+    orders = set()
+    for seed in range(200):
+        a, b = turn([image, image * 2], symmetry, np.random.default_rng(seed))
+        np.testing.assert_array_equal(a * 2, b)
+        orders.add(a.tobytes())
+        if symmetry == "yx":
+            assert sorted(s.sum() for s in a) == pytest.approx(sorted(s.sum() for s in image))
+    assert len(orders) == {"yx": 16, "zyx": 48}[symmetry]
+
+
+def test_warp_keeps_truth_on_its_image() -> None:
+    volume = checkers()
+    image = volume.labels.astype(np.float32)
+    for seed in range(5):
+        a, b = warp([image, volume.labels], 2.0, np.random.default_rng(seed))
+        assert not np.array_equal(b, volume.labels)
+        assert np.mean(np.rint(a) == b) > 0.75
+        assert set(np.unique(b)) <= set(np.unique(volume.labels))
+
+
+def test_augmented_patches_are_finite_and_repeat() -> None:
+    strong = Augmentation(blur=1, missing=1, misalign=1, warp=1, noise=0.2, contrast=0.5, brightness=0.3)
+    volume = checkers()
+    image = volume.image.astype(np.float32) / 255
+    for seed in range(20):
+        pairs = [augment(image, [volume.labels], strong, np.random.default_rng(seed)) for _ in range(2)]
+        np.testing.assert_array_equal(pairs[0][0], pairs[1][0])
+        np.testing.assert_array_equal(pairs[0][1][0], pairs[1][1][0])
+        assert np.isfinite(pairs[0][0]).all()
+        assert pairs[0][0].dtype == np.float32
+    np.testing.assert_array_equal(image, checkers().image.astype(np.float32) / 255)
+
+
+def test_unchanged_patches_are_cut_out_of_the_volume() -> None:
+    patch = sampler(STILL)(3)
+    assert patch.image.shape == (1, 4, 8, 8)
+    assert set(np.unique(np.rint(patch.image))) == {60, 180}
+    assert patch.truth.shape == patch.weight.shape == (4, 4, 8, 8)
+    # one dark line a cell: a third of the voxels lie on a widened boundary in y, none of the weights is lost to it
+    assert patch.weight[1].sum() == 4 * 7 * 8
+
+
+def test_patches_find_synapses() -> None:
+    settings = SamplingSettings((4, 8, 8), 5, (0, 1, 1), (), 1.0)
+    draw = PatchSampler([checkers(with_synapse=True)], settings, STILL)
+    assert all(draw(i).truth[3].any() for i in range(20))
+    assert draw(0).truth.shape[0] == 7
+
+
+def test_a_patch_larger_than_the_volume_is_refused() -> None:
+    with pytest.raises(DataError, match="patch_zyx"):
+        PatchSampler([checkers()], SamplingSettings((16, 8, 8), 0), STILL)
+
+
+def test_loss_by_hand() -> None:
+    logits = torch.zeros(1, 1, 1, 1, 4)
+    truth = torch.tensor([1.0, 0, 0, 0]).view(1, 1, 1, 1, 4)
+    everywhere = torch.ones_like(truth)
+    assert float(balanced_loss(logits, truth, everywhere, 0.01)) == pytest.approx(np.log(2))
+    logits[..., 0] = 10  # the rare class is right: half of the loss is gone
+    assert float(balanced_loss(logits, truth, everywhere, 0.01)) == pytest.approx(np.log(2) / 2, rel=1e-3)
+    assert float(balanced_loss(logits, truth, everywhere * 0, 0.01)) == 0
+
+
+def test_learning_rate_does_not_depend_on_steps_before_the_decay() -> None:
+    short, long = (replace(SETTINGS, steps=steps) for steps in (100, 1000))
+    assert [learning_rate(s, short) for s in range(80)] == [learning_rate(s, long) for s in range(80)]
+    assert learning_rate(0, short) == pytest.approx(1.5e-3)
+    assert learning_rate(90, short) == pytest.approx(1.5e-3)
+    assert learning_rate(99, short) < 3e-5
+
+
+def test_training_repeats_and_resumes_to_the_bit() -> None:
+    torch.set_num_threads(1)
+    first, second = trainer(), trainer()
+    losses = [first.update() for _ in range(6)]
+    assert [second.update() for _ in range(3)] == losses[:3]
+    third = trainer()
+    third.restore(second.state())
+    assert [third.update() for _ in range(3)] == losses[3:]
+    for name, value in first.ema.items():
+        assert torch.equal(value, third.ema[name]), name
+
+
+def test_training_learns() -> None:
+    run = trainer(replace(SETTINGS, steps=150, learning_rate=1e-2))
+    losses = [run.update() for _ in range(150)]
+    assert np.mean(losses[-20:]) < 0.85 * np.mean(losses[:10])
+
+
+def test_reduced_precision_trains() -> None:
+    assert np.isfinite(trainer(replace(SETTINGS, precision="bfloat16")).update())
+
+
+def test_a_diverging_run_says_so() -> None:
+    run = trainer()
+    with torch.no_grad():
+        run.network.exit.bias.fill_(float("nan"))  # type: ignore[union-attr]
+    with pytest.raises(RunError, match="learning_rate"):
+        run.update()
+
+
+def test_the_state_of_another_network_is_refused() -> None:
+    state = trainer().state()
+    state.pop("weights.exit.bias")
+    with pytest.raises(DataError, match="another network"):
+        trainer().restore(state)
+
+
+def test_impossible_networks_are_refused() -> None:
+    with pytest.raises(SpecError, match="pools"):
+        replace(TINY, pools=())
+    with pytest.raises(SpecError, match="odd"):
+        replace(TINY, entry=(2, 3, 3))

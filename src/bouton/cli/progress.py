@@ -82,7 +82,7 @@ class ProgressBars:
 
     def _say(self, event: Event) -> None:
         if isinstance(event, StepReused):
-            self.console.print(f"[green]kept[/green] {event.step}: {event.tasks} tasks of an earlier run")
+            self.console.print(f"[green]kept[/green] {event.step}: {count(event.tasks, 'task')} of an earlier run")
         elif isinstance(event, StepSkipped):
             self.console.print(f"[yellow]skipped[/yellow] {event.step}: {event.reason}")
         elif isinstance(event, TaskLost):
@@ -97,7 +97,9 @@ class ProgressBars:
             self.console.print(f"[yellow]blocked[/yellow] {event.step}: {event.reason}")
         elif isinstance(event, StepFinished) and event.state == "done":
             copied = f", {event.reused} of them copied from a run over another box" if event.reused else ""
-            self.console.print(f"[green]done[/green] {event.step}: {event.tasks} tasks{copied}, {clock(event.seconds)}")
+            self.console.print(
+                f"[green]done[/green] {event.step}: {count(event.tasks, 'task')}{copied}, {clock(event.seconds)}"
+            )
 
 
 def human(number: float) -> str:

@@ -73,11 +73,11 @@ def test_strongest_connections_are_counted(tmp_path: Path) -> None:
     rows = fake_run.synapses(6)
     rows["pre_id"] = np.array([7, 7, 7, 8, 8, 9], dtype=np.uint64)
     rows["post_id"] = np.array([5, 5, 6, 5, 5, 5], dtype=np.uint64)
-    rows["size_voxels"] = np.array([10, 20, 5, 100, 200, 1])
+    rows["size_voxels"] = np.array([10, 20, 500, 100, 200, 1])
     run.table(run.step("synapses", "synapses"), "synapses", rows, fake_run.SYNAPSE_COLUMNS)
     run.save()
     cells = re.findall(r'<td class="n">(\d+)</td><td class="n">(\d+)</td>\s*<td><a', page_of(run))
-    assert cells == [("2", "300"), ("2", "30"), ("1", "5"), ("1", "1")]
+    assert cells == [("2", "300"), ("2", "30"), ("1", "500"), ("1", "1")]
 
 
 def test_missing_block_is_hatched_and_said(tmp_path: Path) -> None:

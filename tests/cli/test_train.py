@@ -60,9 +60,10 @@ def test_trains_resumes_and_repeats(plan: Path, tmp_path: Path) -> None:
     assert [line.split(",")[0] for line in lines] == ["step", "3", "6"]
     assert all(0 < float(line.split(",")[4]) < 1 for line in lines[1:])
     assert load_model(folder / "tiny.safetensors").info.voxel_size_nm == (30.0, 10.0, 10.0)
-    # the decay is a share of the steps: a run of 3 of 4 steps and one of 3 of 6 differ, hence --minutes to interrupt
-    train(plan, tmp_path / "b", "--minutes", "0")
-    assert "from step 0" in train(plan, tmp_path / "b")
+    # stopped at once, then at the first step that takes longer than no time at all, then let go
+    assert "stopped at step 0" in train(plan, tmp_path / "b", "--minutes", "0")
+    assert "stopped at step" in train(plan, tmp_path / "b", "--minutes", "0.0001")
+    assert "finished" in train(plan, tmp_path / "b")
     assert (tmp_path / "b/tiny/tiny.safetensors").read_bytes() == (folder / "tiny.safetensors").read_bytes()
     assert "from step 6" in train(plan, tmp_path / "b")
 

@@ -84,7 +84,7 @@ def balanced_loss(logits: Tensor, truth: Tensor, weight: Tensor, floor: float) -
 
 
 class Trainer:
-    """One training run.
+    """One training run, on one thread: sums in a fixed order make it repeatable.
 
     Parameters
     ----------
@@ -97,6 +97,7 @@ class Trainer:
     """
 
     def __init__(self, network: ResidualUNet, sample: Callable[[int], Patch], settings: TrainingSettings) -> None:
+        torch.set_num_threads(1)
         self.network, self.sample, self.settings, self.step = network, sample, settings, 0
         self.optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
         self.ema = {name: value.detach().clone() for name, value in network.state_dict().items()}

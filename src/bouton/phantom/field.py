@@ -22,6 +22,8 @@ from bouton.phantom.warp import MAX_SHIFT_NM, ROTATION, is_dendrite, sample_map
 GRID_NM = 60.0
 CAP = 0.09
 FAR = 1e9
+NUCLEUS = 0.62
+WALL_NM = 350.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def evaluate(tables: Tables, bodies: Bodies, body_ids: np.ndarray, q0: float, q1
     """Return (own index, other index, own tree, other tree, gap, mito) at a lattice place in cells.
 
     An index points into the flattened tables; beyond their size it is a body. ``gap`` is in cells, 0 on the membrane;
-    ``mito`` is the depth in cells inside a mitochondrion, negative outside.
+    ``mito`` is the depth in cells inside a mitochondrion, a nucleus or the lumen of a vessel, negative outside.
     """
     n0, n1, n2 = tables.kind.shape[1], tables.kind.shape[2], tables.kind.shape[3]
     total = 3 * n0 * n1 * n2
@@ -172,10 +174,14 @@ def evaluate(tables: Tables, bodies: Bodies, body_ids: np.ndarray, q0: float, q1
         d2 += (q2 - c2) ** 2 if bodies.axis[n] != 2 else 0.0
         core = CORE * bodies.radius[n] / CELL_NM
         if d2 < (core + 1.5) ** 2:
-            state = _better(state, total + n, body_ids[n], math.sqrt(d2) - core, FAR, 0.0)
+            state = _better(state, total + n, body_ids[n], math.sqrt(d2) - core, math.sqrt(d2), 0.0)
     i1, t1, f1, i2, t2, f2, r1, s1 = state
     depth = -1.0
-    if i1 < total and r1 < 0.5:
+    if i1 >= total:
+        radius = bodies.radius[i1 - total]
+        inner = NUCLEUS * radius if bodies.kind[i1 - total] == SOMA else radius - WALL_NM
+        depth = inner / CELL_NM - r1 / CORE
+    elif r1 < 0.5:
         stride = n1 * n2 if i1 < total // 3 else (n2 if i1 < 2 * (total // 3) else 1)
         for d in range(-1, 2):
             m = i1 + d * stride

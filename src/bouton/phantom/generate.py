@@ -12,7 +12,6 @@ from bouton.phantom.field import Field, fill_box, make_field, section_shift
 from bouton.phantom.obstacles import VESSEL
 from bouton.phantom.params import PhantomParams
 from bouton.phantom.render import (
-    WALL_NM,
     blur,
     blur_radius,
     expose,
@@ -78,8 +77,9 @@ def generate(box: Box, params: PhantomParams) -> PhantomBlock:
     """
     size = np.array(params.voxel_size_nm, dtype=np.float64)
     low, high = np.array(box.start) * size, np.array(box.stop) * size
+    far = REACH_NM + jitter_nm(params)
     field = make_field(params, low - MARGIN_NM, high + MARGIN_NM)
-    near = find_synapses(field, params, low - REACH_NM, high + REACH_NM)
+    near = find_synapses(field, params, low - far, high + far)
     reach = max(blur_radius(params.blur_nm, s) for s in size[1:])
     inner = box.grow((0, reach, reach))
     work = _Work(field, params, inner, near)
@@ -94,7 +94,7 @@ def generate(box: Box, params: PhantomParams) -> PhantomBlock:
         image=exposed,
         neuron_ids=np.ascontiguousarray(work.neuron_ids()[core]),
         clefts=clefts,
-        mitochondria=(work.depth[core] > 0).astype(np.uint8),
+        mitochondria=((work.depth > 0) & ~work.in_body)[core].astype(np.uint8),
         vesicles=(np.maximum(work.shell, work.lumen)[core] > 0.4).astype(np.uint8),
         mask=mask,
         synapses=_rows(box, params, field, near, clefts),
@@ -106,9 +106,10 @@ class _Work:
 
     def __init__(self, field: Field, params: PhantomParams, inner: Box, near: Synapses) -> None:
         size = np.array(params.voxel_size_nm, dtype=np.float64)
-        rim = tuple(int(np.ceil(25.0 / s)) + 1 for s in size)
-        outer = inner.grow(rim)
         jitter = jitter_nm(params)
+        # A vesicle shows where the section of its middle does not put it: up to two displacements away.
+        slip = (0.0, 2 * jitter, 2 * jitter)
+        outer = inner.grow([int(np.ceil((25.0 + s) / n)) + 1 for s, n in zip(slip, size, strict=True)])
         self.field, self.size = field, size
         self.own, self.other, tree, other_tree, gap, mito = fill_box(field, outer, params.voxel_size_nm, jitter)
         self.start = np.array(outer.start)
@@ -124,6 +125,7 @@ class _Work:
         cut = [np.ascontiguousarray(array[part]) for array in arrays]
         self.own, self.tree, self.distance, self.tilt, self.depth, self.clefts, self.dark, self.shell, self.lumen = cut
         self.places = np.ascontiguousarray(self.places[part[0]])
+        self.in_body = self.own >= field.tables.kind.size
 
     def paint(self) -> np.ndarray:
         """Return grey values before blur, float32."""
@@ -134,10 +136,9 @@ class _Work:
 
     def mask(self) -> np.ndarray:
         """Return 1 in the lumen of vessels, uint8."""
-        total = self.field.tables.kind.size
         kinds = np.concatenate([self.field.bodies.kind, [-1]])
-        body = np.where(self.own >= total, self.own - total, -1)
-        return ((kinds[body] == VESSEL) & (self.distance > WALL_NM)).astype(np.uint8)
+        body = np.where(self.in_body, self.own - self.field.tables.kind.size, -1)
+        return ((kinds[body] == VESSEL) & (self.depth > 0)).astype(np.uint8)
 
     def neuron_ids(self) -> np.ndarray:
         """Return the neurite of every voxel, uint64."""

@@ -59,5 +59,8 @@ class PhantomParams:
             raise SpecError(f"voxel size {self.voxel_size_nm} nm", expected="three sizes (z, y, x) of 1 to 200 nm")
         if not 0 <= self.synapses_per_um3 <= 2:
             raise SpecError(f"synapses_per_um3 {self.synapses_per_um3}", expected="0 to 2")
-        if not 0 <= self.defect_rate <= 1:
-            raise SpecError(f"defect_rate {self.defect_rate}", expected="0 to 1")
+        for name, most in (("defect_rate", 1), ("contrast_drift", 1), ("noise", 128), ("blur_nm", 100)):
+            if not 0 <= getattr(self, name) <= most:
+                raise SpecError(f"{name} {getattr(self, name)}", expected=f"0 to {most}")
+        if not 0 <= self.somata_per_mm3 <= 1e6:
+            raise SpecError(f"somata_per_mm3 {self.somata_per_mm3}", expected="0 to 1000000")

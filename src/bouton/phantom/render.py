@@ -19,7 +19,6 @@ MEMBRANE_NM = 11.0
 MITO_WALL_NM = 9.0
 VESICLE_NM = 21.0
 VESICLE_CELL_NM = 52.0
-WALL_NM = 350.0
 LIFT_NM = 85.0
 
 
@@ -41,7 +40,7 @@ def measure(tree: np.ndarray, gap: np.ndarray, mito: np.ndarray, size: np.ndarra
     tilt : float32 (z, y, x)
         Component along z of the membrane's unit normal, 0 to 1.
     depth : float32 (z, y, x)
-        Inside a mitochondrion; negative outside.
+        Inside a mitochondrion, nucleus or vessel; negative outside.
     """
     nz, ny, nx = gap.shape
     distance = np.full(gap.shape, np.float32(1e4))
@@ -297,14 +296,17 @@ def paint(
                     grain, (pz + 0.3 * px) / 40.0, (0.8 * py + 0.6 * px) / 25.0, (0.8 * px - 0.6 * py) / 25.0
                 )
                 value = tone + 12.0 * speck - 170.0 * max(0.0, -speck - 0.33)
-                if kind == 20 + VESSEL and d > WALL_NM:
-                    value = 235.0
                 if d > 25.0 and kind in (DENDRITE, TWIG, SPINE, 20):
                     sheet = smooth_noise(fine, pz / 210.0, (0.6 * py - 0.8 * px) / 210.0, (0.6 * px + 0.8 * py) / 210.0)
                     if abs(sheet) < 0.1 and smooth_noise(grain, pz / 260.0, py / 260.0, px / 260.0) > 0.3:
                         value += (85.0 - value) * 0.8 * max(0.0, 1.0 - abs(sheet) / 0.07)
                 m = depth[z, y, x]
-                if m > -MITO_WALL_NM:
+                if kind >= 20 and m > -2.0 * MITO_WALL_NM:
+                    chromatin = smooth_noise(grain, pz / 420.0, py / 420.0, px / 420.0)
+                    inner = 235.0 if kind == 20 + VESSEL else value - 14.0 - 30.0 * max(0.0, chromatin)
+                    value += (inner - value) * band(m, 0.0, 1e4, 5.0)
+                    value += (45.0 - value) * band(m, -1.5 * MITO_WALL_NM, 1.5 * MITO_WALL_NM, 8.0)
+                elif m > -MITO_WALL_NM and kind < 20:
                     swirl = smooth_noise(fine, pz / 130.0, py / 130.0, px / 130.0)
                     cristae = np.sin(6.2832 * (0.011 * px + 0.013 * py + 0.008 * pz + 1.6 * swirl))
                     inner = 122.0 - 50.0 * max(0.0, cristae) * min(1.0, max(0.0, m / 25.0))

@@ -22,6 +22,7 @@ def ids(path: Path) -> str:
 def test_axes_flip_only_at_the_borders(path: Path) -> None:
     if path.relative_to(SOURCE).parts[0] in MAY_FLIP:
         return
+    assert "parallel=True" not in path.read_text(), f"{path}: blocks run in parallel, kernels on one thread"
     found = re.findall(r"\[::-1\]|\.T\b|\.transpose\(|swapaxes|moveaxis", path.read_text())
     assert not found, f"{path} flips axes: {found}"
 

@@ -40,7 +40,7 @@ from bouton.volume import WritableVolume, open_for_writing, read_table
 NODES = "_nodes"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 DISK_TEXTS = ("no space left", "disk quota exceeded", "read-only file system")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def limit_threads() -> None:
@@ -49,8 +49,6 @@ def limit_threads() -> None:
         os.environ.setdefault(name, "1")
     if "torch" in sys.modules and sys.modules["torch"].get_num_threads() != 1:
         sys.modules["torch"].set_num_threads(1)
-    if "numba" in sys.modules:
-        sys.modules["numba"].set_num_threads(1)
 
 
 def table_path(context: StepContext, part: Part, task: TaskId, name: str) -> Path:

@@ -161,9 +161,9 @@ def partial_folder(final: Path) -> Iterator[Path]:
             yield partial
             sync_folder(partial)
             partial.rename(final)
-        except BaseException:
+        finally:
+            # After the rename there is nothing left to remove.
             shutil.rmtree(partial, ignore_errors=True)
-            raise
         sync_folder(final.parent)
 
 

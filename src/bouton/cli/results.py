@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -20,8 +22,7 @@ def show_results(console: Console, folder: Path, report: Path) -> None:
     """Print the steps, the score tables, and the paths of report and viewer."""
     run = open_run(folder)
     console.print(step_table(run))
-    scores = score_table(run)
-    if scores.row_count:
+    for scores in score_tables(run):
         console.print(scores)
     for step in run.steps.values():
         if step.state == "done":
@@ -43,24 +44,47 @@ def step_table(run: Run) -> Table:
     return table
 
 
-def score_table(run: Run) -> Table:
-    """Return the rows of every step's table ``scores``."""
-    table = Table(title="scores")
-    for name in ("step", "metric", "value", "unit", "better", "n"):
-        table.add_column(name, justify="right" if name in ("value", "n") else "left")
+def score_tables(run: Run) -> list[Table]:
+    """Return the tables ``scores`` of all steps, one column a step; steps with the same metrics share a table."""
+    groups: dict[tuple[str, ...], dict[str, dict[str, np.ndarray]]] = {}
     for step in run.steps.values():
         if "scores" not in step.outputs or step.state != "done":
             continue
         try:
             scores = run.table(f"{step.name}.scores")
         except BoutonError:
+            # The table of steps names the damage already, and `bouton verify` says more.
             continue
-        for metric, value, unit, better, n in zip(
-            *(scores[column] for column in ("metric", "value", "unit", "better", "n")), strict=True
-        ):
-            shown = "-" if math.isnan(value) else f"{value:.4g}"
-            table.add_row(step.name, str(metric), shown, str(unit), str(better), str(n))
+        groups.setdefault(tuple(scores["metric"]), {})[step.name] = scores
+    return [_compared(group) for group in groups.values()]
+
+
+def _compared(group: Mapping[str, Mapping[str, np.ndarray]]) -> Table:
+    """Return one table: a row a metric, a column a step; 95 % limits stand behind the value they belong to."""
+    table = Table()
+    table.add_column("metric", no_wrap=True)
+    for name in group:
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("unit")
+    table.add_column("better")
+    first = next(iter(group.values()))
+    known = set(first["metric"])
+    for row, metric in enumerate(first["metric"]):
+        if metric.endswith(("_low", "_high")) and metric.rsplit("_", 1)[0] in known:
+            continue
+        values = [_value(scores, metric, row) for scores in group.values()]
+        table.add_row(metric, *values, first["unit"][row], first["better"][row])
     return table
+
+
+def _value(scores: Mapping[str, np.ndarray], metric: str, row: int) -> str:
+    if math.isnan(scores["value"][row]):
+        return "-"
+    text = f"{scores['value'][row]:.4g}"
+    limits = [scores["value"][scores["metric"] == f"{metric}_{end}"] for end in ("low", "high")]
+    if all(len(limit) for limit in limits):
+        text += f" ({limits[0][0]:.2f}-{limits[1][0]:.2f})"
+    return text
 
 
 def short(path: Path) -> str:

@@ -12,8 +12,9 @@ import jinja2
 
 from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT
 from bouton.report.numbers import failures, score_table, seconds_text, step_rows, synapse_set
+from bouton.report.pictures import png_bytes
 from bouton.report.plots import synapse_plots
-from bouton.report.sections import picture_rows
+from bouton.report.sections import Row, overview, picture_rows
 from bouton.volume import write_bytes
 from bouton.volume.run_folder import Run, open_run
 from bouton.volume.run_layers import read_tables
@@ -22,7 +23,7 @@ _LIBRARIES = ("numpy", "scipy", "numba", "tensorstore", "torch")
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write the report of a run, whatever its state.
+    """Write the report of a run, whatever its state; ``overview.png`` beside it holds the pictures of one section.
 
     Parameters
     ----------
@@ -42,12 +43,16 @@ def write_report(run_folder: Path) -> Path:
     run = open_run(Path(run_folder))
     page = Path(run_folder) / "report" / "index.html"
     page.parent.mkdir(exist_ok=True)
-    write_bytes(page, render(run).encode("utf-8"))
+    rows = picture_rows(run)
+    write_bytes(page, render(run, rows).encode("utf-8"))
+    picture = overview(rows)
+    if picture is not None:
+        write_bytes(page.with_name("overview.png"), png_bytes(picture))
     return page
 
 
-def render(run: Run) -> str:
-    """Return the report as HTML."""
+def render(run: Run, rows: list[Row]) -> str:
+    """Return the report as HTML, with these rows of pictures."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bouton.report", "."),
         autoescape=True,
@@ -55,10 +60,10 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(_content(run))
+    return environment.get_template("page.html.jinja").render(_content(run, rows))
 
 
-def _content(run: Run) -> dict[str, Any]:
+def _content(run: Run, rows: list[Row]) -> dict[str, Any]:
     scores, bad_scores = read_tables(run, "scores")
     synapses, bad_synapses = read_tables(run, "synapses")
     # What the run found comes before the truth it was made from.
@@ -70,7 +75,7 @@ def _content(run: Run) -> dict[str, Any]:
         "steps": step_rows(run),
         "skipped": run.info.get("skipped") or {},
         "sources": {name: _source_text(run, name) for name in run.sources},
-        "rows": picture_rows(run),
+        "rows": rows,
         "scores": score_table({table.step: rows for table, rows in scores}),
         "sets": [(group, synapse_plots(group.rows) if group.count else "") for group in sets],
         "failures": failures(run),

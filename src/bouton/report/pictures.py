@@ -155,11 +155,16 @@ def draw_lines(picture: Image.Image, section: Section, ends_nm: np.ndarray) -> N
             draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour, outline=(20, 20, 20))
 
 
-def png_uri(picture: Image.Image) -> str:
-    """Return a picture as a ``data:`` address."""
+def png_bytes(picture: Image.Image) -> bytes:
+    """Return a picture as the content of a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def png_uri(picture: Image.Image) -> str:
+    """Return a picture as a ``data:`` address."""
+    return "data:image/png;base64," + base64.b64encode(png_bytes(picture)).decode("ascii")
 
 
 def bar_nm(section: Section) -> int:

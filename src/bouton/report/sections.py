@@ -36,8 +36,13 @@ class Picture:
 
     title: str
     note: str
-    uri: str
+    image: Image.Image
     url: str
+
+    @property
+    def uri(self) -> str:
+        """The picture as a ``data:`` address."""
+        return png_uri(self.image)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,20 @@ def picture_rows(run: Run) -> list[Row]:
         return []
     sections = middle_sections(_common_bounds(shown, everything), run.voxel_size_nm)
     return [_row(run, section, shown) for section in sections if min(section.box.shape) > 0]
+
+
+def overview(rows: list[Row], gap: int = 8) -> Image.Image | None:
+    """Return the pictures of the first section side by side; None where there are none."""
+    if not rows or not rows[0].pictures:
+        return None
+    images = [picture.image for picture in rows[0].pictures]
+    width = sum(image.width + gap for image in images) - gap
+    canvas = Image.new("RGB", (width, max(image.height for image in images)), "white")
+    left = 0
+    for image in images:
+        canvas.paste(image, (left, 0))
+        left += image.width + gap
+    return canvas
 
 
 def _choose(run: Run) -> _Shown:
@@ -138,7 +157,7 @@ def _label_picture(
 
 
 def _picture(run: Run, section: Section, caption: tuple[str, str], picture: Image.Image) -> Picture:
-    return Picture(caption[0], caption[1], png_uri(picture), place_url(run.folder.name, section.middle_nm))
+    return Picture(caption[0], caption[1], picture, place_url(run.folder.name, section.middle_nm))
 
 
 def _near_lines(section: Section, rows: TableData) -> np.ndarray | None:

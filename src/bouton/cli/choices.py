@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bouton.errors import SpecError
+from bouton.errors import BoutonError, SpecError
 from bouton.geometry import ZYX, Box
 from bouton.spec import Choices, Workflow, load_workflow
 from bouton.volume.run_folder import open_run
@@ -22,7 +23,6 @@ def _workflow_files(incomplete: str) -> list[str]:
 
 
 def _steps_of_workflow(context: typer.Context, incomplete: str) -> list[str]:
-    from bouton.errors import BoutonError
 
     try:
         steps = load_workflow(Path(context.params["workflow"]), Choices()).steps
@@ -36,7 +36,6 @@ def _runs(incomplete: str) -> list[str]:
 
 
 def _results(context: typer.Context, incomplete: str) -> list[str]:
-    from bouton.errors import BoutonError
 
     try:
         steps = open_run(Path(context.params["run"])).steps
@@ -123,3 +122,8 @@ def find_run(run: str, runs: Path) -> Path:
     close = difflib.get_close_matches(run, known, n=1)
     fix = f"did you mean {close[0]}?" if close else "bouton run WORKFLOW makes one; --runs DIR says where they lie"
     raise SpecError(f"no run {run!r}", expected=f"a run folder, or one of {', '.join(known) or 'none yet'}", fix=fix)
+
+
+def cores() -> int:
+    """Return the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,6 +19,7 @@ from bouton.cli.choices import (
     Until,
     Workers,
     WorkflowFile,
+    cores,
     make_choices,
     read_workflow,
 )
@@ -45,13 +46,13 @@ def command(
     bouton run  workflows/demo.yaml --bounds-zyx 0:48,0:192,0:192 && bouton plan workflows/demo.yaml
     """
     flow = read_workflow(workflow, make_choices(overrides, bounds_zyx, block_zyx, until))
-    plan = make_plan(flow, runs, workers or 1)
+    plan = make_plan(flow, runs, workers or cores())
     if as_json:
         values = {**dataclasses.asdict(plan), "warnings": plan.warnings, "skipped": dict(flow.skipped)}
         sys.stdout.write(json.dumps(values) + "\n")
         return
     console = Console()
-    console.print(_table(plan, workers or 1))
+    console.print(_table(plan, workers or cores()))
     for name, reason in flow.skipped.items():
         console.print(f"[yellow]skipped[/yellow] {name}: {reason}")
     for warning in plan.warnings:
@@ -60,7 +61,7 @@ def command(
 
 def _table(plan: Plan, workers: int) -> Table:
     table = Table(title=f"plan for {workers} worker{'s' if workers > 1 else ''}")
-    table.add_column("step")
+    table.add_column("step", overflow="fold")
     for name in ("tasks", "done", "voxels", "peak memory", "output at most", "time left"):
         table.add_column(name, justify="right")
     for step in plan.steps:

@@ -35,7 +35,8 @@ def step_table(run: Run) -> Table:
     """Return the steps with stage, state, tasks, time, memory and size."""
     table = Table(title=f"run {run.name}")
     for name in ("step", "stage", "state", "tasks", "time", "memory", "size"):
-        table.add_column(name, justify="right" if name in ("tasks", "time", "memory", "size") else "left")
+        right = name in ("tasks", "time", "memory", "size")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
     for step in run.steps.values():
         state = f"[{STYLES.get(step.state, 'white')}]{step.state}[/]"
         tasks = f"{step.done}/{step.tasks}" + (f" ({step.failed} failed)" if step.failed else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from bouton.cli.choices import (
     Until,
     Workers,
     WorkflowFile,
+    cores,
     make_choices,
     read_workflow,
 )
@@ -58,7 +58,7 @@ def command(
     flow = read_workflow(workflow, make_choices(overrides, bounds_zyx, block_zyx, until), name)
     # An end of the batch system's time must leave no worker behind, like Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
-    options = {"executor": executor, "workers": workers or _cores(), "retries": retries}
+    options = {"executor": executor, "workers": workers or cores(), "retries": retries}
     if as_json:
         summary = run_workflow(flow, runs, subscribers=[print_json], **options)
         report = _write_report(summary.folder)
@@ -85,7 +85,3 @@ def _write_report(folder: Path) -> Path:
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

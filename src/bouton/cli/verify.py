@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from bouton.cli.choices import Json, RunName, RunsFolder, Workers, find_run
+from bouton.cli.choices import Json, RunName, RunsFolder, Workers, cores, find_run
 from bouton.cli.progress import count, human
 from bouton.cli.results import short
 from bouton.engine import VerifyReport, repair_run, verify_run
@@ -39,7 +39,7 @@ def command(
     """
     folder = find_run(run, runs)
     console = Console(quiet=as_json)
-    report = repair_run(folder, workers or 1) if repair else _verify(folder, console)
+    report = repair_run(folder, workers or cores()) if repair else _verify(folder, console)
     if as_json:
         sys.stdout.write(json.dumps(dataclasses.asdict(report), default=str) + "\n")
     for damage in report.damages[:SHOWN]:

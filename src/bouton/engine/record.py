@@ -40,6 +40,7 @@ class RunRecord:
             "bouton": _version(),
             "workflow": flow.name,
             "workflow_file": str(flow.file.resolve()),
+            "description": flow.description,
             "shape_zyx": list(flow.shape),
             "voxel_size_nm": list(flow.voxel_size_nm),
             "sources": sources,

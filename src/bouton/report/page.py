@@ -100,6 +100,7 @@ def _facts(run: Run) -> dict[str, str]:
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     facts = {
         "Workflow": f"{info.get('workflow', '')} ({info.get('workflow_file', '')})",
+        "Description": " ".join(info.get("description", "").split()),
         "Command": _command(info.get("command", "")),
         "Data": f"{shape} voxels of {size} nm (z, y, x)",
         "Started": _when(info.get("started")),

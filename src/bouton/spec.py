@@ -143,7 +143,8 @@ class _Resolver:
         entries, file = self.entries, self.document.file
         return Workflow(
             name=entries.name or file.stem, file=file, shape=self.shape, voxel_size_nm=self.voxel_size_nm,
-            sources=self.sources, steps=tuple(self.steps.values()), skipped=self.skipped, text=self.document.text(), description=entries.description,
+            sources=self.sources, steps=tuple(self.steps.values()), skipped=self.skipped, text=self.document.text(),
+            description=entries.description,
         )  # fmt: skip
 
     def _source(self, name: str, entry: SourceEntry) -> Source:

@@ -101,7 +101,10 @@ CASES = [
         "  b: {stage: segmentation, reads: {fragments: a, merges: a}}\n",
         "circle: a -> b -> a|circle: b -> a -> b",
     ),
-    (HEAD + "steps:\n  f: {stage: fragments, reads: {affinities: image}}\n", "channels: none.*3 channels"),
+    (
+        HEAD + "steps:\n  f: {stage: fragments, reads: {affinities: image}}\n",
+        "3-D array of shape .* as affinities; expected a 4-D array",
+    ),
     (HEAD + "  aff: {path: aff.npy, voxel_size_nm: [40, 8, 8]}\n" + STEPS, "voxel size"),
     (HEAD.replace("[40, 4, 4]", "[4, 4, 40]") + STEPS, "looks like x,y,z"),
     (HEAD.replace("[40, 4, 4]", "[40, 4]") + STEPS, "voxel_size_nm"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bouton.errors import SpecError
-from bouton.strict_yaml import nearest, read_document
+from bouton.strict_yaml import read_document, unknown
 
 
 def write(folder: Path, text: str) -> Path:
@@ -70,6 +70,7 @@ def test_overrides(tmp_path: Path) -> None:
         document.with_overrides(["steps.x.stage.deep=1"])
 
 
-def test_nearest_helps() -> None:
-    assert nearest("treshold", ["threshold", "low"]).startswith("did you mean 'threshold'?")
-    assert nearest("zzz", ["threshold", "low"]) == "one of low, threshold"
+def test_an_unknown_word_lists_the_known_ones() -> None:
+    near, far = (unknown("key", word, ["threshold", "low"], "f.yaml:3") for word in ("treshold", "zzz"))
+    assert str(near) == "f.yaml:3: key; expected one of low, threshold; way out: did you mean 'threshold'?"
+    assert far.fix == "correct the spelling, or leave it out"

@@ -63,10 +63,15 @@ class Box:
             pairs = [tuple(int(v) for v in part.split(":")) for part in text.split(",")]
             (z0, z1), (y0, y1), (x0, x1) = pairs
         except ValueError:
-            raise SpecError(f"{text!r} is no box", expected="z0:z1,y0:y1,x0:x1 like 0:64,0:128,0:128") from None
+            raise SpecError(
+                f"{text!r} is no box", expected="z0:z1,y0:y1,x0:x1 in voxels", fix="such as 0:64,0:128,0:128"
+            ) from None
         box = cls((z0, y0, x0), (z1, y1, x1))
         if box.is_empty or min(box.start) < 0:
-            raise SpecError(f"box {text!r} is empty or negative", expected="0 <= start < stop on every axis")
+            raise SpecError(
+                f"box {text!r} is empty or negative", expected="0 <= start < stop on every axis (z, y, x)",
+                fix="such as 0:64,0:128,0:128",
+            )  # fmt: skip
         return box
 
     def __str__(self) -> str:

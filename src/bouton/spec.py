@@ -18,14 +18,21 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box
 from bouton.stage import Files, Layer, Stage, Table, load_stage
-from bouton.strict_yaml import Document, nearest, read_document
+from bouton.step_checks import check_halos, check_layer, check_source, make_params
+from bouton.strict_yaml import Document, read_document, unknown
 from bouton.volume import Volume, fingerprint, open_volume
-from bouton.workflow_file import SourceEntry, StepEntry, WorkflowFile, parse_entries
+from bouton.workflow_file import (
+    SourceEntry,
+    StepEntry,
+    WorkflowFile,
+    parse_entries,
+)
+
+MOST_VOXELS = 2**61
+"""An edge of the voxel graph is voxel id x 3 + axis, in 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,7 @@ class _Resolver:
         if grid is None and not self.volumes:
             raise SpecError(
                 "no data source and no grid", where=str(self.document.file),
-                expected="data: with a volume, or grid: {shape_zyx: [..], voxel_size_nm: [..]}",
+                expected="data: with a volume, or grid: {shape_zyx: [..], voxel_size_nm: [..]}", fix="add one of them",
             )  # fmt: skip
         first = next(iter(self.volumes), "")
         shape = grid.shape_zyx if grid else self.volumes[first].box.shift(self.sources[first].offset_zyx).stop
@@ -177,8 +184,14 @@ class _Resolver:
         assert size is not None
         if min(shape) < 1 or not all(0 < s < math.inf for s in size):
             raise SpecError(
-                f"shape {list(shape)}, voxel size {list(size)} nm", where=self.document.at("grid"), expected="positive"
-            )
+                f"shape {list(shape)}, voxel size {list(size)} nm", where=self.document.at("grid"),
+                expected="three positive numbers each (z, y, x)", fix="correct grid:",
+            )  # fmt: skip
+        if math.prod(shape) > MOST_VOXELS:
+            raise SpecError(
+                f"shape {list(shape)}", where=self.document.at("grid"), expected=f"at most {MOST_VOXELS:.3g} voxels",
+                fix="correct grid:, or part the volume",
+            )  # fmt: skip
         for name, volume in self.volumes.items():
             if volume.voxel_size_nm is None or not all(map(math.isclose, volume.voxel_size_nm, size)):
                 raise DataError(
@@ -198,11 +211,11 @@ class _Resolver:
             cycle = " -> ".join(reversed(error.args[1]))
             raise SpecError(
                 f"steps read each other in a circle: {cycle}", where=self.document.at("steps", error.args[1][0]),
-                expected="steps that read only earlier results",
+                expected="steps that read only earlier results", fix="change what one of them reads",
             ) from None  # fmt: skip
         until = self.choices.until
         if until is not None and until not in steps:
-            raise SpecError(f"--until {until!r} names no step", expected=nearest(until, steps))
+            raise unknown(f"--until {until!r} names no step", until, steps)
         order: dict[str, None] = {}
         for name in [until] if until else steps:
             _visit(name, graph, order)
@@ -215,10 +228,8 @@ class _Resolver:
         if owner in self.entries.steps:
             return Ref(owner, output)
         known = [*self.sources, *self.entries.steps]
-        raise SpecError(
-            f"step {step!r} reads {text!r}, which is no data source and no step",
-            where=self.document.at("steps", step, "reads"), expected=nearest(owner, known),
-        )  # fmt: skip
+        where = self.document.at("steps", step, "reads")
+        raise unknown(f"step {step!r} reads {text!r}, which is no data source and no step", owner, known, where)
 
     def _add(self, name: str, entry: StepEntry) -> None:
         where = self.document.at("steps", name)
@@ -226,7 +237,8 @@ class _Resolver:
         try:
             stage = load_stage(stage_name)
         except SpecError as error:
-            raise SpecError(error.found, where=where, expected=error.expected) from None
+            found = f"{error.where}: {error.found}" if error.where else error.found
+            raise SpecError(found, where=where, expected=error.expected, fix=error.fix) from None
         refs = {key: self._ref(name, text) for key, text in entry.reads.items()}
         lost = [ref.owner for ref in refs.values() if ref.owner in self.skipped]
         if lost:
@@ -237,10 +249,14 @@ class _Resolver:
         if bounds.is_empty:
             self.skipped[name] = "its bounds do not meet --bounds-zyx"
             return
-        params = self._params(name, stage, entry.params)
+        params = make_params(name, stage, entry.params, self.document)
+        check_halos(stage, params, self.voxel_size_nm, self.document.at("steps", name, "params"))
         block = self.choices.block or entry.block_zyx or self.entries.block_zyx
         if min(block) < 1:
-            raise SpecError(f"block_zyx {list(block)}", where=where, expected="at least one voxel on every axis")
+            raise SpecError(
+                f"block_zyx {list(block)}", where=where, expected="at least one voxel on every axis",
+                fix="block_zyx: [64, 64, 64]",
+            )  # fmt: skip
         description = self._describe(stage_name, stage, params, refs) | {
             "bounds_zyx": str(bounds),
             "block_zyx": [*block],
@@ -252,10 +268,13 @@ class _Resolver:
         where = self.document.at("steps", name)
         for key in refs:
             if key not in stage.reads:
-                raise SpecError(f"stage reads no {key!r}", where=where, expected=nearest(key, stage.reads))
+                raise unknown(f"stage reads no {key!r}", key, stage.reads, where)
         for key in stage.reads:
             if key not in refs and key not in stage.optional:
-                raise SpecError(f"input {key!r} is missing", where=where, expected=f"reads: {{{key}: ...}}")
+                raise SpecError(
+                    f"input {key!r} is missing", where=where, expected=f"reads: {{{key}: ...}}",
+                    fix="name a data source or an earlier step there",
+                )  # fmt: skip
         return {key: self._checked_ref(ref, stage.reads[key], f"{where}, input {key!r}") for key, ref in refs.items()}
 
     def _checked_ref(self, ref: Ref, wanted: Layer | Table, where: str) -> Ref:
@@ -266,15 +285,18 @@ class _Resolver:
             outputs = owner.stage.outputs(owner.params)
             output = ref.output or next(iter(outputs))
             if output not in outputs:
-                raise SpecError(
-                    f"step {ref.owner!r} writes no {output!r}", where=where, expected=nearest(output, outputs)
-                )
+                raise unknown(f"step {ref.owner!r} writes no {output!r}", output, outputs, where)
             ref, found = Ref(ref.owner, output), outputs[output]
         if type(found) is not type(wanted):
             kind = type(found).__name__.lower()
-            raise SpecError(f"{_ref_text(ref)} is a {kind}", where=where, expected=f"a {type(wanted).__name__.lower()}")
-        if isinstance(found, Layer) and isinstance(wanted, Layer):
-            _check_layer(found, wanted, f"{where}: {_ref_text(ref)}")
+            raise SpecError(
+                f"{_ref_text(ref)} is a {kind}", where=where, expected=f"a {type(wanted).__name__.lower()}",
+                fix="name another output, STEP.OUTPUT",
+            )  # fmt: skip
+        if isinstance(wanted, Layer) and ref.owner in self.volumes:
+            check_source(self.volumes[ref.owner], wanted, f"{where}: {_ref_text(ref)}")
+        elif isinstance(found, Layer) and isinstance(wanted, Layer):
+            check_layer(found, wanted, f"{where}: {_ref_text(ref)}")
         return ref
 
     def _source_output(self, name: str) -> Layer | Table | Files:
@@ -293,11 +315,15 @@ class _Resolver:
                 raise SpecError(
                     f"bounds_zyx {given} reach beyond {_ref_text(ref)}, which covers {available}",
                     where=self.document.at("steps", name), expected="bounds inside of everything the step reads",
+                    fix=f"bounds_zyx: {given & available}",
                 )  # fmt: skip
             given = given & available
         chosen = self.choices.bounds or everything
         if not everything.contains(chosen):
-            raise SpecError(f"--bounds-zyx {chosen} reaches outside of the data", expected=f"a box inside {everything}")
+            raise SpecError(
+                f"--bounds-zyx {chosen} reaches outside of the data", expected=f"a box inside {everything} (z, y, x)",
+                fix=f"--bounds-zyx {chosen & everything}",
+            )  # fmt: skip
         return given & chosen
 
     def _available(self, ref: Ref) -> Box:
@@ -308,25 +334,6 @@ class _Resolver:
             if isinstance(step.stage.outputs(step.params)[ref.output], Layer):
                 return step.bounds
         return Box.of_shape(self.shape)
-
-    def _params(self, name: str, stage: Stage, values: Mapping[str, Any]) -> Any:
-        where = self.document.at("steps", name, "params")
-        known = [field.name for field in dataclasses.fields(stage.params)]
-        for key in values:
-            if key not in known:
-                raise SpecError(
-                    f"unknown parameter {key!r} of step {name!r}", where=where, expected=nearest(key, known)
-                )
-        try:
-            params: Any = pydantic.TypeAdapter(stage.params).validate_python(dict(values))
-        except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            path = ".".join(str(part) for part in first["loc"])
-            raise SpecError(f"{path} = {first['input']!r}", where=where, expected=first["msg"]) from None
-        for key, value in dataclasses.asdict(params).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise SpecError(f"{key} = {value}", where=where, expected="a finite number")
-        return params
 
     def _describe(self, stage_name: str, stage: Stage, params: Any, refs: Mapping[str, Ref]) -> dict[str, Any]:
         private = stage_name.endswith(".py")
@@ -348,17 +355,6 @@ class _Resolver:
         return f"{self.steps[ref.owner].key} {ref.output}"
 
 
-def _check_layer(found: Layer, wanted: Layer, where: str) -> None:
-    accepted = (wanted.dtype,) if isinstance(wanted.dtype, str) else wanted.dtype
-    if found.dtype not in accepted:
-        raise SpecError(
-            f"dtype {found.dtype}", where=where, expected=" or ".join(accepted), fix="bouton convert --dtype"
-        )
-    if wanted.channels != found.channels:
-        expected = f"{wanted.channels} channels" if wanted.channels else "a (z, y, x) volume without channels"
-        raise SpecError(f"channels: {found.channels or 'none'}", where=where, expected=expected)
-
-
 def _visit(name: str, graph: Mapping[str, Sequence[str]], order: dict[str, None]) -> None:
     """Add a step and all it needs: in the order of the file wherever dependencies allow."""
     for owner in graph[name]:
@@ -373,7 +369,9 @@ def _expand(path: str) -> str:
         name, default = match.group(1), match.group(2)
         found = os.environ.get(name, default)
         if found is None:
-            raise SpecError(f"environment variable {name} is not set", expected=f"export {name}=PATH", where=path)
+            raise SpecError(
+                f"{name} is not set", expected="an environment variable", where=path, fix=f"export {name}=PATH"
+            )
         return found
 
     return os.path.expanduser(re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, path))

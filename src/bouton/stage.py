@@ -19,11 +19,14 @@ Tables travel as ``dict[str, numpy.ndarray]``: one 1-D array a column, all of on
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import hashlib
 import importlib
 import importlib.util
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -284,6 +287,29 @@ class Stage:
     optional: frozenset[str] = frozenset()
     files: Callable[[Any], Sequence[Path]] = lambda params: ()
 
+    def __post_init__(self) -> None:
+        if not dataclasses.is_dataclass(self.params):
+            raise SpecError(f"params = {self.params!r}", expected="a frozen dataclass", fix="correct the stage")
+        for part in self.parts:
+            if not isinstance(part, Part) or not callable(part.run):
+                raise SpecError(f"part {part!r}", expected="a BlockPart, MergePart, ... with a function to run")
+        self._check_writes()
+
+    def _check_writes(self) -> None:
+        """Check names that no parameter decides; where layers are a function, any name may be one of theirs."""
+        found = {*self.tables(), *(name for part in self.parts for name in getattr(part, "files", ()))}
+        for part in self.parts:
+            layers = getattr(part, "layers", {})
+            if callable(layers):
+                return
+            found.update(layers)
+        lost = [name for name in self.writes if name not in found]
+        if lost or not self.writes:
+            raise SpecError(
+                f"writes = {self.writes!r}", expected=f"names among {', '.join(sorted(found)) or 'none'}",
+                fix="let a part write them, or leave them out",
+            )  # fmt: skip
+
     def layers(self, params: Any) -> dict[str, Layer]:
         """Return every layer that the stage writes with these parameters, private ones too."""
         found: dict[str, Layer] = {}
@@ -322,16 +348,23 @@ def load_stage(name: str, folder: Path | None = None) -> Stage:
     elif name in stage_names():
         module = importlib.import_module(f"bouton.stages.{name}")
     else:
-        raise SpecError(f"no stage {name!r}", expected=f"one of {', '.join(stage_names())}, or a path to a .py file")
+        close = difflib.get_close_matches(name, stage_names(), n=1)
+        raise SpecError(
+            f"no stage {name!r}",
+            expected=f"one of {', '.join(stage_names())}, or a path to a .py file",
+            fix=f"did you mean {close[0]!r}?" if close else "bouton stages tells what each does",
+        )
     stage = getattr(module, "STAGE", None)
     if not isinstance(stage, Stage):
-        raise SpecError(f"{name} holds no STAGE", expected="STAGE = bouton.stage.Stage(...) at the top level")
+        raise SpecError(
+            f"{name} holds no STAGE", expected="STAGE = bouton.stage.Stage(...) at the top level", fix="add it"
+        )
     return stage
 
 
 def _load_file(path: Path) -> Any:
     if not path.is_file():
-        raise SpecError(f"no stage file {path}", expected="a path to a .py file that holds STAGE")
+        raise SpecError(f"no stage file {path}", expected="a path to a .py file that holds STAGE", fix="check the path")
     place = hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
     spec = importlib.util.spec_from_file_location(f"bouton_stage_{path.stem}_{place}", path)
     assert spec is not None
@@ -339,5 +372,21 @@ def _load_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     # dataclasses looks a class' module up here to resolve its annotations.
     sys.modules[module.__name__] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        # The file is the lab's: whatever it raises is told as what is wrong with it.
+        del sys.modules[module.__name__]
+        raise SpecError(
+            f"{path} cannot be loaded: {type(error).__name__}: {error}", where=_place_in(path, error),
+            expected="a Python file that imports without an error and holds STAGE", fix=f"python {path} shows where",
+        ) from error  # fmt: skip
     return module
+
+
+def _place_in(path: Path, error: BaseException) -> str:
+    """Return ``file:line`` of the last line of ``path`` that an error passed through."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)

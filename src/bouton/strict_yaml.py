@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,23 @@ Keys = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed file: plain dicts, lists and scalars, and the line on which each key stands."""
+    """A parsed file: plain dicts, lists and scalars, the line on which each key stands, and what ``--set`` set."""
 
     file: Path
     tree: Any
     lines: Mapping[Keys, int]
+    overrides: Mapping[Keys, str] = field(default_factory=dict)
 
     def at(self, *keys: Any) -> str:
-        """Return ``file:line`` of a key, or of its nearest parent that the file holds."""
+        """Return ``file:line`` of a key or of its nearest parent that the file holds, or the ``--set`` that set it."""
         path = tuple(str(key) for key in keys)
-        while path and path not in self.lines:
-            path = path[:-1]
-        return f"{self.file}:{self.lines[path]}" if path else str(self.file)
+        for length in range(len(path), 0, -1):
+            for keys_set, override in self.overrides.items():
+                if keys_set[:length] == path[:length] and (keys_set[:length] not in self.lines or keys_set == path):
+                    return f"{self.file} with --set {override}"
+            if path[:length] in self.lines:
+                return f"{self.file}:{self.lines[path[:length]]}"
+        return str(self.file)
 
     def text(self) -> str:
         """Return the tree as YAML."""
@@ -44,13 +49,16 @@ class Document:
         SpecError
             An override has no ``=``, or leads through something that is no mapping.
         """
-        tree = self.tree
+        tree, done = self.tree, dict(self.overrides)
         for override in overrides:
             path, equals, value = override.partition("=")
             if not equals or not path:
-                raise SpecError(f"--set {override!r}", expected="PATH=VALUE like steps.fragments.params.low=0.05")
+                raise SpecError(
+                    f"--set {override!r}", expected="PATH=VALUE", fix="such as --set steps.fragments.params.low=0.05"
+                )
             tree = _replaced(tree, path.split("."), _parse(value, Path(f"--set {path}"))[0], override)
-        return Document(self.file, tree, self.lines)
+            done[tuple(path.split("."))] = override
+        return Document(self.file, tree, self.lines, done)
 
 
 def read_document(path: Path) -> Document:
@@ -63,23 +71,31 @@ def read_document(path: Path) -> Document:
     """
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            raise SpecError(f"{path.stat().st_size:,} bytes", where=str(path), expected=f"at most {LARGEST_BYTES:,}")
+            raise SpecError(
+                f"{path.stat().st_size:,} bytes", where=str(path), expected=f"at most {LARGEST_BYTES:,}",
+                fix="give the workflow file, not the data",
+            )  # fmt: skip
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"cannot read workflow: {reason}", where=str(path), expected="a YAML file") from None
+        raise SpecError(
+            f"cannot read it: {reason}", where=str(path), expected="a YAML file", fix="check the path"
+        ) from None
     tree, lines = _parse(text, path)
     if not isinstance(tree, dict):
-        raise SpecError("no mapping at the top level", where=str(path), expected="data: and steps:")
+        raise SpecError(
+            "no mapping at the top level", where=str(path), expected="keys and values like name: demo",
+            fix="start from one of the example files in workflows/",
+        )  # fmt: skip
     return Document(path, tree, lines)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``'low' (did you mean it?)`` or the list of what is known."""
+def unknown(found: str, word: str, known: Iterable[str], where: str = "") -> SpecError:
+    """Return the error of a word that is none of the known ones; it lists these and proposes the nearest."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? known: " if close else "one of "
-    return hint + (", ".join(names) or "nothing")
+    fix = f"did you mean {close[0]!r}?" if close else "correct the spelling, or leave it out"
+    return SpecError(found, where=where, expected=f"one of {', '.join(names) or 'nothing'}", fix=fix)
 
 
 def _parse(text: str, file: Path) -> tuple[Any, dict[Keys, int]]:
@@ -89,12 +105,24 @@ def _parse(text: str, file: Path) -> tuple[Any, dict[Keys, int]]:
         lines: dict[Keys, int] = {}
         if node is not None:
             _note_lines(node, (), lines, file)
-        return yaml.safe_load(text), lines
+        return _construct(text, file), lines
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else str(file)
         problem = getattr(error, "problem", None) or str(error)
-        raise SpecError(f"no valid YAML: {problem}", where=where, expected="YAML (spaces, no tabs)") from None
+        raise SpecError(
+            f"no valid YAML: {problem}", where=where, expected="YAML (spaces, no tabs)", fix="mend that line"
+        ) from None
+
+
+def _construct(text: str, file: Path) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:
+        # YAML reads 2020-13-45 as a date.
+        raise SpecError(
+            f"a value that is no date or number: {error}", where=str(file), expected="YAML", fix="put it in quotes"
+        ) from None
 
 
 def _check_events(text: str, file: Path) -> None:
@@ -105,7 +133,7 @@ def _check_events(text: str, file: Path) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise SpecError("a YAML alias", where=where, expected="values written out", fix="drop & and *")
         if depth > DEEPEST:
-            raise SpecError(f"nested more than {DEEPEST} deep", where=where, expected="a workflow")
+            raise SpecError(f"nested more than {DEEPEST} deep", where=where, expected="a workflow", fix="write it flat")
 
 
 def _note_lines(node: yaml.Node, path: Keys, lines: dict[Keys, int], file: Path) -> None:
@@ -115,8 +143,9 @@ def _note_lines(node: yaml.Node, path: Keys, lines: dict[Keys, int], file: Path)
         here = (*path, str(key.value))
         if here in lines:
             raise SpecError(
-                f"key {key.value!r} twice", where=f"{file}:{key.start_mark.line + 1}", expected="one of them"
-            )
+                f"key {key.value!r} twice", where=f"{file}:{key.start_mark.line + 1}", expected="every key once",
+                fix=f"rename or remove it (the first stands on line {lines[here]})",
+            )  # fmt: skip
         lines[here] = key.start_mark.line + 1
         _note_lines(value, here, lines, file)
 
@@ -127,5 +156,8 @@ def _replaced(tree: Any, keys: Sequence[str], value: Any, override: str) -> Any:
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
-        raise SpecError(f"--set {override!r} leads through {tree!r}", expected="a path of mapping keys")
+        raise SpecError(
+            f"--set {override!r} leads through {tree!r}", expected="a path of mapping keys",
+            fix="such as --set steps.fragments.params.low=0.05",
+        )  # fmt: skip
     return {**tree, keys[0]: _replaced(tree.get(keys[0]), keys[1:], value, override)}

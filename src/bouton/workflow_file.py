@@ -10,7 +10,7 @@ import pydantic
 
 from bouton.errors import SpecError
 from bouton.geometry import ZERO
-from bouton.strict_yaml import Document, nearest
+from bouton.strict_yaml import Document, unknown
 
 
 class _Strict(pydantic.BaseModel):
@@ -56,6 +56,24 @@ class WorkflowFile(_Strict):
 
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+LONGEST_NAME = 100
+
+
+def check_run_name(name: str, where: str) -> str:
+    """Return ``name`` if a run's folder can have it.
+
+    Raises
+    ------
+    SpecError
+        It is empty, too long, hidden, or leads to another folder.
+    """
+    if not name or "/" in name or name.startswith(".") or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise SpecError(
+            f"run name {name[:LONGEST_NAME]!r}", where=where,
+            expected=f"a folder name of 1 to {LONGEST_NAME} characters, without / and not starting with a dot",
+            fix="--name second-try",
+        )  # fmt: skip
+    return name
 
 
 def parse_entries(document: Document) -> WorkflowFile:
@@ -75,6 +93,7 @@ def parse_entries(document: Document) -> WorkflowFile:
 
 
 def _check_names(entries: WorkflowFile, document: Document) -> None:
+    check_run_name(document.file.stem if entries.name is None else entries.name, document.at("name"))
     for section, names in (("data", entries.data), ("steps", entries.steps)):
         for name in names:
             if not NAME.match(name):
@@ -82,12 +101,19 @@ def _check_names(entries: WorkflowFile, document: Document) -> None:
                     f"name {name!r}",
                     where=document.at(section, name),
                     expected="letters, digits, _ and -, a letter first",
+                    fix="rename it",
                 )
     both = sorted(entries.data.keys() & entries.steps.keys())
     if both:
-        raise SpecError(f"{both[0]!r} names a data source and a step", where=document.at("steps", both[0]))
+        raise SpecError(
+            f"{both[0]!r} names a data source and a step", where=document.at("steps", both[0]),
+            expected="different names", fix="rename one of them",
+        )  # fmt: skip
     if not entries.steps:
-        raise SpecError("no steps", where=str(document.file), expected="steps: {name: {stage: ...}}")
+        raise SpecError(
+            "no steps", where=str(document.file), expected="steps: {name: {stage: ...}}",
+            fix="bouton stages lists the stages",
+        )  # fmt: skip
 
 
 def _spec_error(error: pydantic.ValidationError, document: Document, model: type[pydantic.BaseModel]) -> SpecError:
@@ -97,11 +123,36 @@ def _spec_error(error: pydantic.ValidationError, document: Document, model: type
     loc = first["loc"]
     where = document.at(*loc)
     if first["type"] == "extra_forbidden":
-        known = _fields_at(model, loc[:-1])
-        return SpecError(f"unknown key {loc[-1]!r}", where=where, expected=nearest(str(loc[-1]), known))
-    path = ".".join(str(part) for part in loc)
-    found = "missing" if first["type"] == "missing" else repr(first["input"])[:80]
-    return SpecError(f"{path}: {found}", where=where, expected=first["msg"])
+        return unknown(f"unknown key {loc[-1]!r}", str(loc[-1]), _fields_at(model, loc[:-1]), where)
+    if first["type"] == "missing" and loc[0] == "steps" and loc[-1] == "stage":
+        steps = [name for name, entry in document.tree["steps"].items() if "stage" in (entry or ())]
+        return unknown(f"step {loc[1]!r} has no stage", str(loc[1]), steps, where)
+    return SpecError(f"{show_place(loc)}: {show_found(first)}", where=where, **expectation(first))
+
+
+def show_place(loc: Iterable[Any]) -> str:
+    """Return a path of keys as ``--set`` takes it."""
+    return ".".join(str(part) for part in loc)
+
+
+def show_found(error: Any) -> str:
+    """Return the value that pydantic refused, on one short line."""
+    return "missing" if error["type"] == "missing" else repr(error["input"])[:80]
+
+
+def expectation(error: Any) -> dict[str, str]:
+    """Return what pydantic expected as ``expected`` and ``fix`` of a :class:`SpecError`."""
+    text = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ").split(", unable")[0]
+    if error["type"] == "missing":
+        at = error["loc"][-1]
+        text = f"at least {at + 1} values (z, y, x where it is a triple)" if isinstance(at, int) else "it to be given"
+    elif error["type"] == "too_long":
+        text = f"{error['ctx']['max_length']} values (z, y, x where it is a triple)"
+    elif error["type"] in ("tuple_type", "list_type"):
+        text = "a list like [40, 4, 4]"
+    elif error["type"].startswith(("dict", "model", "dataclass")):
+        text = "keys and values like {stage: fragments}"
+    return {"expected": text, "fix": f"correct the value, or --set {show_place(error['loc'])}=VALUE"}
 
 
 def _fields_at(model: type[pydantic.BaseModel], loc: Iterable[Any]) -> list[str]:

@@ -14,6 +14,7 @@ from bouton.errors import BoutonError, SpecError
 from bouton.geometry import ZYX, Box
 from bouton.spec import Choices, Workflow, load_workflow
 from bouton.volume.run_folder import open_run
+from bouton.workflow_file import check_run_name
 
 
 def _workflow_files(incomplete: str) -> list[str]:
@@ -82,9 +83,7 @@ def read_workflow(path: Path, choices: Choices, name: str | None = None) -> Work
     workflow = load_workflow(path, choices)
     if name is None:
         return workflow
-    if not name or "/" in name or name.startswith("."):
-        raise SpecError(f"run name {name!r}", expected="a folder name without /", fix="--name second-try")
-    return replace(workflow, name=name)
+    return replace(workflow, name=check_run_name(name, "--name"))
 
 
 def make_choices(overrides: list[str] | None, bounds: str | None, block: str | None, until: str | None) -> Choices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -45,9 +46,9 @@ def parse_triple(text: str | None, number: type[N], option: str) -> tuple[N, N, 
     try:
         z, y, x = (number(part) for part in text.split(","))
     except ValueError:
-        raise SpecError(f"{option} {text!r}", expected="three numbers z,y,x such as 40,4,4") from None
-    if not min(z, y, x) > 0:
-        raise SpecError(f"{option} {text!r}", expected="three positive numbers z,y,x such as 40,4,4")
+        raise SpecError(f"{option} {text!r}", expected="three numbers z,y,x", fix=f"{option} 40,4,4") from None
+    if not (min(z, y, x) > 0 and math.isfinite(z + y + x)):
+        raise SpecError(f"{option} {text!r}", expected="three positive numbers z,y,x", fix=f"{option} 40,4,4")
     return z, y, x
 
 
@@ -64,7 +65,7 @@ def command(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="Such as uint8. A value that does not fit is an error.")] = None,
     white: Annotated[
-        float | None, typer.Option(help="For real numbers: the value that becomes the largest integer.")
+        float | None, typer.Option(help="With --dtype: the value that becomes the largest integer; 0 stays 0.")
     ] = None,
     chunk_zyx: Annotated[str, typer.Option(metavar="Z,Y,X", help="What one read decodes.")] = "64,64,64",
     levels: Annotated[int, typer.Option(help="Resolutions to write, the full one included.")] = 1,
@@ -91,19 +92,18 @@ def command(
     options = ConvertOptions(format, kind, dtype, white, chunk, levels)
     volume = open_volume(source, dataset, parse_triple(voxel_size_nm, float, "--voxel-size-nm"), absent)
     layouts = plan_levels(volume, options)
-    console = Console(stderr=True)
-    console.print(
+    typer.echo(
         f"{volume.name}: {volume.dtype} {_times(volume.shape)} -> {out}: {layouts[0].dtype}, kind {layouts[0].kind}, "
-        f"voxel {_times(volume.voxel_size_nm or ())} nm (z, y, x), {len(layouts)} level(s)",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"voxel {_times(volume.voxel_size_nm or ())} nm (z, y, x), {len(layouts)} level(s)"
     )
+    console = Console(stderr=True)
     columns = (TextColumn("converting"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), _Speed())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+    # In a file of errors a bar is noise.
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         total = sum(layout.shape_zyx[0] * layout.shape_zyx[1] * layout.shape_zyx[2] for layout in layouts)
         task = bar.add_task("convert", total=total)
         convert_volume(volume, out, options, lambda voxels: bar.advance(task, voxels))
+    typer.echo(f"written: {out}")
 
 
 def _times(values: Sequence[float]) -> str:

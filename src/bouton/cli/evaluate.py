@@ -17,10 +17,11 @@ from bouton.evaluate.contingency import add, count_pairs
 from bouton.evaluate.scores import explain, score_table, segmentation_scores
 from bouton.geometry import NM, Box, Grid
 from bouton.stages.evaluate_synapses import Params, match_rule, neurons_at, score_tables
-from bouton.volume import Volume, open_volume, read_table
+from bouton.volume import Volume, check_volume, open_volume, read_table
 
 TableData = dict[str, np.ndarray]
 BLOCK = (64, 256, 256)
+INTEGERS = ("uint64", "uint32", "uint16", "uint8", "int64", "int32", "int16", "int8")
 _NEEDS = (
     ("segmentation", "truth", "the score compares them"),
     ("synapses", "truth-synapses", "the score compares them"),
@@ -71,11 +72,11 @@ def command(
         }
     )
     size = _parse_size(voxel_size_nm)
-    labels = open_volume(truth, truth_dataset, size) if truth else None
+    labels = _open_ids(truth, truth_dataset, size, "truth") if truth else None
     results: dict[str, TableData] = {}
     if segmentation:
         assert labels is not None
-        found = open_volume(segmentation, segmentation_dataset)
+        found = _open_ids(segmentation, segmentation_dataset, None, "segmentation")
         results["segmentation"] = evaluate_segmentation(found, labels, _bounds(bounds_zyx, labels))
     if synapses:
         rule = (params, _size(size, labels), _bounds(bounds_zyx, labels))
@@ -119,10 +120,19 @@ def _evaluate_synapses(
     return score_tables(synapses, truth, neurons, match_rule(params, voxel_size_nm, bounds))[0]
 
 
+def _open_ids(path: Path, dataset: str | None, voxel_size_nm: NM | None, role: str) -> Volume:
+    volume = open_volume(path, dataset, voxel_size_nm)
+    check_volume(volume, dtypes=INTEGERS, channels=None, role=role)
+    return volume
+
+
 def _check_given(options: Mapping[str, object]) -> None:
     given = {name for name, value in options.items() if value}
     if not given & {"segmentation", "synapses"}:
-        raise SpecError("nothing to score", expected="--segmentation with --truth, or --synapses with --truth-synapses")
+        raise SpecError(
+            "nothing to score", expected="--segmentation with --truth, or --synapses with --truth-synapses",
+            fix="bouton evaluate --help shows both",
+        )  # fmt: skip
     for name, needs, why in _NEEDS:
         if name in given and needs not in given:
             raise SpecError(f"--{name} without --{needs}", expected=f"both: {why}", fix=f"add --{needs}")
@@ -134,8 +144,20 @@ def _check_columns(table: TableData, option: str) -> None:
     missing = sorted(needed - set(table))
     if missing:
         raise DataError(
-            f"no column {', '.join(missing)}", where=option, expected=f"columns {', '.join(sorted(needed))}"
-        )
+            f"no column {', '.join(missing)}", where=option, expected=f"columns {', '.join(sorted(needed))}",
+            fix="rename or add them",
+        )  # fmt: skip
+    for name in sorted(needed - {"type"}):
+        _check_numbers(table[name], f"{option}, column {name}", ids=not name.endswith("_nm"))
+
+
+def _check_numbers(values: np.ndarray, where: str, *, ids: bool) -> None:
+    kinds, expected = ("iu", "integer ids") if ids else ("iuf", "finite numbers in nm")
+    if values.dtype.kind not in kinds:
+        raise DataError(f"{values.dtype} values", where=where, expected=expected, fix="correct the column")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise DataError(f"row {bad[0]} holds {values[bad[0]]}", where=where, expected=expected, fix="drop that row")
 
 
 def _bounds(text: str | None, labels: Volume | None) -> Box:
@@ -143,7 +165,8 @@ def _bounds(text: str | None, labels: Volume | None) -> Box:
         return labels.box if labels is not None else _EVERYWHERE
     box = Box.parse(text)
     if labels is not None and not labels.box.contains(box):
-        raise SpecError(f"bounds {box} leave the truth", expected=f"a box within {labels.box} (z, y, x)")
+        fix = f"--bounds-zyx {box & labels.box}"
+        raise SpecError(f"bounds {box} leave the truth", expected=f"a box within {labels.box} (z, y, x)", fix=fix)
     return box
 
 
@@ -155,7 +178,7 @@ def _parse_size(text: str | None) -> NM | None:
     except ValueError:
         z = y = x = 0.0
     if not (min(z, y, x) > 0 and math.isfinite(z + y + x)):
-        raise SpecError(f"voxel size {text!r}", expected="z,y,x in nm, such as 40,4,4")
+        raise SpecError(f"voxel size {text!r}", expected="z,y,x in nm", fix="--voxel-size-nm 40,4,4")
     return z, y, x
 
 

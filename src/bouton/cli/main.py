@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from bouton.errors import BoutonError
+from bouton.errors import BoutonError, SpecError
 
 VERBS = (
     "run",
@@ -26,6 +26,7 @@ VERBS = (
     "train",
     "phantom",
 )
+INTERRUPTED = 130
 
 
 def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
@@ -61,16 +62,32 @@ def main(arguments: list[str] | None = None) -> None:
     first = next((word for word in arguments if not word.startswith("-")), "")
     # A known verb is imported alone: the others bring torch, a web server and more, and cost seconds.
     app = make_app([first] if first in VERBS and not _completing() else VERBS)
-    sys.exit(_guarded(lambda: app(arguments), traceback))
+    sys.exit(_guarded(lambda: _invoke(app, arguments), traceback))
 
 
 def _completing() -> bool:
     return "_BOUTON_COMPLETE" in os.environ
 
 
+def _invoke(app: typer.Typer, arguments: list[str]) -> Any:
+    try:
+        status = app(arguments, prog_name="bouton", standalone_mode=False)
+    except typer.TyperException as error:
+        if not error.format_message():
+            # The help stands there already.
+            return error.exit_code
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context else "bouton"
+        found = error.format_message().rstrip(".")
+        raise SpecError(found, where=verb.removeprefix("bouton").strip(), fix=f"{verb} --help") from None
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return status
+
+
 def _guarded(action: Callable[[], Any], traceback: bool) -> int:
     try:
-        action()
+        status = action()
     except BoutonError as error:
         if traceback:
             raise
@@ -78,7 +95,7 @@ def _guarded(action: Callable[[], Any], traceback: bool) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("bouton: interrupted; the same command goes on from here\n")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         return 1
-    return 0
+    return status if isinstance(status, int) else 0

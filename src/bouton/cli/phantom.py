@@ -65,7 +65,7 @@ def command(
         seed=seed, voxel_size_nm=size, defects=chosen, defect_rate=defect_rate, synapses_per_um3=synapses_per_um3
     )
     if out.exists():
-        raise DataError(f"{out} exists already", fix="give another folder, or remove it")
+        raise DataError("exists already", where=str(out), expected="a new folder", fix="give another, or remove it")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     grid = Grid(Box.of_shape(shape), block)
@@ -114,7 +114,8 @@ class _Report:
         self.done, self.voxels, self.began = 0, 0, time.monotonic()
         columns = (TextColumn("phantom"), BarColumn(), MofNCompleteColumn(), TextColumn("blocks {task.fields[speed]}"))
         console = Console(stderr=True, quiet=json_lines)
-        self.bar = Progress(*columns, TimeRemainingColumn(), console=console)
+        # In a file of errors a bar is noise.
+        self.bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
         self.task = self.bar.add_task("phantom", total=blocks, speed="")
 
     def __enter__(self) -> _Report:

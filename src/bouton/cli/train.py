@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bouton.errors import SpecError
+
 
 def command(
     plan_file: Annotated[Path, typer.Argument(help="Training file, like workflows/train/phantom.yaml.")],
@@ -28,6 +30,8 @@ def command(
       bouton run workflows/demo.yaml --set steps.network.params.model=runs/train/phantom/phantom.safetensors
     """
     # torch takes seconds to import: only who trains waits for it
+    if not minutes >= 0:
+        raise SpecError(f"--minutes {minutes:g}", expected="0 or more", fix="--minutes 60, or leave it out")
     from bouton.cli.training_plan import read_plan
     from bouton.cli.training_run import TrainingRun
 

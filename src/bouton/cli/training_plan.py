@@ -18,12 +18,14 @@ from bouton.learn.sampling import SamplingSettings, TrainingVolume
 from bouton.learn.targets import SynapseTruth, fill_unlabelled, synapse_classes
 from bouton.learn.train import TrainingSettings
 from bouton.phantom import PhantomParams, generate
-from bouton.strict_yaml import Document, nearest, read_document
+from bouton.strict_yaml import Document, read_document, unknown
 from bouton.volume import open_volume
+from bouton.workflow_file import expectation, show_found
 
 Positive = Annotated[int, Field(gt=0)]
 Triple = tuple[Positive, Positive, Positive]
 Offset = tuple[int, int, int]
+Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -70,14 +72,14 @@ class Tiles(_Strict):
 class Plan(_Strict):
     """A training file."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     description: str = ""
-    voxel_size_nm: tuple[float, float, float]
+    voxel_size_nm: tuple[Size, Size, Size]
     heads: tuple[Literal["affinities", "synapse_evidence"], ...] = ("affinities",)
     auxiliary_offsets: tuple[Offset, ...] = ()
     network: Network
-    data: tuple[Labelled | Phantoms, ...]
-    validation: tuple[Labelled | Phantoms, ...]
+    data: Annotated[tuple[Labelled | Phantoms, ...], Field(min_length=1)]
+    validation: Annotated[tuple[Labelled | Phantoms, ...], Field(min_length=1)]
     seed: int = 0
     patch_zyx: Triple
     erode_zyx: tuple[int, int, int] = (1, 1, 1)
@@ -135,8 +137,8 @@ def _spec_error(document: Document, error: ValidationError) -> SpecError:
     keys = [key for key in first["loc"] if key not in ("Labelled", "Phantoms")]
     where, name = document.at(*keys), ".".join(str(key) for key in keys)
     if first["type"] == "extra_forbidden":
-        return SpecError(f"unknown key {name!r}", where=where, expected=nearest(str(keys[-1]), _known(keys)))
-    return SpecError(f"{name}: {first['msg']}", where=where, expected="see `bouton train --help`")
+        return unknown(f"unknown key {name!r}", str(keys[-1]), _known(keys), where)
+    return SpecError(f"{name}: {show_found(first)}", where=where, **expectation(first))
 
 
 def _known(keys: list[int | str]) -> list[str]:

@@ -108,7 +108,10 @@ def run_workflow(
     """
     if not workflow.steps:
         raise SpecError(
-            "no step is left to run", where=str(workflow.file), fix="larger --bounds-zyx or another --until"
+            "no step is left to run",
+            where=str(workflow.file),
+            expected="a step within the bounds",
+            fix="larger --bounds-zyx or another --until",
         )
     folder = Path(runs_dir).resolve() / workflow.name
     pool = make_executor(executor, workers)
@@ -126,7 +129,12 @@ def run_workflow(
             raise disk_full(folder, str(error)) from error
         if isinstance(error, BoutonError):
             raise
-        raise RunError(str(error), where=str(folder), fix="check the permissions of the run folder") from error
+        place = error.filename if isinstance(error, OSError) and error.filename else folder
+        raise RunError(
+            (error.strerror if isinstance(error, OSError) and error.strerror else str(error)),
+            where=str(place), expected="a folder that can be written",
+            fix="mend its permissions, remove what stands in its place, or give another with --runs",
+        ) from error  # fmt: skip
     finally:
         pool.close()
 

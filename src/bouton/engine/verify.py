@@ -33,7 +33,8 @@ class Damage:
     found: str
 
     def __str__(self) -> str:
-        what = f"step {self.step}, " + (f"{self.part} {self.task}" if self.part else f"layer {self.task}")
+        task = f", {self.part} {self.task}" if self.part else f", layer {self.task}" if self.task else ""
+        what = f"step {self.step}{task}"
         box = f", box {self.box_zyx} (z,y,x)" if self.box_zyx else ""
         return f"{what}{box}: {self.path} is {self.found}"
 
@@ -113,7 +114,8 @@ def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
                 damage = Damage(name, row.part, row.task, ledger.box_of(row.part, row.task), place, found)
                 yield (damage if found else None), row.file.size_bytes
     except (DataError, sqlite3.DatabaseError) as error:
-        yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", f"damaged ({error})"), 0
+        found = error.found if isinstance(error, DataError) else str(error)
+        yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", f"damaged ({found})"), 0
 
 
 def _repair_step(run: Run, step: str, damages: list[Damage], executor: Executor, emit: Callable[[Event], None]) -> int:

@@ -1,63 +1,31 @@
-"""Phantom: procedural tissue of any extent, with its true neurons, clefts, organelles and synapses."""
+"""Phantom: procedural tissue of any extent, with its true neurons, clefts, organelles and synapses.
+
+Shape and voxel size are those of the workflow's grid.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
-from bouton.geometry import NM
-from bouton.phantom import SYNAPSE_COLUMNS, PhantomParams, generate
+from bouton.geometry import NM, ZERO, ZYX
+from bouton.phantom import SYNAPSE_COLUMNS, PhantomParams, TissueParams, generate
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table
 
 
-@dataclass(frozen=True)
-class Params:
-    """Parameters of ``phantom``; shape and voxel size are those of the workflow's grid.
+def _phantom(params: TissueParams, voxel_size_nm: NM) -> PhantomParams:
+    return PhantomParams(**asdict(params), voxel_size_nm=voxel_size_nm)
 
-    Attributes
-    ----------
-    seed : int
-        0 <= seed < 2**63. Another seed is another piece of tissue.
-    synapses_per_um3 : float
-        Synapses aimed at per um^3, 0 to 2.
-    somata_per_mm3 : float
-        Somata aimed at per mm^3.
-    vessels : bool
-        Whether capillaries cross the tissue.
-    noise : float
-        Standard deviation of the image noise in grey values.
-    blur_nm : float
-        Standard deviation of the lateral blur in nm.
-    contrast_drift : float
-        Relative change of brightness and contrast between sections, 0 to 1.
-    defects : tuple of str
-        Any of ``missing``, ``fold``, ``crack``, ``charging``, ``jitter``.
-    defect_rate : float
-        Fraction of the sections that each chosen defect strikes (jitter strikes all).
-    """
 
-    seed: int = 1
-    synapses_per_um3: float = 1.0
-    somata_per_mm3: float = 60000.0
-    vessels: bool = True
-    noise: float = 9.0
-    blur_nm: float = 6.0
-    contrast_drift: float = 0.06
-    defects: tuple[str, ...] = ()
-    defect_rate: float = 0.04
-
-    def __post_init__(self) -> None:
-        self.phantom((30.0, 10.0, 10.0))
-
-    def phantom(self, voxel_size_nm: NM) -> PhantomParams:
-        """Return the kernel's parameters."""
-        values = asdict(self) | {"defects": tuple(self.defects), "voxel_size_nm": voxel_size_nm}
-        return PhantomParams(**values)
+def _no_halo(params: TissueParams, voxel_size_nm: NM) -> ZYX:
+    # The kernel refuses a voxel size that is none of microscopy's; here, before the first block runs.
+    _phantom(params, voxel_size_nm)
+    return ZERO
 
 
 def _tissue(task: BlockTask) -> Output:
-    made = generate(task.core, task.params.phantom(task.voxel_size_nm))
+    made = generate(task.core, _phantom(task.params, task.voxel_size_nm))
     layers = {name: getattr(made, name) for name in _LAYERS}
     return Output(layers=layers, tables={"_synapse_rows": made.synapses})
 
@@ -78,7 +46,7 @@ _LAYERS = {
 }
 STAGE = Stage(
     version=1,
-    params=Params,
+    params=TissueParams,
     reads={},
     writes=(*_LAYERS, "synapses"),
     parts=(
@@ -87,6 +55,7 @@ STAGE = Stage(
             run=_tissue,
             layers=_LAYERS,
             tables={"_synapse_rows": Table(SYNAPSE_COLUMNS)},
+            halo=_no_halo,
             bytes_per_voxel=200.0,
         ),
         MergePart(name="gather", run=_gather, source=("_synapse_rows",), tables={"synapses": Table(SYNAPSE_COLUMNS)}),

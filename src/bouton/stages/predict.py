@@ -11,9 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError, safe_open
+
 from bouton.errors import SpecError
 from bouton.geometry import NM, ZYX
-from bouton.learn.info import HEADS, ModelInfo, read_info, tile_halo
+from bouton.learn.info import HEADS, ModelInfo, not_a_model, read_info, tile_halo
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage
 
 if TYPE_CHECKING:
@@ -77,7 +79,13 @@ def _identity(path: Path) -> tuple[Path, int, int]:
 
 @lru_cache(maxsize=4)
 def _cached_info(path: Path, modified_ns: int, size: int) -> ModelInfo:
-    return read_info(path)
+    info = read_info(path)
+    try:
+        # It compares the header with the file's length, without reading the weights: a file cut short fails at once.
+        with safe_open(path, "numpy"):
+            return info
+    except (SafetensorError, OSError) as error:
+        raise not_a_model(path, str(error)) from None
 
 
 @lru_cache(maxsize=1)

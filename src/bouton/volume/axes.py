@@ -57,7 +57,10 @@ def arrange_axes(shape: Sequence[int], names: Sequence[str] | None, where: str) 
     if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"z", "y", "x"} <= set(axes) <= set("tczyx"):
         raise _no_volume(shape, where, f" with axes {axes}")
     if 0 in shape:
-        raise DataError(f"empty volume: shape {tuple(shape)}", where=where, expected="at least one voxel on every axis")
+        raise DataError(
+            f"empty volume: shape {tuple(shape)}", where=where, expected="at least one voxel on every axis",
+            fix="export it again, or choose another data set",
+        )  # fmt: skip
     if names is None and len(shape) == 4:
         _check_channels(shape, where)
     return _arrangement(shape, axes, where)

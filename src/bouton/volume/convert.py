@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from bouton.volume.ome_zarr import Layout, create_level, write_multiscale
 from bouton.volume.precomputed import create_precomputed_level
 
 FORMATS = ("omezarr", "precomputed")
+DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64", "bool")
 _SHARD = 256
 _BAND_BYTES = 512 << 20
 
@@ -35,7 +37,8 @@ class ConvertOptions:
     dtype : str, optional
         By default the source's; for labels uint64. A value that does not fit is an error.
     white : float, optional
-        For real numbers only: the value that becomes the largest of an integer ``dtype``; 0 stays 0.
+        The value of an image, a probability or affinities that becomes the largest of an integer ``dtype``; 0 stays
+        0. Real numbers need it.
     chunk_zyx : (z, y, x)
         What one read decodes.
     levels : int
@@ -61,16 +64,24 @@ def plan_levels(source: Volume, options: ConvertOptions) -> list[Layout]:
         The source has no voxel size, or a dtype that needs a decision.
     """
     if options.format not in FORMATS:
-        raise SpecError(f"format {options.format!r}", expected=" or ".join(FORMATS))
+        raise SpecError(f"--format {options.format!r}", expected=" or ".join(FORMATS), fix="leave it out for omezarr")
+    if options.white is not None and not 0 < options.white < math.inf:
+        raise SpecError(
+            f"--white {options.white:g}", expected="a number above 0", fix="the largest value of the source"
+        )
     if options.levels < 1 or min(options.chunk_zyx) < 1:
-        raise SpecError(f"levels {options.levels}, chunk {options.chunk_zyx}", expected="at least 1 each")
+        raise SpecError(
+            f"levels {options.levels}, chunk {options.chunk_zyx}", expected="at least 1 each", fix="--levels 4"
+        )
     if source.voxel_size_nm is None:
         raise DataError(
             "the file does not say its voxel size", where=source.name, fix="--voxel-size-nm Z,Y,X, for example 40,4,4"
         )
     kind = options.kind or _kind_of(source.dtype)
     if kind not in KINDS:
-        raise SpecError(f"kind {kind!r}", expected=f"one of {', '.join(KINDS)}")
+        raise SpecError(
+            f"--kind {kind!r}", expected=f"one of {', '.join(KINDS)}", fix="leave it out to go by the dtype"
+        )
     shape = source.box.shape
     dtype = _target_dtype(source, kind, options)
     full = Layout(shape, dtype, source.channels, source.voxel_size_nm, shape, kind)
@@ -88,7 +99,12 @@ def _kind_of(dtype: np.dtype) -> str:
 
 def _target_dtype(source: Volume, kind: str, options: ConvertOptions) -> str:
     found = source.dtype
-    wanted = np.dtype(options.dtype) if options.dtype else None
+    wanted = _dtype(options.dtype) if options.dtype else None
+    if options.white is not None and (kind in DISCRETE or wanted is None):
+        raise SpecError(
+            f"--white {options.white:g} for {kind}" + ("" if wanted else " without --dtype"),
+            expected="an image, a probability or affinities, and --dtype", fix="--kind image --dtype uint8",
+        )  # fmt: skip
     if found.kind == "f" and kind in DISCRETE:
         raise DataError(
             f"{kind} stored as {found}",
@@ -104,12 +120,20 @@ def _target_dtype(source: Volume, kind: str, options: ConvertOptions) -> str:
             fix="--dtype uint8 --white V, where V becomes 255 (1 for probabilities), or --dtype float32",
         )
     if wanted is not None and wanted.kind == "f" and found.kind != "f":
-        raise DataError(f"{found} {kind} to {wanted}", where=source.name, expected="an integer --dtype")
+        raise DataError(
+            f"{found} {kind} to {wanted}", where=source.name, expected="an integer --dtype", fix="--dtype uint8"
+        )
     if wanted is None:
         wanted = np.dtype({"labels": "uint64", "mask": "uint8"}.get(kind, found))
     if found.kind == "i" and kind == "image" and options.dtype is None:
         raise DataError(f"signed {found} image", where=source.name, expected="uint8 or uint16", fix="--dtype uint16")
     return wanted.name
+
+
+def _dtype(name: str) -> np.dtype:
+    if name not in DTYPES:
+        raise SpecError(f"--dtype {name!r}", expected=f"one of {', '.join(DTYPES)}", fix="--dtype uint8")
+    return np.dtype(name)
 
 
 def _blocked(layout: Layout, chunk_zyx: ZYX, depth: int) -> Layout:
@@ -213,15 +237,15 @@ def _scaled(box: Box, factor: list[int]) -> Box:
 
 
 def to_dtype(values: np.ndarray, dtype: np.dtype, white: float | None, where: str) -> np.ndarray:
-    """Return ``values`` as ``dtype``, exactly; real numbers become integers as ``round(value / white * largest)``.
+    """Return ``values`` as ``dtype``, exactly; with ``white``, integers as ``round(value / white * largest)``.
 
     Raises
     ------
     DataError
         A value does not fit, or is no number.
     """
-    if values.dtype.kind == "f":
-        return _from_float(values, dtype, white, where)
+    if values.dtype.kind == "f" or white is not None:
+        return _scaled_values(values, dtype, white, where)
     if values.dtype == dtype:
         return values
     limits = np.iinfo(dtype)
@@ -231,21 +255,27 @@ def to_dtype(values: np.ndarray, dtype: np.dtype, white: float | None, where: st
             f"{values.dtype} values from {low} to {high}",
             where=where,
             expected=f"{limits.min} to {limits.max} ({dtype})",
-            fix="choose a wider --dtype" if low >= 0 else "mend the negative values first",
+            fix=f"--white {high} scales to the whole range, or choose a wider --dtype"
+            if low >= 0
+            else "mend the negative values first",
         )
     return values.astype(dtype)
 
 
-def _from_float(values: np.ndarray, dtype: np.dtype, white: float | None, where: str) -> np.ndarray:
+def _scaled_values(values: np.ndarray, dtype: np.dtype, white: float | None, where: str) -> np.ndarray:
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
-        raise DataError(f"{bad} voxels are NaN or infinite", where=where, expected="numbers", fix="mend them first")
+        raise DataError(
+            f"NaN or infinite values ({bad} of {values.size})", where=where, expected="finite numbers in every voxel",
+            fix="replace them in the source, by 0 for example, and convert it again",
+        )  # fmt: skip
     if dtype.kind == "f":
         return values.astype(dtype)
     assert white is not None
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > white:
         raise DataError(
-            f"values from {low:g} to {high:g}", where=where, expected=f"0 to {white:g}", fix=f"--white {high:g}"
-        )
+            f"values from {low:g} to {high:g}", where=where, expected=f"0 to {white:g}",
+            fix="mend the negative values first" if low < 0 else f"--white {high:g}",
+        )  # fmt: skip
     return np.rint(values.astype(np.float64) * (np.iinfo(dtype).max / white)).astype(dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bouton.errors import DataError
+from bouton.errors import DataError, SpecError
 from bouton.volume.base import Volume
 from bouton.volume.files import disk_errors
 from bouton.volume.n5 import is_n5, open_n5
@@ -50,7 +50,7 @@ def open_volume(
     """
     path = Path(path).expanduser()
     if absent not in ABSENT:
-        raise DataError(f"absent={absent!r}", expected=" or ".join(ABSENT))
+        raise SpecError(f"absent {absent!r}", expected=" or ".join(ABSENT), fix="leave it out for error")
     with disk_errors(path):
         path.stat()
     if path.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,31 +141,40 @@ def open_run(folder: str | Path) -> Run:
         steps = [RunStep(**{k: v for k, v in step.items() if k in known}) for step in info["steps"]]
         return Run(
             folder=folder,
-            name=info["workflow"],
+            name=str(info["workflow"]),
             info=info,
-            voxel_size_nm=_triple(info["voxel_size_nm"]),
-            shape=_triple(info["shape_zyx"]),
-            sources=info["sources"],
-            steps={step.name: step for step in steps},
+            voxel_size_nm=_triple(info["voxel_size_nm"], float),
+            shape=_triple(info["shape_zyx"], int),
+            sources=_entries(info["sources"]),
+            steps={step.name: replace(step, outputs=_entries(step.outputs)) for step in steps},
         )
     except OSError:
         raise DataError(
             "no run here", where=str(folder), expected="a run folder with run.json", fix="bouton run WORKFLOW"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"run.json is damaged: {error}", where=str(path), fix="bouton run with the same workflow writes it anew"
-        ) from error
+            f"run.json is damaged: {type(error).__name__}: {error}", where=str(path), expected="what bouton run wrote",
+            fix="bouton run with the same workflow writes it anew",
+        ) from error  # fmt: skip
 
 
-def _triple(values: Iterable[Any]) -> tuple[Any, Any, Any]:
-    z, y, x = values
+def _triple(values: Iterable[Any], number: type) -> tuple[Any, Any, Any]:
+    z, y, x = (number(value) for value in values)
     return z, y, x
+
+
+def _entries(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return names with what ``run.json`` says of each; all of them have a path."""
+    entries = {name: dict(entry) for name, entry in values.items()}
+    for entry in entries.values():
+        Path(entry["path"])
+    return entries
 
 
 def _pick(mapping: Mapping[str, Any], name: str, what: str) -> Any:
     if name in mapping:
         return mapping[name]
     close = difflib.get_close_matches(name, mapping, n=1)
-    hint = f"did you mean {close[0]}?" if close else ""
+    hint = f"did you mean {close[0]}?" if close else "bouton status RUN lists the steps"
     raise SpecError(f"no {name!r} among the {what}", expected=f"one of {', '.join(mapping)}", fix=hint)

@@ -105,7 +105,9 @@ def _map_npy(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         if "zero-size" in str(error) or "empty file" in str(error):
-            raise DataError("empty volume", where=str(path), expected="at least one voxel on every axis") from error
+            raise DataError(
+                "empty volume", where=str(path), expected="at least one voxel on every axis", fix="export it again"
+            ) from error
         raise DataError(
             f"truncated or damaged .npy file: {error}", where=str(path), expected="a whole array", fix="write it again"
         ) from error

@@ -56,7 +56,10 @@ def as_nm(values: Sequence[float], where: str) -> NM:
     except (TypeError, ValueError):
         raise DataError(f"voxel size {values!r}", where=where, expected="three numbers z,y,x in nm") from None
     if not all(math.isfinite(value) and value > 0 for value in (z, y, x)):
-        raise DataError(f"voxel size {show_nm((z, y, x))}", where=where, expected="three positive numbers z,y,x in nm")
+        raise DataError(
+            f"voxel size {show_nm((z, y, x))}", where=where, expected="three positive numbers z,y,x in nm",
+            fix="voxel_size_nm: [40, 4, 4]",
+        )  # fmt: skip
     return z, y, x
 
 

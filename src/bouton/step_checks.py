@@ -1,0 +1,93 @@
+"""Checks of one step before it runs: its parameters, and whether what it reads fits its stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+
+from bouton.errors import DataError, SpecError
+from bouton.geometry import NM
+from bouton.stage import BlockPart, ChainPart, Layer, Stage
+from bouton.strict_yaml import Document, unknown
+from bouton.volume import Volume, check_volume
+from bouton.workflow_file import expectation, show_found, show_place
+
+
+def make_params(name: str, stage: Stage, values: Mapping[str, Any], document: Document) -> Any:
+    """Return the parameters of step ``name``.
+
+    Raises
+    ------
+    SpecError
+        A name is unknown, a value is wrong, or the stage refuses it.
+    """
+    where = document.at("steps", name, "params")
+    known = [field.name for field in dataclasses.fields(stage.params)]
+    for key in values:
+        if key not in known:
+            raise unknown(f"unknown parameter {key!r} of step {name!r}", key, known, where)
+    try:
+        params: Any = pydantic.TypeAdapter(stage.params).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        first: Any = error.errors()[0]
+        first["loc"] = ("steps", name, "params", *first["loc"])
+        found = f"{show_place(first['loc'][3:])} = {show_found(first)}"
+        raise SpecError(found, where=document.at(*first["loc"]), **expectation(first)) from None
+    except SpecError as error:
+        raise _at(error, where) from None
+    for key, value in dataclasses.asdict(params).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SpecError(f"{key} = {value}", where=where, expected="a finite number", fix=f"correct {key}")
+    return params
+
+
+def check_halos(stage: Stage, params: Any, voxel_size_nm: NM, where: str) -> None:
+    """Ask every part for its halo: a stage refuses there a voxel size that does not go with its parameters."""
+    for part in stage.parts:
+        if not isinstance(part, BlockPart | ChainPart):
+            continue
+        try:
+            halo = part.halo(params, voxel_size_nm)
+        except SpecError as error:
+            raise _at(error, where) from None
+        if len(halo) != 3 or min(halo) < 0:
+            raise SpecError(
+                f"part {part.name!r} has the halo {halo}",
+                where=where,
+                expected="three numbers (z, y, x) of at least 0",
+                fix="correct the stage",
+            )
+
+
+def _at(error: SpecError, where: str) -> SpecError:
+    """Return an error that says where it arose: a stage knows its parameters, but not their file."""
+    fix = error.fix or "correct the parameter"
+    return SpecError(error.found, where=error.where or where, expected=error.expected, fix=fix)
+
+
+def check_source(volume: Volume, wanted: Layer, where: str) -> None:
+    """Check that a volume of the user's has the type that a step reads; the message says how to convert it."""
+    accepted = (wanted.dtype,) if isinstance(wanted.dtype, str) else wanted.dtype
+    try:
+        check_volume(volume, dtypes=accepted, channels=wanted.channels, role=wanted.kind)
+    except DataError as error:
+        raise DataError(error.found, where=f"{where}, {error.where}", expected=error.expected, fix=error.fix) from None
+
+
+def check_layer(found: Layer, wanted: Layer, where: str) -> None:
+    """Check that a step's output has the type that another step reads."""
+    accepted = (wanted.dtype,) if isinstance(wanted.dtype, str) else wanted.dtype
+    if found.dtype not in accepted:
+        raise SpecError(
+            f"dtype {found.dtype}", where=where, expected=" or ".join(accepted), fix="read another output, STEP.OUTPUT"
+        )
+    if wanted.channels != found.channels:
+        expected = f"{wanted.channels} channels" if wanted.channels else "a (z, y, x) volume without channels"
+        raise SpecError(
+            f"channels: {found.channels or 'none'}", where=where, expected=expected,
+            fix="read another output, STEP.OUTPUT",
+        )  # fmt: skip

@@ -11,15 +11,13 @@ DEFECTS = ("missing", "fold", "crack", "charging", "jitter")
 
 
 @dataclass(frozen=True)
-class PhantomParams:
-    """What determines a phantom; any box of it follows from these and the box alone.
+class TissueParams:
+    """What determines the tissue and its image, apart from the size of a voxel.
 
     Attributes
     ----------
     seed : int
         0 <= seed < 2**63. Another seed is another piece of tissue.
-    voxel_size_nm : (z, y, x)
-        Size of a voxel in nm; the tissue itself does not depend on it.
     synapses_per_um3 : float
         Synapses aimed at per um^3, 0 to 2.
     somata_per_mm3 : float
@@ -39,7 +37,6 @@ class PhantomParams:
     """
 
     seed: int = 1
-    voxel_size_nm: NM = (30.0, 10.0, 10.0)
     synapses_per_um3: float = 1.0
     somata_per_mm3: float = 60000.0
     vessels: bool = True
@@ -55,8 +52,6 @@ class PhantomParams:
             raise SpecError(f"unknown defect {unknown[0]!r}", expected=f"any of {', '.join(DEFECTS)}")
         if not 0 <= self.seed < 2**63:
             raise SpecError(f"seed {self.seed}", expected="0 <= seed < 2**63")
-        if len(self.voxel_size_nm) != 3 or not all(1 <= size <= 200 for size in self.voxel_size_nm):
-            raise SpecError(f"voxel size {self.voxel_size_nm} nm", expected="three sizes (z, y, x) of 1 to 200 nm")
         if not 0 <= self.synapses_per_um3 <= 2:
             raise SpecError(f"synapses_per_um3 {self.synapses_per_um3}", expected="0 to 2")
         for name, most in (("defect_rate", 1), ("contrast_drift", 1), ("noise", 128), ("blur_nm", 100)):
@@ -64,3 +59,21 @@ class PhantomParams:
                 raise SpecError(f"{name} {getattr(self, name)}", expected=f"0 to {most}")
         if not 0 <= self.somata_per_mm3 <= 1e6:
             raise SpecError(f"somata_per_mm3 {self.somata_per_mm3}", expected="0 to 1000000")
+
+
+@dataclass(frozen=True)
+class PhantomParams(TissueParams):
+    """What determines a phantom; any box of it follows from these and the box alone.
+
+    Attributes
+    ----------
+    voxel_size_nm : (z, y, x)
+        Size of a voxel in nm; the tissue itself does not depend on it. The other attributes: :class:`TissueParams`.
+    """
+
+    voxel_size_nm: NM = (30.0, 10.0, 10.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.voxel_size_nm) != 3 or not all(1 <= size <= 200 for size in self.voxel_size_nm):
+            raise SpecError(f"voxel size {self.voxel_size_nm} nm", expected="three sizes (z, y, x) of 1 to 200 nm")

@@ -48,8 +48,7 @@ def command(
 
 def first_line(name: str) -> str:
     """Return the first line of a stage's module docstring."""
-    stage = load_stage(name)
-    module = sys.modules[stage.params.__module__]
+    module = sys.modules[load_stage(name).parts[0].run.__module__]
     return (inspect.getdoc(module) or "").split("\n")[0]
 
 

@@ -73,4 +73,4 @@ def test_overrides(tmp_path: Path) -> None:
 def test_an_unknown_word_lists_the_known_ones() -> None:
     near, far = (unknown("key", word, ["threshold", "low"], "f.yaml:3") for word in ("treshold", "zzz"))
     assert str(near) == "f.yaml:3: key; expected one of low, threshold; way out: did you mean 'threshold'?"
-    assert far.fix == "correct the spelling, or leave it out"
+    assert far.fix == "name one of these, or leave it out"

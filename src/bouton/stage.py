@@ -292,7 +292,8 @@ class Stage:
             raise SpecError(f"params = {self.params!r}", expected="a frozen dataclass", fix="correct the stage")
         for part in self.parts:
             if not isinstance(part, Part) or not callable(part.run):
-                raise SpecError(f"part {part!r}", expected="a BlockPart, MergePart, ... with a function to run")
+                name = getattr(part, "name", part)
+                raise SpecError(f"part {name!r}", expected="a BlockPart, MergePart, ... with a function to run")
         self._check_writes()
 
     def _check_writes(self) -> None:
@@ -377,10 +378,13 @@ def _load_file(path: Path) -> Any:
     except (Exception, SystemExit) as error:
         # The file is the lab's: whatever it raises is told as what is wrong with it.
         del sys.modules[module.__name__]
+        own = error if isinstance(error, SpecError) else None
         raise SpecError(
-            f"{path} cannot be loaded: {type(error).__name__}: {error}", where=_place_in(path, error),
-            expected="a Python file that imports without an error and holds STAGE", fix=f"python {path} shows where",
-        ) from error  # fmt: skip
+            own.found if own else f"{path} cannot be loaded: {type(error).__name__}: {error}",
+            where=_place_in(path, error),
+            expected=(own.expected if own else "") or "a Python file that imports without an error and holds STAGE",
+            fix=(own.fix if own else "") or f"correct the file; python {path} shows where",
+        ) from error
     return module
 
 
@@ -388,5 +392,7 @@ def _place_in(path: Path, error: BaseException) -> str:
     """Return ``file:line`` of the last line of ``path`` that an error passed through."""
     if isinstance(error, SyntaxError) and error.lineno:
         return f"{path}:{error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.absolute())
+    ]
     return f"{path}:{lines[-1]}" if lines else str(path)

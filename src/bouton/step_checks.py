@@ -54,6 +54,13 @@ def check_halos(stage: Stage, params: Any, voxel_size_nm: NM, where: str) -> Non
             halo = part.halo(params, voxel_size_nm)
         except SpecError as error:
             raise _at(error, where) from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise SpecError(
+                f"the halo of part {part.name!r} fails: {type(error).__name__}: {error}",
+                where=where,
+                expected="three numbers (z, y, x) of at least 0",
+                fix="correct the stage",
+            ) from error
         if len(halo) != 3 or min(halo) < 0:
             raise SpecError(
                 f"part {part.name!r} has the halo {halo}",

@@ -29,12 +29,15 @@ class Document:
     def at(self, *keys: Any) -> str:
         """Return ``file:line`` of a key or of its nearest parent that the file holds, or the ``--set`` that set it."""
         path = tuple(str(key) for key in keys)
+        for place, override in self.overrides.items():
+            if place == path[: len(place)]:
+                return f"{self.file} with --set {override}"
         for length in range(len(path), 0, -1):
-            for keys_set, override in self.overrides.items():
-                if keys_set[:length] == path[:length] and (keys_set[:length] not in self.lines or keys_set == path):
-                    return f"{self.file} with --set {override}"
             if path[:length] in self.lines:
                 return f"{self.file}:{self.lines[path[:length]]}"
+            for place, override in self.overrides.items():
+                if place[:length] == path[:length]:
+                    return f"{self.file} with --set {override}"
         return str(self.file)
 
     def text(self) -> str:
@@ -94,7 +97,7 @@ def unknown(found: str, word: str, known: Iterable[str], where: str = "") -> Spe
     """Return the error of a word that is none of the known ones; it lists these and proposes the nearest."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    fix = f"did you mean {close[0]!r}?" if close else "correct the spelling, or leave it out"
+    fix = f"did you mean {close[0]!r}?" if close else "name one of these, or leave it out"
     return SpecError(found, where=where, expected=f"one of {', '.join(names) or 'nothing'}", fix=fix)
 
 

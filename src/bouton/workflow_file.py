@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -152,7 +153,8 @@ def expectation(error: Any) -> dict[str, str]:
         text = "a list like [40, 4, 4]"
     elif error["type"].startswith(("dict", "model", "dataclass")):
         text = "keys and values like {stage: fragments}"
-    return {"expected": text, "fix": f"correct the value, or --set {show_place(error['loc'])}=VALUE"}
+    keys = itertools.takewhile(lambda key: not isinstance(key, int), error["loc"])
+    return {"expected": text, "fix": f"correct the value, or --set {show_place(keys)}=VALUE"}
 
 
 def _fields_at(model: type[pydantic.BaseModel], loc: Iterable[Any]) -> list[str]:

@@ -3,91 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
-import yaml
 
 from bouton import open_run, open_volume
-from bouton.cli.main import main
-
-SPEC, DATA, RUN = 2, 3, 4
-SIZE = [30, 10, 10]
-AFFINITIES = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 12), dtype=np.uint8)
-CHAIN = {
-    "fragments": {"stage": "fragments", "reads": {"affinities": "aff"}},
-    "agglomeration": {"stage": "agglomeration", "reads": {"affinities": "aff", "fragments": "fragments"}},
-    "segmentation": {"stage": "segmentation", "reads": {"fragments": "fragments", "merges": "agglomeration.merges"}},
-}
-PREDICT = {"network": {"stage": "predict", "reads": {"image": "aff"}}}
-Call = Callable[..., None]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder, its name with a space and no ASCII, that holds affinities and a workflow for them."""
-    place = tmp_path / "Größe 1"
-    place.mkdir()
-    monkeypatch.chdir(place)
-    np.save("aff.npy", AFFINITIES)
-    flow()
-    return place
-
-
-def flow(file: str = "flow.yaml", path: str = "aff.npy", size: object = SIZE, **keys: object) -> None:
-    """Write a workflow."""
-    tree = {"name": "t", "block_zyx": [8, 8, 8], "data": {"aff": {"path": path, "voxel_size_nm": size}}, "steps": CHAIN}
-    Path(file).write_text(yaml.safe_dump(tree | keys, sort_keys=False))
-
-
-def execute(*words: object) -> int:
-    """Run the command line in this process; return its exit status."""
-    with pytest.raises(SystemExit) as end:
-        main([str(word) for word in words])
-    return int(end.value.code or 0)
-
-
-@pytest.fixture
-def good(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Check that a command ends well and without a word on stderr."""
-
-    def check(*words: object) -> None:
-        assert execute(*words) == 0, capsys.readouterr().err
-        assert capsys.readouterr().err == ""
-
-    return check
-
-
-@pytest.fixture
-def bad(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Check the exit status of a command, and that one line on stderr holds these pieces, in order."""
-
-    def check(status: int, pieces: list[str], *words: object) -> None:
-        assert execute(*words) == status
-        error = capsys.readouterr().err
-        assert error.startswith("bouton: "), error
-        assert error.count("\n") == 1, error
-        assert error.endswith("\n")
-        for piece in [*pieces, "; expected ", "; way out: "]:
-            assert piece in error, f"{piece!r} is not in {error!r}"
-
-    return check
-
-
-def run(*words: object) -> tuple[object, ...]:
-    """Return the words of a run in this process."""
-    return ("run", "flow.yaml", "--executor", "serial", "--retries", "0", *words)
-
-
-def results(folder: str = "runs/t") -> np.ndarray:
-    """Return the segmentation of a run that is done."""
-    opened = open_run(folder)
-    assert {step.state for step in opened.steps.values()} == {"done"}
-    return opened.volume("segmentation")[...]
+from faults.command_line import AFFINITIES, DATA, PREDICT, RUN, SIZE, SPEC, Call, execute, flow, results, run
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "uint64"])
@@ -224,18 +148,22 @@ def test_no_volume(path: str, folder: Path, bad: Call) -> None:
     bad(DATA, [{".": "Größe 1"}.get(path, path)], *run())
 
 
-def test_full_disk(small_disk: Path, folder: Path, bad: Call, good: Call) -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (3, 64, 128, 128), dtype=np.uint8)
+def test_full_disk(small_disk: Path, folder: Path, bad: Call, good: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (3, 24, 64, 64), dtype=np.uint8)
     np.save("aff.npy", noise)
-    flow(block_zyx=[16, 64, 64])
-    words = ["phantom", small_disk / "tissue", "--shape-zyx", "16,256,256", "--block-zyx", "16,128,128"]
+    flow(block_zyx=[8, 64, 64])
+    words = ["phantom", small_disk / "tissue", "--shape-zyx", "16,128,128", "--block-zyx", "16,64,64"]
     size = ["--voxel-size-nm", "30,10,10"]
+    (small_disk / "ballast").write_bytes(bytes(1_900_000))
     bad(DATA, ["disk full", "free some space"], "convert", "aff.npy", small_disk / "o.zarr", *size)
     bad(DATA, ["disk full", "free some space"], *words)
     assert not (small_disk / "o.zarr").exists()
     assert not (small_disk / "tissue").exists()
-    shutil.rmtree(small_disk / "tissue.partial", ignore_errors=True)
     bad(RUN, ["the disk is full", "bytes that are free", "run the same command again"], *run("--runs", small_disk))
+    (small_disk / "ballast").unlink()
+    assert execute(*words) == 0
+    assert "synapses" in capsys.readouterr().err
+    shutil.rmtree(small_disk / "tissue")
     # What was finished is moved to a larger disk and taken up there; what was not is computed.
     shutil.copytree(small_disk / "t", folder / "large" / "t")
     good(*run("--runs", "large"))

@@ -30,7 +30,9 @@ def noise(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("out", ["omezarr", "precomputed"])
 def test_convert_on_a_full_disk(out: str, small_disk: Path, noise: Path) -> None:
     source = open_volume(noise, voxel_size_nm=(30, 10, 10))
-    with pytest.raises(DataError, match=r"disk full: no space left while writing; way out: free some space"):
+    with pytest.raises(
+        DataError, match=r"disk full: no space left while writing; expected room for the result; way out: free"
+    ):
         convert_volume(source, small_disk / "out", ConvertOptions(format=out))
     assert list(small_disk.iterdir()) == []
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +137,7 @@ def disk_full(path: str | Path) -> DataError:
     return DataError(
         "disk full: no space left while writing",
         where=str(path),
+        expected="room for the result",
         fix="free some space or choose a folder on another disk, then run the same command again",
     )
 
@@ -163,8 +165,17 @@ def partial_folder(final: Path) -> Iterator[Path]:
             partial.rename(final)
         finally:
             # After the rename there is nothing left to remove.
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
         sync_folder(final.parent)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that a failed write may still be putting chunks into: its other chunks are under way."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -294,9 +294,8 @@ class Stage:
             if not isinstance(part, Part) or not callable(part.run):
                 name = getattr(part, "name", part)
                 raise SpecError(f"part {name!r}", expected="a BlockPart, MergePart, ... with a function to run")
-        self._check_writes()
 
-    def _check_writes(self) -> None:
+    def check_writes(self) -> None:
         """Check names that no parameter decides; where layers are a function, any name may be one of theirs."""
         found = {*self.tables(), *(name for part in self.parts for name in getattr(part, "files", ()))}
         for part in self.parts:
@@ -360,6 +359,7 @@ def load_stage(name: str, folder: Path | None = None) -> Stage:
         raise SpecError(
             f"{name} holds no STAGE", expected="STAGE = bouton.stage.Stage(...) at the top level", fix="add it"
         )
+    stage.check_writes()
     return stage
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import fake_run
 from bouton.cli import report, view
-from bouton.errors import DataError, RunError
+from bouton.errors import RunError, SpecError
 from bouton.server.serve import reserve_port
 
 
@@ -42,7 +42,7 @@ def test_report_says_where_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["view", "report"])
 def test_no_run(tmp_path: Path, verb: str) -> None:
-    with pytest.raises(DataError, match="no run here"):
+    with pytest.raises(SpecError, match="no run"):
         invoke(verb, str(tmp_path))
 
 
@@ -61,8 +61,8 @@ def test_view_on_a_port_in_use(tmp_path: Path) -> None:
 def test_view_serves_until_interrupted(tmp_path: Path) -> None:
     run = fake_run.FakeRun(tmp_path / "demo")
     run.save()
-    call = f"command(Path({str(run.folder)!r}), 0, True)"
-    script = f"from pathlib import Path; from bouton.cli.view import command; {call}"
+    call = f"command({str(run.folder)!r}, port=0, no_browser=True)"
+    script = f"from bouton.cli.view import command; {call}"
     command = [sys.executable, "-u", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -153,7 +153,7 @@ def test_no_run(verb: str, folder: Path, bad: Call) -> None:
     Path("file").write_text("x")
     for place in ("runs/none", ".", "file"):
         words = [place, "segmentation"] if verb == "path" else [place]
-        bad(DATA if verb in ("report", "view") else SPEC, ["bouton run WORKFLOW"], verb, *words)
+        bad(SPEC, ["bouton run WORKFLOW"], verb, *words)
 
 
 def test_damaged_run(folder: Path, bad: Call, good: Call) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import typer
 
+from bouton.cli.choices import RunName, RunsFolder, find_run
+
 
 def command(
-    run: Path = typer.Argument(..., help="The run's folder, such as runs/demo."),
+    run: RunName,
+    runs: RunsFolder = Path("runs"),
     open_: bool = typer.Option(False, "--open", help="Open the report in the browser."),
 ) -> None:
     """Write the report of a run: what ran, how long, pictures, scores, synapses, failures. One HTML file.
@@ -25,7 +28,7 @@ def command(
     """
     from bouton.report import write_report
 
-    page = write_report(run)
+    page = write_report(find_run(run, runs))
     typer.echo(f"Report: {page}")
     if open_:
         webbrowser.open(page.resolve().as_uri())

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import typer
 
+from bouton.cli.choices import RunName, RunsFolder, find_run
 from bouton.report.links import DEFAULT_PORT
 
 
 def command(
-    run: Path = typer.Argument(..., help="The run's folder, such as runs/demo."),
+    run: RunName,
+    runs: RunsFolder = Path("runs"),
     port: int = typer.Option(
         DEFAULT_PORT, help="Port on this machine; 0 takes any free one. The report's links use 8765."
     ),
@@ -29,7 +31,8 @@ def command(
     from bouton.server.serve import HOST, reserve_port, serve
     from bouton.volume.run_folder import open_run
 
-    open_run(run)
+    folder = find_run(run, runs)
+    open_run(folder)
     listener = reserve_port(port)
     typer.echo(f"Viewer: http://{HOST}:{listener.getsockname()[1]}/   report: /report   Ctrl-C ends it")
-    serve(run, listener, open_browser=not no_browser)
+    serve(folder, listener, open_browser=not no_browser)

@@ -25,7 +25,7 @@ validation:
   - {path: em.h5, image: raw, labels: ids, box_zyx: "6:10,0:32,0:32"}
 patch_zyx: [4, 16, 16]
 training: {steps: 6, warmup_steps: 2}
-tiles: {tile_zyx: [4, 16, 16], overlap_zyx: [1, 4, 4]}
+prediction: {tile_zyx: [4, 16, 16], overlap_zyx: [1, 4, 4]}
 validate_every: 3
 checkpoint_every: 3
 """
@@ -83,7 +83,7 @@ def test_a_damaged_checkpoint_is_named(plan: Path, tmp_path: Path) -> None:
         ("network.widths=[4]", "widths"),
         ("training.steps=many", "steps"),
         ("heads=[membranes]", "heads"),
-        ("tiles.tile_zyx=[4, 15, 16]", "tile"),
+        ("prediction.tile_zyx=[4, 15, 16]", "tile"),
         ("patch_zyx=[4, 64, 64]", "patch_zyx"),
         ("heads=[affinities, synapse_evidence]", "synapses"),
     ],

@@ -62,11 +62,12 @@ class Phantoms(_Strict):
     reach_nm: float = 80.0
 
 
-class Tiles(_Strict):
+class Prediction(_Strict):
     """How the finished model is applied."""
 
     tile_zyx: Triple
     overlap_zyx: tuple[int, int, int]
+    temperature: float = 1.0
 
 
 class Plan(_Strict):
@@ -86,7 +87,7 @@ class Plan(_Strict):
     synapse_share: float = 0.5
     augmentation: Augmentation = Augmentation()
     training: TrainingSettings
-    tiles: Tiles
+    prediction: Prediction
     validate_every: Positive = 500
     checkpoint_every: Positive = 250
 
@@ -106,8 +107,9 @@ class Plan(_Strict):
             architecture=self.architecture(auxiliary=False),
             heads=self.channels,
             voxel_size_nm=self.voxel_size_nm,
-            tile_zyx=self.tiles.tile_zyx,
-            overlap_zyx=self.tiles.overlap_zyx,
+            tile_zyx=self.prediction.tile_zyx,
+            overlap_zyx=self.prediction.overlap_zyx,
+            temperature=self.prediction.temperature,
             mean=self.training.mean,
             std=self.training.std,
         )
@@ -142,7 +144,7 @@ def _spec_error(document: Document, error: ValidationError) -> SpecError:
 
 
 def _known(keys: list[int | str]) -> list[str]:
-    parts = {"network": Network, "tiles": Tiles}
+    parts = {"network": Network, "prediction": Prediction}
     if len(keys) > 1 and keys[0] in ("data", "validation"):
         return sorted({*Labelled.model_fields, *Phantoms.model_fields})
     return sorted(parts.get(str(keys[0]), Plan).model_fields if len(keys) > 1 else Plan.model_fields)

@@ -84,6 +84,9 @@ class ModelInfo:
         Voxels the network sees at once, and how many of them neighbouring tiles share.
     mean, std : float
         Images enter as (image - mean) / std, image 0 to 255.
+    temperature : float
+        Outputs are sigmoid(logit / temperature). At 1 a network that is sure of itself says 255 nearly everywhere, and
+        the order of its affinities, on which the fragments rest, is lost to rounding; a higher one keeps it.
     """
 
     architecture: Architecture
@@ -93,6 +96,7 @@ class ModelInfo:
     overlap_zyx: ZYX
     mean: float
     std: float
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         multiple, heads, tile = self.architecture.multiple, self.heads, self.tile_zyx
@@ -104,6 +108,7 @@ class ModelInfo:
             (any(not 0 <= 2 * o <= t for o, t in overlaps), f"overlap {self.overlap_zyx}"),
             (any(not 0 < v < math.inf for v in self.voxel_size_nm), f"voxel size {self.voxel_size_nm}"),
             (not (math.isfinite(self.mean) and 0 < self.std < math.inf), "normalisation"),
+            (not 0 < self.temperature < math.inf, f"temperature {self.temperature}"),
         ]
         for wrong, what in problems:
             if wrong:
@@ -128,6 +133,7 @@ def info_text(info: ModelInfo) -> str:
         "tile_zyx": info.tile_zyx,
         "overlap_zyx": info.overlap_zyx,
         "normalisation": {"mean": info.mean, "std": info.std},
+        "temperature": info.temperature,
     }
     return json.dumps(fields)
 
@@ -199,6 +205,7 @@ def _info_of(found: Mapping[str, Any]) -> ModelInfo:
         overlap_zyx=_triple(found["overlap_zyx"]),
         mean=float(found["normalisation"]["mean"]),
         std=float(found["normalisation"]["std"]),
+        temperature=float(found["temperature"]),
     )
 
 

@@ -97,5 +97,7 @@ def run_tile(model: Model, image: np.ndarray, image_box: Box, tile: Box, bounds:
     values = (values - np.float32(model.info.mean)) / np.float32(model.info.std)
     tensor = torch.from_numpy(values)[None, None].to(memory_format=torch.channels_last_3d)
     with torch.inference_mode():
-        result: np.ndarray = torch.sigmoid(model.network(tensor).float())[0].contiguous().numpy()
+        result: np.ndarray = (
+            torch.sigmoid(model.network(tensor).float() / model.info.temperature)[0].contiguous().numpy()
+        )
     return result

@@ -1,5 +1,7 @@
 """Blocks never show in a prediction, and tiles cover what they must."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +107,17 @@ def test_other_dtypes_are_refused(model: Model) -> None:
     bounds = Box.of_shape((4, 8, 8))
     with pytest.raises(DataError, match=r"float32.*uint8"):
         predict(model, np.zeros(bounds.shape, np.float32), bounds, bounds, bounds)
+
+
+def test_temperature_softens_and_keeps_the_order(model: Model) -> None:
+    image = np.random.default_rng(5).integers(0, 256, (8, 16, 16), np.uint8)
+    box = Box.of_shape(image.shape)
+    warm = Model(replace(model.info, temperature=4.0), model.network)
+    sharp, soft = (predict(m, image, box, box, box)["affinities"].astype(int).ravel() for m in (model, warm))
+    assert np.abs(soft - 127.5).mean() < 0.5 * np.abs(sharp - 127.5).mean()
+    order = np.argsort(soft, kind="stable")
+    assert np.all(np.diff(np.maximum.accumulate(sharp[order]) - sharp[order]) <= 6), (
+        "more than rounding is out of order"
+    )
+    with pytest.raises(DataError, match="temperature"):
+        replace(model.info, temperature=0.0)

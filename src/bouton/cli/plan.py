@@ -60,7 +60,8 @@ def command(
 
 
 def _table(plan: Plan, workers: int) -> Table:
-    table = Table(title=f"plan for {workers} worker{'s' if workers > 1 else ''}")
+    note = "volumes only: the tables of merges (agglomeration, synapses) come on top, in memory and on disk"
+    table = Table(title=f"plan for {workers} worker{'s' if workers > 1 else ''}", caption=note)
     table.add_column("step", overflow="fold")
     for name in ("tasks", "done", "voxels", "peak memory", "output at most", "time left"):
         table.add_column(name, justify="right")

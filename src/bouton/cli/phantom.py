@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -17,16 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bouton.cli.convert import parse_triple, speed_text
-from bouton.errors import DataError, SpecError
+from bouton.errors import DataError
 from bouton.geometry import Box, Grid
 
-LAYERS = {
-    "image": ("uint8", "image"),
-    "neuron_ids": ("uint64", "labels"),
-    "clefts": ("uint64", "labels"),
-    "mitochondria": ("uint8", "mask"),
-    "mask": ("uint8", "mask"),
-}
+if TYPE_CHECKING:
+    from bouton.phantom import PhantomParams
 
 
 def command(
@@ -54,7 +49,7 @@ def command(
     bouton phantom tissue --seed 5 --shape-zyx 128,256,256 --voxel-size-nm 10,10,10
     bouton phantom tissue --defects missing,fold,jitter --defect-rate 0.1
     """
-    from bouton.phantom import DEFECTS, SYNAPSE_COLUMNS, PhantomParams
+    from bouton.phantom import DEFECTS, SYNAPSE_COLUMNS, PhantomParams, join_rows
     from bouton.volume import write_table
 
     shape = parse_triple(shape_zyx, int, "--shape-zyx") or (96, 384, 384)
@@ -74,29 +69,27 @@ def command(
         for box, table in _write_blocks(partial, grid, params):
             rows.append(table)
             report.advance(box.voxels)
-    table = {name: np.concatenate([part[name] for part in rows]) for name in SYNAPSE_COLUMNS}
-    order = np.argsort(table["id"], kind="stable")
-    write_table(partial / "synapses.parquet", {k: v[order] for k, v in table.items()}, SYNAPSE_COLUMNS)
+    table = join_rows(rows)
+    write_table(partial / "synapses.parquet", table, SYNAPSE_COLUMNS)
     os.replace(partial, out)
-    Console(stderr=True).print(f"{out}: {len(order)} synapses", highlight=False, markup=False, soft_wrap=True)
+    Console(stderr=True).print(f"{out}: {len(table['id'])} synapses", highlight=False, markup=False, soft_wrap=True)
 
 
-def _write_blocks(folder: Path, grid: Grid, params: object) -> Iterator[tuple[Box, dict[str, np.ndarray]]]:
-    from bouton.phantom import PhantomParams, generate
+def _write_blocks(folder: Path, grid: Grid, params: PhantomParams) -> Iterator[tuple[Box, dict[str, np.ndarray]]]:
+    from bouton.phantom import generate
+    from bouton.stages.phantom import STAGE
     from bouton.volume import create_volume
 
-    if not isinstance(params, PhantomParams):
-        raise SpecError(f"{params!r} are no phantom parameters")
     volumes = {
         name: create_volume(
             folder / f"{name}.zarr",
             shape_zyx=grid.bounds.shape,
-            dtype=dtype,
+            dtype=str(layer.dtype),
             voxel_size_nm=params.voxel_size_nm,
             block_zyx=grid.block,
-            kind=kind,
+            kind=layer.kind,
         )
-        for name, (dtype, kind) in LAYERS.items()
+        for name, layer in STAGE.layers(params).items()
     }
     for index in grid:
         box = grid.core(index)

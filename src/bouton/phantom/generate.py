@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,13 @@ class PhantomBlock:
     vesicles: np.ndarray
     mask: np.ndarray
     synapses: dict[str, np.ndarray]
+
+
+def join_rows(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the synapse rows of several boxes as one table, sorted by id."""
+    rows = {name: np.concatenate([table[name] for table in tables]) for name in SYNAPSE_COLUMNS}
+    order = np.argsort(rows["id"], kind="stable")
+    return {name: values[order] for name, values in rows.items()}
 
 
 def generate(box: Box, params: PhantomParams) -> PhantomBlock:

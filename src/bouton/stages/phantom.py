@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import numpy as np
-
 from bouton.geometry import NM, ZERO, ZYX
-from bouton.phantom import SYNAPSE_COLUMNS, PhantomParams, TissueParams, generate
+from bouton.phantom import SYNAPSE_COLUMNS, PhantomParams, TissueParams, generate, join_rows
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table
 
 
@@ -31,10 +29,7 @@ def _tissue(task: BlockTask) -> Output:
 
 
 def _gather(task: MergeTask) -> Output:
-    tables = [next(iter(child.values())) for child in task.children]
-    rows = {name: np.concatenate([table[name] for table in tables]) for name in SYNAPSE_COLUMNS}
-    order = np.argsort(rows["id"], kind="stable")
-    return Output(tables={"synapses": {name: values[order] for name, values in rows.items()}})
+    return Output(tables={"synapses": join_rows([next(iter(child.values())) for child in task.children])})
 
 
 _LAYERS = {

@@ -153,6 +153,10 @@ class MergeTask(Task):
     is_leaf: bool
     is_root: bool
 
+    def rows(self, leaf: str, node: str) -> list[TableData]:
+        """Return one table a child: at the leaves ``leaf``, what a block emitted; above, ``node``, what a child returned."""
+        return [child[leaf if self.is_leaf else node] for child in self.children]
+
 
 @dataclass(frozen=True)
 class ObjectTask(Task):

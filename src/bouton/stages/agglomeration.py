@@ -57,16 +57,16 @@ def edges(task: BlockTask) -> Output:
 
 def totals(task: MergeTask) -> Output:
     """Add up the region graph and the fragments' sizes."""
-    graph = add_edges(_children(task, "_edges", "region_graph"))
-    sizes = add_sizes(_children(task, "_pieces", "fragment_sizes"))
+    graph = add_edges(task.rows("_edges", "region_graph"))
+    sizes = add_sizes(task.rows("_pieces", "fragment_sizes"))
     return Output(tables={"region_graph": graph, "fragment_sizes": sizes})
 
 
 def small_segments(task: MergeTask) -> Output:
     """Merge segments of too few voxels along their strongest affinity."""
     rule = Rule(MAXIMUM, level(task.params.small_affinity), task.params.min_size_voxels)
-    graph = add_edges(_children(task, "_edges", "_small_edges"))
-    sizes = add_sizes(_children(task, "_pieces", "_small_sizes"))
+    graph = add_edges(task.rows("_edges", "_small_edges"))
+    sizes = add_sizes(task.rows("_pieces", "_small_sizes"))
     done = _contract(task, graph, sizes, rule)
     earlier = [] if task.is_leaf else [child["_small_merges"] for child in task.children]
     merges = join_histories([*earlier, done.history], HISTORY_COLUMNS)
@@ -75,8 +75,8 @@ def small_segments(task: MergeTask) -> Output:
 
 def agglomerate(task: MergeTask) -> Output:
     """Merge what the small segments left by mean affinity, down to the floor."""
-    graph = add_edges(_children(task, "_edges", "_open_edges"))
-    sizes = add_sizes(_children(task, "_pieces", "_open_sizes"))
+    graph = add_edges(task.rows("_edges", "_open_edges"))
+    sizes = add_sizes(task.rows("_pieces", "_open_sizes"))
     if task.is_leaf:
         small = task.table("_small_merges")
         moves = join(small["a"], small["b"])
@@ -89,10 +89,6 @@ def agglomerate(task: MergeTask) -> Output:
         rows.append(merge_rows(task.table("_small_merges"), True, task.params.floor))
     merges = join_histories(rows, MERGE_COLUMNS)
     return Output(tables={"merges": merges, "_open_edges": done.edges, "_open_sizes": done.sizes})
-
-
-def _children(task: MergeTask, leaf: str, node: str) -> list[TableData]:
-    return [child[leaf if task.is_leaf else node] for child in task.children]
 
 
 def _contract(task: MergeTask, graph: TableData, sizes: TableData, rule: Rule) -> Contraction:

@@ -63,8 +63,7 @@ def _touch(task: BlockTask) -> Output:
 
 
 def _join(task: MergeTask) -> Output:
-    tables = [next(iter(child.values())) for child in task.children]
-    pairs = [list(table.values()) for table in tables]
+    pairs = [list(table.values()) for table in task.rows("_touching", "_roots")]
     ids, roots = join(np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
     return Output(tables={"_roots": {"id": ids, "root": roots}})
 

@@ -20,7 +20,7 @@ def _count(task: BlockTask) -> Output:
 
 
 def _add(task: MergeTask) -> Output:
-    tables = [next(iter(child.values())) for child in task.children]
+    tables = task.rows("_pair_parts", "_pairs")
     return Output(tables={"_pairs": _columns(add([_contingency(table) for table in tables]))})
 
 

@@ -69,8 +69,7 @@ def _at(box: Box, task: BlockTask) -> tuple[slice, slice, slice]:
 
 def equivalences(task: MergeTask) -> Output:
     """Join the pairs of all children; at the root, every label that moves has its fragment's id."""
-    leaf = [child["_pairs"] for child in task.children if "_pairs" in child]
-    rows = leaf or [child["_equivalences"] for child in task.children]
+    rows = task.rows("_pairs", "_equivalences")
     ids, roots = join(np.concatenate([row["a"] for row in rows]), np.concatenate([row["b"] for row in rows]))
     return Output(tables={"_equivalences": {"a": ids, "b": roots}})
 

@@ -29,7 +29,7 @@ def _tissue(task: BlockTask) -> Output:
 
 
 def _gather(task: MergeTask) -> Output:
-    return Output(tables={"synapses": join_rows([next(iter(child.values())) for child in task.children])})
+    return Output(tables={"synapses": join_rows(task.rows("_synapse_rows", "synapses"))})
 
 
 _LAYERS = {

@@ -55,7 +55,7 @@ def pieces(task: BlockTask) -> Output:
 
 def segment_sizes(task: MergeTask) -> Output:
     """Add up the segments' voxels; at the root, leave out the dust."""
-    sizes = add_sizes([child["_pieces" if task.is_leaf else "segment_sizes"] for child in task.children])
+    sizes = add_sizes(task.rows("_pieces", "segment_sizes"))
     if task.is_root:
         large = sizes["voxels"] >= task.params.dust_voxels
         sizes = {name: values[large] for name, values in sizes.items()}

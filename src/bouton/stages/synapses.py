@@ -70,11 +70,10 @@ def _collect(task: BlockTask) -> Output:
 
 
 def _add(task: MergeTask) -> Output:
-    clefts, sides = ("_cleft_parts", "_side_parts") if task.is_leaf else ("_clefts", "_sides")
     return Output(
         tables={
-            "_clefts": sum_rows(concatenate([child[clefts] for child in task.children]), ["id"]),
-            "_sides": sum_rows(concatenate([child[sides] for child in task.children]), ["id", "segment"]),
+            "_clefts": sum_rows(concatenate(task.rows("_cleft_parts", "_clefts")), ["id"]),
+            "_sides": sum_rows(concatenate(task.rows("_side_parts", "_sides")), ["id", "segment"]),
         }
     )
 
@@ -90,8 +89,7 @@ def _snap(task: BlockTask) -> Output:
 
 
 def _nearest(task: MergeTask) -> Output:
-    name = "_near_parts" if task.is_leaf else "_near"
-    return Output(tables={"_near": nearest_of(concatenate([child[name] for child in task.children]))})
+    return Output(tables={"_near": nearest_of(concatenate(task.rows("_near_parts", "_near")))})
 
 
 def _finish(task: WholeTask) -> Output:

@@ -154,7 +154,7 @@ class MergeTask(Task):
     is_root: bool
 
     def rows(self, leaf: str, node: str) -> list[TableData]:
-        """Return one table a child: at the leaves ``leaf``, what a block emitted; above, ``node``, what a child returned."""
+        """Return one table a child: ``leaf``, which blocks emit, at the leaves; ``node``, a child's result, above."""
         return [child[leaf if self.is_leaf else node] for child in self.children]
 
 

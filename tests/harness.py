@@ -6,7 +6,7 @@ whole arrays and tables. It checks each task's output against what the part decl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,28 @@ from bouton.stage import (
     TableData,
     WholePart,
     WholeTask,
+    part_tables,
 )
 
 
 class ArrayVolume:
-    """A :class:`bouton.stage.VolumeReader` over an array that covers the whole data set."""
+    """A :class:`bouton.stage.VolumeReader` over an array whose first voxel lies at ``origin`` of the data set."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+    def __init__(self, array: np.ndarray, origin: ZYX = (0, 0, 0)) -> None:
+        self.array, self.shape, self.dtype, self.origin = array, array.shape, array.dtype, origin
 
     def read(self, box: Box) -> np.ndarray:
         """Return a copy of ``box``; outside of the array is an error."""
-        assert Box.of_shape(self.array.shape[-3:]).contains(box), f"read outside: {box}"
-        return self.array[(..., *box.slices)].copy()
+        return self.array[self._at(box)].copy()
+
+    def write(self, box: Box, values: np.ndarray) -> None:
+        """Set the voxels of ``box``."""
+        self.array[self._at(box)] = values
+
+    def _at(self, box: Box) -> tuple:
+        inside = box.shift([-a for a in self.origin])
+        assert Box.of_shape(self.array.shape[-3:]).contains(inside), f"outside: {box}"
+        return (..., *inside.slices)
 
 
 @dataclass
@@ -54,11 +63,17 @@ class _Run:
     grid: Grid
     order: np.random.Generator | None
     folder: Path | None
+    fan_out: int
+    cover: Box
     volumes: dict[str, ArrayVolume] = field(default_factory=dict)
     whole_tables: dict[str, TableData] = field(default_factory=dict)
     block_tables: dict[str, dict[ZYX, TableData]] = field(default_factory=dict)
+    node_tables: dict[str, list[tuple[Box, TableData]]] = field(default_factory=dict)
 
-    def table(self, name: str) -> TableData:
+    def table(self, name: str, over: Box | None = None) -> TableData:
+        if name in self.node_tables:
+            parts = self.node_tables[name]
+            return concatenate([rows for box, rows in parts if over is None or not (box & over).is_empty])
         if name not in self.block_tables:
             return {column: values.copy() for column, values in self.whole_tables[name].items()}
         blocks = self.block_tables[name]
@@ -69,7 +84,10 @@ class _Run:
         return {name: getattr(self, name) for name in names}
 
     def indices(self) -> list[ZYX]:
-        found = list(self.grid)
+        return self.shuffled(self.grid)
+
+    def shuffled(self, items: Iterable[Any]) -> list[Any]:
+        found = list(items)
         if self.order is not None:
             self.order.shuffle(found)
         return found
@@ -86,38 +104,47 @@ def run_stage(
     shape: ZYX | None = None,
     seed: int | None = None,
     folder: Path | None = None,
+    fan_out: int = 2,
+    origin: ZYX = (0, 0, 0),
 ) -> dict[str, Any]:
     """Run every part of ``stage`` over blocks of ``block_zyx``.
 
     Parameters
     ----------
     inputs : mapping
-        Arrays (z, y, x) or (c, z, y, x) over the whole data set, and tables.
+        Arrays (z, y, x) or (c, z, y, x), and tables. Arrays cover the whole data set, or with ``origin`` a box of it.
     bounds : Box, optional
-        Default: the whole data set. Output layers cover the whole data set and are 0 outside of the bounds.
+        Default: what the arrays cover. Output layers cover the same and are 0 outside of the bounds.
     shape : (z, y, x), optional
-        Shape of the data set; needed only where no input is an array.
+        Shape of the data set; needed only where no input is an array, or with ``origin``.
     seed : int, optional
         Runs the blocks of each part in a shuffled order.
     folder : Path, optional
         Where ``files`` outputs go, in a folder each.
+    fan_out : int
+        Children of a merge node along each axis.
+    origin : (z, y, x)
+        Where the arrays' first voxel lies in the data set.
 
     Returns
     -------
     dict
-        Output name -> array or table. Block tables are concatenated in C order of the blocks.
+        Output name -> array or table. Block tables are concatenated in C order of the blocks, tables that nodes keep
+        in no particular order (:func:`sort_rows`).
     """
     arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
-    shape = shape or next(iter(arrays.values())).shape[-3:]
-    bounds = bounds or Box.of_shape(shape)
+    extent = next(iter(arrays.values())).shape[-3:] if arrays else shape
+    shape = shape or extent
+    cover = Box.of_shape(extent).shift(origin)
+    bounds = bounds or cover
     order = None if seed is None else np.random.default_rng(seed)
-    run = _Run(params, bounds, shape, voxel_size_nm, Grid(bounds, block_zyx), order, folder)
-    run.volumes = {name: ArrayVolume(array) for name, array in arrays.items()}
+    run = _Run(params, bounds, shape, voxel_size_nm, Grid(bounds, block_zyx), order, folder, fan_out, cover)
+    run.volumes = {name: ArrayVolume(array, origin) for name, array in arrays.items()}
     run.whole_tables = {name: value for name, value in inputs.items() if name not in arrays}
     for part in stage.parts:
         _RUNNERS[type(part)](run, part)
     outputs: dict[str, Any] = {name: volume.array for name, volume in run.volumes.items() if name not in inputs}
-    names = [name for name in (*run.whole_tables, *run.block_tables) if name not in inputs]
+    names = [name for name in (*run.whole_tables, *run.block_tables, *run.node_tables) if name not in inputs]
     return outputs | {name: run.table(name) for name in names}
 
 
@@ -168,7 +195,8 @@ def _check(output: Output, layers: Mapping[str, Layer], tables: Mapping[str, Tab
 def _run_blocks(run: _Run, part: BlockPart | ChainPart) -> None:
     layers = part.layers(run.params) if callable(part.layers) else part.layers
     leading = {name: () if layer.channels is None else (layer.channels,) for name, layer in layers.items()}
-    written = {name: np.zeros(leading[name] + tuple(run.shape), layers[name].dtype) for name in layers}
+    shapes = {name: leading[name] + tuple(run.cover.shape) for name in layers}
+    written = {name: ArrayVolume(np.zeros(shapes[name], layers[name].dtype), run.cover.start) for name in layers}
     halo = part.halo(run.params, run.voxel_size_nm)
     if isinstance(part, ChainPart):
         thickness = (run.grid.block[0], *run.bounds.stop[1:])
@@ -185,10 +213,10 @@ def _run_blocks(run: _Run, part: BlockPart | ChainPart) -> None:
             output = part.run(BlockTask(**run.common(), core=core, halo=halo))
         _check(output, layers, part.tables, core)
         for name, array in output.layers.items():
-            written[name][(..., *core.slices)] = array
+            written[name].write(core, array)
         for name, table in output.tables.items():
             run.block_tables.setdefault(name, {})[index] = table
-    run.volumes |= {name: ArrayVolume(array) for name, array in written.items()}
+    run.volumes |= written
 
 
 def _run_merge(run: _Run, part: MergePart) -> None:
@@ -196,22 +224,24 @@ def _run_merge(run: _Run, part: MergePart) -> None:
     level = 0
     while True:
         last, results = len(nodes) == 1, {}
-        for index, (box, children) in nodes.items():
+        for index, (box, children) in run.shuffled(nodes.items()):
             task = MergeTask(**run.common(), box=box, children=children, is_leaf=level == 0, is_root=last)
             output = part.run(task)
-            _check(output, {}, part.tables, None)
-            results[index] = (box, output.tables)
+            _check(output, {}, part_tables(part), None)
+            for name in part.kept:
+                run.node_tables.setdefault(name, []).append((box, output.tables[name]))
+            results[index] = (box, {name: output.tables[name] for name in part.tables})
         if last:
             run.whole_tables |= next(iter(results.values()))[1]
             return
-        nodes, level = _parents(results), level + 1
+        nodes, level = _parents(results, run.fan_out), level + 1
 
 
-def _parents(results: dict[ZYX, tuple[Box, Mapping[str, TableData]]]) -> dict[ZYX, tuple[Box, list]]:
+def _parents(results: dict[ZYX, tuple[Box, Mapping[str, TableData]]], fan_out: int) -> dict[ZYX, tuple[Box, list]]:
     parents: dict[ZYX, tuple[Box, list]] = {}
     for index in sorted(results):
         box, tables = results[index]
-        parent = (index[0] // 2, index[1] // 2, index[2] // 2)
+        parent = (index[0] // fan_out, index[1] // fan_out, index[2] // fan_out)
         whole, children = parents.get(parent, (box, []))
         parents[parent] = (whole | box, [*children, tables])
     return parents

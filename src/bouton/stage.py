@@ -79,6 +79,17 @@ class Output:
     tables: Mapping[str, TableData] = field(default_factory=dict)
 
 
+class TableReader(Protocol):
+    """How a task gets at an input table."""
+
+    def __call__(self, name: str, over: Box | None = None) -> TableData:
+        """Return the rows of table ``name``.
+
+        With ``over``, and where merge nodes wrote the table (:attr:`MergePart.kept`), only the rows of nodes that share
+        a voxel with that box: for one block, its own node and the nodes above it. Any other table comes whole.
+        """
+
+
 class VolumeReader(Protocol):
     """What a task may do with an input volume."""
 
@@ -103,8 +114,8 @@ class Task:
         Shape of the whole data set: global voxel ids are made with it (:func:`bouton.geometry.voxel_ids`).
     voxel_size_nm : (z, y, x)
     volumes : mapping of name -> VolumeReader
-    table : callable
-        ``table(name)`` returns an input table whole.
+    table : TableReader
+        ``table(name)`` returns an input table.
     """
 
     params: Any
@@ -112,7 +123,7 @@ class Task:
     shape: ZYX
     voxel_size_nm: NM
     volumes: Mapping[str, VolumeReader]
-    table: Callable[[str], TableData]
+    table: TableReader
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ class MergeTask(Task):
         The union of the node's blocks.
     children : sequence of mapping of table name -> table
         At the leaves: one entry, the tables of the part's ``source`` for one block. Above: what the child nodes
-        returned. In C order of their boxes.
+        returned (kept tables excepted). In C order of their boxes.
     is_leaf, is_root : bool
         A tree of one block is leaf and root at once.
     """
@@ -210,16 +221,32 @@ class BlockPart:
 
 @dataclass(frozen=True)
 class MergePart:
-    """One result <- associative merge of the tables ``source`` up an octree (2 x 2 x 2) of blocks.
+    """One result <- associative merge of the tables ``source`` up an octree of blocks.
 
-    ``tables`` are what a node returns; the root's are kept.
+    Attributes
+    ----------
+    source : tuple of str
+        Tables of earlier block parts: what the leaves get.
+    tables : mapping
+        What a node returns to its parent. Only the root's are kept.
+    kept : mapping
+        Tables whose rows stay where a node emitted them: the table is the union of all nodes' rows. A node keeps what
+        nothing outside of its box can change, and returns the rest to its parent; so no node ever holds the whole.
+        Two parts of a stage may write one table.
+    bytes_per_voxel, bytes_per_face_voxel : float
+        Peak memory of a leaf per voxel of its block; of a node above per voxel of its children's faces.
+    fan_out : int
+        Children of a node along each axis.
     """
 
     name: str
     run: Callable[[MergeTask], Output]
     source: tuple[str, ...]
     tables: Mapping[str, Table]
-    bytes_per_row: float = 200.0
+    kept: Mapping[str, Table] = field(default_factory=dict)
+    bytes_per_voxel: float = 8.0
+    bytes_per_face_voxel: float = 32.0
+    fan_out: int = 2
     shape = "merge"
 
 
@@ -261,6 +288,11 @@ class WholePart:
 
 
 Part = BlockPart | MergePart | ObjectPart | ChainPart | WholePart
+
+
+def part_tables(part: Part) -> dict[str, Table]:
+    """Return every table that a part writes: returned and kept."""
+    return {**part.tables, **(part.kept if isinstance(part, MergePart) else {})}
 
 
 @dataclass(frozen=True)
@@ -324,7 +356,7 @@ class Stage:
 
     def tables(self) -> dict[str, Table]:
         """Return every table that the stage writes, private ones too."""
-        return {name: table for part in self.parts for name, table in part.tables.items()}
+        return {name: table for part in self.parts for name, table in part_tables(part).items()}
 
     def outputs(self, params: Any) -> dict[str, Layer | Table | Files]:
         """Return the public outputs that exist with these parameters, the main one first."""

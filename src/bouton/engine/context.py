@@ -109,6 +109,7 @@ def step_folder(step: Step) -> str:
 def output_path(stage: Stage, params: Any, name: str) -> str:
     """Return where output ``name`` lies inside the step's folder."""
     for part in stage.parts:
+        # a kept table is a folder of parts, one a node
         if name in part.tables and isinstance(part, MergePart | WholePart):
             return f"{name}.parquet"
     return name

@@ -34,8 +34,9 @@ from bouton.stage import (
     TableData,
     WholePart,
     WholeTask,
+    part_tables,
 )
-from bouton.volume import WritableVolume, open_for_writing, read_table
+from bouton.volume import WritableVolume, open_for_writing, part_file, read_table
 
 NODES = "_nodes"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -55,6 +56,10 @@ def table_path(context: StepContext, part: Part, task: TaskId, name: str) -> Pat
     """Return the file of a task's table: the result of a merge or whole part, a block's rows, or a merge node."""
     if isinstance(part, WholePart):
         return context.root / f"{name}.parquet"
+    if isinstance(part, MergePart) and name in part.kept:
+        box = task_box(context, part, task)
+        assert box is not None
+        return context.root / name / part_file(f"{part.name}-{task.name}", box)
     if isinstance(part, MergePart):
         return context.root / NODES / part.name / f"{task.name}.{name}.parquet"
     return context.root / name / f"{task.name}.parquet"
@@ -103,7 +108,7 @@ class _Job:
                 raise RunError(f"part {part.name} returned {type(output).__name__}", where=where, expected="Output")
             layers = part_layers(part, self.params)
             check_layers(output.layers, layers, box, where)
-            check_tables(output.tables, part.tables, where)
+            check_tables(output.tables, part_tables(part), where)
             # The inner nodes of a merge see the voxels of its leaves again.
             voxels = box.voxels if box and not task.level else 0
             return self._write(part, task, output, folder), voxels, self.inputs.log.to_json()
@@ -111,7 +116,7 @@ class _Job:
     def _write(self, part: Part, task: TaskId, output: Output, folder: Path | None) -> list[OutputFile]:
         root = self.context.root
         paths = {name: self._table_path(part, task, name) for name in output.tables}
-        files = write_tables(root, paths, output, part.tables)
+        files = write_tables(root, paths, output, part_tables(part))
         if output.layers:
             z, y, x = task.index
             core = self.context.grid(part).core((z, y, x))
@@ -122,7 +127,7 @@ class _Job:
         return files
 
     def _table_path(self, part: Part, task: TaskId, name: str) -> Path:
-        if isinstance(part, MergePart) and self._is_root(part, task):
+        if isinstance(part, MergePart) and name not in part.kept and self._is_root(part, task):
             return self.context.root / output_path(self.stage, self.params, name)
         return table_path(self.context, part, task, name)
 

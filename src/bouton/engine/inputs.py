@@ -100,8 +100,8 @@ class Inputs(Mapping[str, InputVolume]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def table(self, name: str) -> TableData:
-        """Return table ``name`` whole.
+    def table(self, name: str, over: Box | None = None) -> TableData:
+        """Return table ``name``, or the rows of those merge nodes that share a voxel with ``over``.
 
         Raises
         ------
@@ -110,17 +110,20 @@ class Inputs(Mapping[str, InputVolume]):
         DataError
             It is missing or damaged.
         """
-        self.check_complete(name, None)
-        if name not in self._tables:
-            path = self.path(name, Table)
+        self.check_complete(name, over)
+        path = self.path(name, Table)
+        over = over if path.is_dir() else None
+        table = self._tables.get(name) if over is None else None
+        if table is None:
             try:
-                self._tables[name] = read_table(path)
+                table = read_table(path, over)
             except DataError as error:
-                raise self.explain(name, error, None) from error
-        table = self._tables[name]
+                raise self.explain(name, error, over) from error
+            if over is None:
+                self._tables[name] = table
         if self.log is not None:
             for column, values in table.items():
-                self.log.add(name, column, array_bytes(values))
+                self.log.add(name, f"{column}@{over}" if over else column, array_bytes(values))
         return dict(table)
 
     def path(self, name: str, kind: type[Layer] | type[Table]) -> Path:

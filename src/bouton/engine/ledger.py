@@ -134,17 +134,17 @@ class Ledger:
         """Take failed and blocked tasks off the ledger."""
         self.forget(self._db.execute("SELECT part, task FROM tasks WHERE state IN ('failed', 'blocked')").fetchall())
 
-    def fold(self, part: str, root: str) -> None:
-        """Forget the nodes of a merge whose root is done: only the root's files are kept."""
-        rows = self._db.execute("SELECT part, task FROM tasks WHERE part=? AND task<>?", (part, root)).fetchall()
+    def fold(self, part: str, root: str, folder: str) -> None:
+        """Forget what the nodes of a merge whose root is done left in ``folder`` for their parents."""
         with self._db:
             self._db.execute("UPDATE tasks SET state='folded' WHERE part=? AND task<>?", (part, root))
-            self._db.executemany("DELETE FROM outputs WHERE part=? AND task=?", rows)
+            self._db.execute("DELETE FROM outputs WHERE part=? AND path GLOB ?", (part, f"{folder}/*"))
 
     def unfold(self, part: str) -> None:
-        """Forget that nodes were folded: the root is to be computed again."""
-        rows = self._db.execute("SELECT part, task FROM tasks WHERE part=? AND state='folded'", (part,)).fetchall()
-        self.forget(rows)
+        """Forget all nodes of a merge if any was folded: what it left for its parent is gone."""
+        folded = "SELECT 1 FROM tasks WHERE part=? AND state='folded' LIMIT 1"
+        if self._db.execute(folded, (part,)).fetchone():
+            self.forget(self._db.execute("SELECT part, task FROM tasks WHERE part=?", (part,)).fetchall())
 
     def done(self, part: str) -> set[str]:
         """Return the names of the tasks of a part that are done (folded ones too)."""

@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from bouton.engine.context import StepContext, context_from_json, halo_of
 from bouton.engine.inputs import Inputs, ReadLog, array_bytes
 from bouton.engine.ledger import Ledger
@@ -99,14 +101,21 @@ def _models(context: StepContext) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
+def _read_again(inputs: Inputs, name: str, place: str) -> np.ndarray:
+    """Return what :class:`Inputs` noted as ``place``: a box, a table's column, or a column over a box."""
+    column, _, over = place.partition("@")
+    if over:
+        return inputs.table(name, Box.parse(over))[column]
+    return inputs[name].read(Box.parse(place)) if ":" in place else inputs.table(name)[place]
+
+
 def same_reads(inputs: Inputs, recorded: str) -> bool:
     """Return whether what a task of a sibling read has the same bytes here."""
     values = json.loads(recorded)
     log = ReadLog()
     try:
         for name, place in values["reads"]:
-            content = inputs[name].read(Box.parse(place)) if ":" in place else inputs.table(name)[place]
-            log.add(name, place, array_bytes(content))
+            log.add(name, place, array_bytes(_read_again(inputs, name, place)))
     except (BoutonError, KeyError):
         return False
     return json.loads(log.to_json()) == values

@@ -82,7 +82,7 @@ class EventLog:
 def run_workflow(
     workflow: Workflow,
     runs_dir: Path = Path("runs"),
-    executor: str = "processes",
+    executor: str | Executor = "processes",
     workers: int = 1,
     subscribers: Iterable[Subscriber] = (),
     retries: int = 2,
@@ -91,8 +91,8 @@ def run_workflow(
 
     Parameters
     ----------
-    executor : str
-        ``serial`` or ``processes``.
+    executor : str or Executor
+        ``serial`` or ``processes``; or an executor of one's own, which is closed at the end.
     workers : int
         Number of worker processes.
     subscribers : iterable of callable
@@ -114,12 +114,12 @@ def run_workflow(
             fix="larger --bounds-zyx or another --until",
         )
     folder = Path(runs_dir).resolve() / workflow.name
-    pool = make_executor(executor, workers)
+    pool = make_executor(executor, workers) if isinstance(executor, str) else executor
     try:
         with run_lock(folder):
             log = EventLog(folder / "events.jsonl")
             try:
-                return _Run(workflow, folder, pool, [log, *subscribers], retries).run(executor)
+                return _Run(workflow, folder, pool, [log, *subscribers], retries).run()
             finally:
                 log.close()
     except sqlite3.DatabaseError as error:
@@ -155,13 +155,15 @@ class _Run:
         for subscriber in self.subscribers:
             subscriber(event)
 
-    def run(self, executor: str) -> RunSummary:
+    def run(self) -> RunSummary:
         started = time.perf_counter()
         flow = self.workflow
         write_bytes(self.folder / "workflow.yaml", flow.text.encode())
         self.record.write()
         names = tuple(step.name for step in flow.steps)
-        self.emit(RunStarted(flow.name, str(self.folder), names, executor, self.executor.workers))
+        self.emit(
+            RunStarted(flow.name, str(self.folder), names, type(self.executor).__name__.lower(), self.executor.workers)
+        )
         for name, reason in flow.skipped.items():
             self.emit(StepSkipped(name, reason))
         state = "paused"

@@ -37,7 +37,7 @@ from bouton.engine.reuse import Siblings
 from bouton.engine.tasks import TaskId, TaskResult, count_tasks, parents_of, task_box, waves
 from bouton.errors import RunError
 from bouton.geometry import Grid
-from bouton.stage import Layer, MergePart, ObjectPart, Part, Stage
+from bouton.stage import Layer, MergePart, ObjectPart, Part, Stage, part_tables
 from bouton.volume import create_volume, write_bytes
 
 LAYERS = ""
@@ -163,7 +163,7 @@ class StepRun:
                 if isinstance(part, MergePart) or part.shape == "chain":
                     done = ledger.done(part.name)
         if isinstance(part, MergePart) and root in ledger.done(part.name):
-            ledger.fold(part.name, root)
+            ledger.fold(part.name, root, NODES)
             shutil.rmtree(self.root / NODES / part.name, ignore_errors=True)
 
     def _root_name(self, part: Part) -> str:
@@ -223,7 +223,7 @@ class StepRun:
         else:
             name = result.task.name
             self.emit(TaskFailed(self.context.step, part.name, name, box, result.attempts, result.error))
-        outputs = [*part_layers(part, self.params), *part.tables, *getattr(part, "files", ())]
+        outputs = [*part_layers(part, self.params), *part_tables(part), *getattr(part, "files", ())]
         for output in outputs:
             self._incomplete[output] = (*self._incomplete.get(output, ()), box)
 

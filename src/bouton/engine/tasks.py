@@ -53,38 +53,46 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Octree:
-    """Nodes of 2 x 2 x 2 over a grid of blocks; level 0 are the blocks, the top level is one node."""
+    """Nodes of fan_out^3 children over a grid of blocks; level 0 are the blocks, the top level is one node."""
 
     grid: Grid
+    fan_out: int = 2
 
     @property
     def levels(self) -> int:
         """Number of levels; 1 for a grid of one block."""
         first = self.grid.first
         last = [a + n - 1 for a, n in zip(first, self.grid.counts, strict=True)]
-        level = 0
-        while any(a >> level != b >> level for a, b in zip(first, last, strict=True)):
-            level += 1
+        level, size = 0, 1
+        while any(a // size != b // size for a, b in zip(first, last, strict=True)):
+            level, size = level + 1, size * self.fan_out
         return level + 1
 
     def nodes(self, level: int) -> Iterator[ZYX]:
         """Yield the nodes of a level in C order."""
-        size = 1 << level
-        yield from Grid(self.grid.bounds, _scaled(self.grid.block, size))
+        yield from self._level(level)
 
     def children(self, level: int, index: ZYX) -> list[ZYX]:
         """Return the nodes of ``level - 1`` under a node, in C order."""
-        size = 1 << (level - 1)
-        return list(Grid(self.box(level, index), _scaled(self.grid.block, size)))
+        return list(self._level(level - 1).blocks_in(self.box(level, index)))
 
     def box(self, level: int, index: ZYX) -> Box:
         """Return the voxels under a node."""
-        return Grid(self.grid.bounds, _scaled(self.grid.block, 1 << level)).core(index)
+        return self._level(level).core(index)
+
+    def count(self) -> int:
+        """Return the number of nodes of all levels."""
+        return sum(len(self._level(level)) for level in range(self.levels))
+
+    def _level(self, level: int) -> Grid:
+        z, y, x = self.grid.block
+        size = self.fan_out**level
+        return Grid(self.grid.bounds, (z * size, y * size, x * size))
 
 
-def _scaled(block: ZYX, size: int) -> ZYX:
-    z, y, x = block
-    return z * size, y * size, x * size
+def octree(context: StepContext, part: MergePart) -> Octree:
+    """Return the tree of a merge part."""
+    return Octree(context.grid(part), part.fan_out)
 
 
 def node_name(level: int, index: ZYX) -> str:
@@ -95,7 +103,7 @@ def node_name(level: int, index: ZYX) -> str:
 def waves(context: StepContext, part: Part, objects: int = 0) -> Iterator[Iterator[TaskId]]:
     """Yield the waves of a part. ``objects`` is the number of ids of an object part."""
     if isinstance(part, MergePart):
-        tree = Octree(context.grid(part))
+        tree = octree(context, part)
         for level in range(tree.levels):
             yield (TaskId(part.name, node_name(level, i), i, level) for i in tree.nodes(level))
     elif isinstance(part, ObjectPart):
@@ -113,9 +121,7 @@ def waves(context: StepContext, part: Part, objects: int = 0) -> Iterator[Iterat
 def count_tasks(context: StepContext, part: Part, objects: int = 0) -> int:
     """Return the number of tasks of a part."""
     if isinstance(part, MergePart):
-        tree = Octree(context.grid(part))
-        block = tree.grid.block
-        return sum(len(Grid(tree.grid.bounds, _scaled(block, 1 << level))) for level in range(tree.levels))
+        return octree(context, part).count()
     if isinstance(part, ObjectPart):
         return math.ceil(objects / part.ids_per_task)
     return 1 if isinstance(part, WholePart) else len(context.grid(part))
@@ -124,9 +130,9 @@ def count_tasks(context: StepContext, part: Part, objects: int = 0) -> int:
 def parents_of(context: StepContext, part: Part, task: TaskId) -> list[str]:
     """Return the names of the tasks of the same part that must be done before ``task``."""
     if isinstance(part, MergePart) and task.level:
-        tree = Octree(context.grid(part))
         z, y, x = task.index
-        return [node_name(task.level - 1, child) for child in tree.children(task.level, (z, y, x))]
+        children = octree(context, part).children(task.level, (z, y, x))
+        return [node_name(task.level - 1, child) for child in children]
     if isinstance(part, ChainPart):
         z, y, x = task.index
         return [block_name((z - 1, y, x))] if z > context.grid(part).first[0] else []
@@ -141,5 +147,5 @@ def task_box(context: StepContext, part: Part, task: TaskId) -> Box | None:
         return context.bounds
     z, y, x = task.index
     if isinstance(part, MergePart):
-        return Octree(context.grid(part)).box(task.level, (z, y, x))
+        return octree(context, part).box(task.level, (z, y, x))
     return context.grid(part).core((z, y, x))

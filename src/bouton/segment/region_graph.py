@@ -138,6 +138,11 @@ def move(values: np.ndarray, ids: np.ndarray, roots: np.ndarray) -> np.ndarray:
     return np.where(ids[at] == values, roots[at], values)
 
 
+def rows_where(table: TableData, chosen: np.ndarray) -> TableData:
+    """Return the rows of a table where ``chosen`` (bool, one a row) is true."""
+    return {name: values[chosen] for name, values in table.items()}
+
+
 def touches_face(sizes: TableData, box: Box, bounds: Box) -> np.ndarray:
     """Return bool (n,): whether the bounding box touches a face of ``box`` that is no face of ``bounds``."""
     touching = np.zeros(len(sizes["id"]), np.bool_)

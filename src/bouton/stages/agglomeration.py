@@ -2,6 +2,7 @@
 
 First, segments below a size merge along their strongest affinity; then all merge by mean affinity. Both are contracted
 up an octree of blocks, with segments that touch a block's face frozen, and equal the greedy algorithm on the whole.
+Every node keeps the merges, edges and sizes that it completes, and hands on what touches its faces: none holds all.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bouton.segment.components import join
-from bouton.segment.contraction import HISTORY_COLUMNS, MAXIMUM, MEAN, Contraction, Rule, contract
-from bouton.segment.history import MERGE_COLUMNS, join_histories, merge_rows
+from bouton.segment.contraction import MAXIMUM, MEAN, Contraction, Rule, contract
+from bouton.segment.history import MERGE_COLUMNS, merge_rows
 from bouton.segment.ratios import level
 from bouton.segment.region_graph import (
     EDGE_COLUMNS,
@@ -23,6 +24,7 @@ from bouton.segment.region_graph import (
     contract_sizes,
     fragment_sizes,
     region_graph,
+    rows_where,
     touches_face,
 )
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table, TableData
@@ -56,10 +58,20 @@ def edges(task: BlockTask) -> Output:
 
 
 def totals(task: MergeTask) -> Output:
-    """Add up the region graph and the fragments' sizes."""
-    graph = add_edges(task.rows("_edges", "region_graph"))
-    sizes = add_sizes(task.rows("_pieces", "fragment_sizes"))
-    return Output(tables={"region_graph": graph, "fragment_sizes": sizes})
+    """Add up the region graph and the fragments' sizes; keep the rows to which nothing outside of the box can add."""
+    graph = add_edges(task.rows("_edges", "_partial_edges"))
+    sizes = add_sizes(task.rows("_pieces", "_partial_sizes"))
+    touching = touches_face(sizes, task.box, task.bounds)
+    whole = sizes["id"][~touching]
+    known = np.isin(graph["a"], whole) | np.isin(graph["b"], whole)
+    return Output(
+        tables={
+            "region_graph": rows_where(graph, known),
+            "fragment_sizes": rows_where(sizes, ~touching),
+            "_partial_edges": rows_where(graph, ~known),
+            "_partial_sizes": rows_where(sizes, touching),
+        }
+    )
 
 
 def small_segments(task: MergeTask) -> Output:
@@ -68,9 +80,8 @@ def small_segments(task: MergeTask) -> Output:
     graph = add_edges(task.rows("_edges", "_small_edges"))
     sizes = add_sizes(task.rows("_pieces", "_small_sizes"))
     done = _contract(task, graph, sizes, rule)
-    earlier = [] if task.is_leaf else [child["_small_merges"] for child in task.children]
-    merges = join_histories([*earlier, done.history], HISTORY_COLUMNS)
-    return Output(tables={"_small_merges": merges, "_small_edges": done.edges, "_small_sizes": done.sizes})
+    merges = merge_rows(done.history, True, task.params.floor)
+    return Output(tables={"merges": merges, "_small_edges": done.edges, "_small_sizes": done.sizes})
 
 
 def agglomerate(task: MergeTask) -> Output:
@@ -78,16 +89,13 @@ def agglomerate(task: MergeTask) -> Output:
     graph = add_edges(task.rows("_edges", "_open_edges"))
     sizes = add_sizes(task.rows("_pieces", "_open_sizes"))
     if task.is_leaf:
-        small = task.table("_small_merges")
+        # a merge of what touches this block is made by this block's node or one above it
+        merges = task.table("merges", task.box)
+        small = rows_where(merges, merges["small"] != 0)
         moves = join(small["a"], small["b"])
         graph, sizes = contract_edges(graph, *moves), contract_sizes(sizes, *moves)
     done = _contract(task, graph, sizes, Rule(MEAN, level(task.params.floor)))
-    rows = [merge_rows(done.history, False, task.params.floor)]
-    if not task.is_leaf:
-        rows += [child["merges"] for child in task.children]
-    if task.is_root:
-        rows.append(merge_rows(task.table("_small_merges"), True, task.params.floor))
-    merges = join_histories(rows, MERGE_COLUMNS)
+    merges = merge_rows(done.history, False, task.params.floor)
     return Output(tables={"merges": merges, "_open_edges": done.edges, "_open_sizes": done.sizes})
 
 
@@ -96,15 +104,14 @@ def _contract(task: MergeTask, graph: TableData, sizes: TableData, rule: Rule) -
     frozen = touches_face(sizes, task.box, task.bounds)
     # an edge across the box's lower face has one end inside, which is frozen: the parent that sees both ends takes it
     inside = np.isin(graph["a"], sizes["id"]) & np.isin(graph["b"], sizes["id"])
-    crossing = {name: values[~inside] for name, values in graph.items()}
-    done = contract({name: values[inside] for name, values in graph.items()}, sizes, frozen, rule)
-    return replace(done, edges=add_edges([done.edges, crossing]))
+    done = contract(rows_where(graph, inside), sizes, frozen, rule)
+    return replace(done, edges=add_edges([done.edges, rows_where(graph, ~inside)]))
 
 
-EDGES, SIZES, HISTORY, MERGES = Table(EDGE_COLUMNS), Table(SIZE_COLUMNS), Table(HISTORY_COLUMNS), Table(MERGE_COLUMNS)
+EDGES, SIZES, MERGES = Table(EDGE_COLUMNS), Table(SIZE_COLUMNS), Table(MERGE_COLUMNS)
 
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
     reads={
         "affinities": Layer("uint8", channels=3, kind="affinities"),
@@ -119,20 +126,26 @@ STAGE = Stage(
             halo=lambda params, voxel_size_nm: (1, 1, 1),
             bytes_per_voxel=20.0,
         ),
-        MergePart("totals", totals, ("_edges", "_pieces"), {"region_graph": EDGES, "fragment_sizes": SIZES}),
+        MergePart(
+            "totals",
+            totals,
+            ("_edges", "_pieces"),
+            {"_partial_edges": EDGES, "_partial_sizes": SIZES},
+            kept={"region_graph": EDGES, "fragment_sizes": SIZES},
+        ),
         MergePart(
             "small_segments",
             small_segments,
             ("_edges", "_pieces"),
-            {"_small_merges": HISTORY, "_small_edges": EDGES, "_small_sizes": SIZES},
-            bytes_per_row=400.0,
+            {"_small_edges": EDGES, "_small_sizes": SIZES},
+            kept={"merges": MERGES},
         ),
         MergePart(
             "agglomerate",
             agglomerate,
             ("_edges", "_pieces"),
-            {"merges": MERGES, "_open_edges": EDGES, "_open_sizes": SIZES},
-            bytes_per_row=400.0,
+            {"_open_edges": EDGES, "_open_sizes": SIZES},
+            kept={"merges": MERGES},
         ),
     ),
 )

@@ -13,6 +13,7 @@ import numpy as np
 from bouton.geometry import Box
 from bouton.segment.basins import cut_at_bounds, joined_edges
 from bouton.segment.components import distinct_pairs, face, join, label_joined, relabel
+from bouton.segment.equivalences import OPEN_COLUMNS, PAIR_COLUMNS, border_labels, join_inside
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table
 
 
@@ -32,7 +33,8 @@ class Params:
     high: float = 0.99
 
 
-PAIRS = Table({"a": "uint64", "b": "uint64"})
+PAIRS = Table(PAIR_COLUMNS)
+OPEN = Table(OPEN_COLUMNS)
 
 
 def basins(task: BlockTask) -> Output:
@@ -43,14 +45,15 @@ def basins(task: BlockTask) -> Output:
 
 
 def links(task: BlockTask) -> Output:
-    """Emit the pairs of labels that are joined across the block's lower faces."""
+    """Emit the labels on the block's faces, and the pairs that are joined across the lower ones."""
     labels = task.read("_basins")
     pairs = [_across(task, labels, axis) for axis in range(3) if task.core.start[axis] > task.bounds.start[axis]]
     none = np.zeros(0, np.uint64)
     a = np.concatenate([pair[0] for pair in pairs] or [none])
     b = np.concatenate([pair[1] for pair in pairs] or [none])
     a, b = distinct_pairs(a, b)
-    return Output(tables={"_pairs": {"a": a, "b": b}})
+    border = border_labels(labels[_at(task.core, task)], task.core, task.bounds)
+    return Output(tables={"_pairs": {"a": a, "b": b}, "_border": border})
 
 
 def _across(task: BlockTask, labels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,16 +71,16 @@ def _at(box: Box, task: BlockTask) -> tuple[slice, slice, slice]:
 
 
 def equivalences(task: MergeTask) -> Output:
-    """Join the pairs of all children; at the root, every label that moves has its fragment's id."""
-    rows = task.rows("_pairs", "_equivalences")
-    ids, roots = join(np.concatenate([row["a"] for row in rows]), np.concatenate([row["b"] for row in rows]))
-    return Output(tables={"_equivalences": {"a": ids, "b": roots}})
+    """Join the labels inside the node's box; keep which ones ended, hand on what touches its faces."""
+    opened, pairs = task.rows("_border", "_open"), task.rows("_pairs", "_open_pairs")
+    moves, opened, pairs = join_inside(opened, pairs, task.box, task.bounds)
+    return Output(tables={"_moves": moves, "_open": opened, "_open_pairs": pairs})
 
 
 def fragments(task: BlockTask) -> Output:
     """Give every label its fragment's id."""
-    moves = task.table("_equivalences")
-    return Output(layers={"fragments": relabel(task.read("_basins"), moves["a"], moves["b"])})
+    moves = task.table("_moves", task.core)
+    return Output(layers={"fragments": relabel(task.read("_basins"), *join(moves["a"], moves["b"]))})
 
 
 STAGE = Stage(
@@ -96,11 +99,17 @@ STAGE = Stage(
         BlockPart(
             "links",
             links,
-            tables={"_pairs": PAIRS},
+            tables={"_pairs": PAIRS, "_border": OPEN},
             halo=lambda params, voxel_size_nm: (1, 1, 1),
             bytes_per_voxel=16.0,
         ),
-        MergePart("equivalences", equivalences, source=("_pairs",), tables={"_equivalences": PAIRS}),
+        MergePart(
+            "equivalences",
+            equivalences,
+            source=("_border", "_pairs"),
+            tables={"_open": OPEN, "_open_pairs": PAIRS},
+            kept={"_moves": PAIRS},
+        ),
         BlockPart("fragments", fragments, layers={"fragments": Layer("uint64", kind="labels")}, bytes_per_voxel=20.0),
     ),
 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from bouton.segment.components import relabel
 from bouton.segment.history import MERGE_COLUMNS, cut
-from bouton.segment.region_graph import SIZE_COLUMNS, add_sizes, fragment_sizes
+from bouton.segment.region_graph import SIZE_COLUMNS, add_sizes, fragment_sizes, rows_where, touches_face
 from bouton.stage import (
     BlockPart,
     BlockTask,
@@ -21,8 +21,6 @@ from bouton.stage import (
     Output,
     Stage,
     Table,
-    WholePart,
-    WholeTask,
 )
 
 
@@ -42,37 +40,32 @@ class Params:
     dust_voxels: int = 0
 
 
-def roots(task: WholeTask) -> Output:
-    """Cut the merge history at the threshold."""
-    ids, root = cut(task.table("merges"), task.params.threshold)
-    return Output(tables={"_roots": {"id": ids, "root": root}})
-
-
 def pieces(task: BlockTask) -> Output:
     """Count each segment's voxels in the block."""
     return Output(tables={"_pieces": fragment_sizes(_segments(task), task.core)})
 
 
 def segment_sizes(task: MergeTask) -> Output:
-    """Add up the segments' voxels; at the root, leave out the dust."""
-    sizes = add_sizes(task.rows("_pieces", "segment_sizes"))
-    if task.is_root:
-        large = sizes["voxels"] >= task.params.dust_voxels
-        sizes = {name: values[large] for name, values in sizes.items()}
-    return Output(tables={"segment_sizes": sizes})
+    """Add up the segments' voxels; keep those that lie in the node's box, without the dust."""
+    sizes = add_sizes(task.rows("_pieces", "_partial_sizes"))
+    touching = touches_face(sizes, task.box, task.bounds)
+    large = sizes["voxels"] >= task.params.dust_voxels
+    kept, rest = rows_where(sizes, ~touching & large), rows_where(sizes, touching)
+    return Output(tables={"segment_sizes": kept, "_partial_sizes": rest})
 
 
 def segmentation(task: BlockTask) -> Output:
     """Write each voxel's segment."""
     labels = _segments(task)
     if task.params.dust_voxels > 1:
-        labels = _without_dust(labels, task.table("segment_sizes")["id"])
+        labels = _without_dust(labels, task.table("segment_sizes", task.core)["id"])
     return Output(layers={"segmentation": labels})
 
 
 def _segments(task: BlockTask) -> np.ndarray:
-    moves = task.table("_roots")
-    return relabel(task.read("fragments"), moves["id"], moves["root"])
+    # all merges of a block's fragments were made in boxes that hold the block
+    moves = cut(task.table("merges", task.core), task.params.threshold)
+    return relabel(task.read("fragments"), *moves)
 
 
 def _without_dust(labels: np.ndarray, large: np.ndarray) -> np.ndarray:
@@ -81,15 +74,18 @@ def _without_dust(labels: np.ndarray, large: np.ndarray) -> np.ndarray:
     return relabel(labels, dust, np.zeros_like(dust))
 
 
+SIZES = Table(SIZE_COLUMNS)
+
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
     reads={"fragments": Layer("uint64", kind="labels"), "merges": Table(MERGE_COLUMNS)},
     writes=("segmentation", "segment_sizes"),
     parts=(
-        WholePart("roots", roots, tables={"_roots": Table({"id": "uint64", "root": "uint64"})}),
-        BlockPart("pieces", pieces, tables={"_pieces": Table(SIZE_COLUMNS)}, bytes_per_voxel=24.0),
-        MergePart("segment_sizes", segment_sizes, ("_pieces",), {"segment_sizes": Table(SIZE_COLUMNS)}),
+        BlockPart("pieces", pieces, tables={"_pieces": SIZES}, bytes_per_voxel=24.0),
+        MergePart(
+            "segment_sizes", segment_sizes, ("_pieces",), {"_partial_sizes": SIZES}, kept={"segment_sizes": SIZES}
+        ),
         BlockPart(
             "segmentation", segmentation, layers={"segmentation": Layer("uint64", kind="labels")}, bytes_per_voxel=28.0
         ),

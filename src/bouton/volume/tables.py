@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bouton.errors import DataError
+from bouton.geometry import Box
 from bouton.volume.files import disk_errors, natural_key, write_bytes
 
 TableData = dict[str, np.ndarray]
+_BOX = re.compile(r"_(\d+)-(\d+)_(\d+)-(\d+)_(\d+)-(\d+)$")
 
 
 def write_table(path: str | Path, table: Mapping[str, np.ndarray], columns: Mapping[str, str]) -> None:
@@ -73,8 +76,20 @@ def _fits(values: np.ndarray, wanted: np.dtype) -> bool:
     return int(values.min()) >= int(limits.min) and int(values.max()) <= int(limits.max)
 
 
-def read_table(path: str | Path) -> TableData:
+def part_file(name: str, box: Box) -> str:
+    """Return the file name of a part whose rows are about the voxels of ``box`` (z, y, x)."""
+    sides = "".join(f"_{a}-{b}" for a, b in zip(box.start, box.stop, strict=True))
+    return f"{name}{sides}.parquet"
+
+
+def read_table(path: str | Path, over: Box | None = None) -> TableData:
     """Read a Parquet file, or a folder of parts one after another in the order of their names (``2`` before ``10``).
+
+    Parameters
+    ----------
+    over : Box, optional
+        Of a folder, read only the parts named by :func:`part_file` whose box shares a voxel with this one, and parts
+        whose name tells no box.
 
     Returns
     -------
@@ -88,7 +103,8 @@ def read_table(path: str | Path) -> TableData:
     """
     path = Path(path)
     if path.is_dir():
-        return _join([_read_part(part) for part in _parts_of(path)], path)
+        parts = [part for part in _parts_of(path) if over is None or _concerns(part, over)]
+        return _join([_read_part(part) for part in parts], path)
     return _read_part(path)
 
 
@@ -97,6 +113,14 @@ def _parts_of(folder: Path) -> Sequence[Path]:
     if not parts:
         raise DataError("no .parquet file in the folder", where=str(folder), expected="one part or more")
     return parts
+
+
+def _concerns(part: Path, over: Box) -> bool:
+    found = _BOX.search(part.stem)
+    if found is None:
+        return True
+    z0, z1, y0, y1, x0, x1 = (int(number) for number in found.groups())
+    return not (Box((z0, y0, x0), (z1, y1, x1)) & over).is_empty
 
 
 def _read_part(path: Path) -> TableData:
@@ -126,6 +150,8 @@ def _column(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _join(parts: Sequence[TableData], path: Path) -> TableData:
+    if not parts:
+        raise DataError("no part lies over the box that is asked for", where=str(path), expected="one part or more")
     names = list(parts[0])
     for part in parts:
         if list(part) != names:

@@ -16,7 +16,7 @@ from bouton.errors import SpecError
 
 
 class Executor(Protocol):
-    """What the coordinator needs of an executor."""
+    """What the coordinator needs of an executor; its class, in lower case, is its name in events."""
 
     workers: int
 

@@ -13,10 +13,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 import fake_run
-from bouton.errors import DataError, RunError, SpecError
+from bouton.errors import BoutonError, DataError, RunError, SpecError
 from bouton.report import write_report
+from bouton.segment.components import relabel
+from bouton.segment.history import MERGE_COLUMNS, cut
 from bouton.server.app import make_app
+from bouton.server.cuts import Shown
 from bouton.server.serve import reserve_port
+from bouton.volume.mapping import write_mapping
+from bouton.volume.run_folder import open_run
 
 BASE = "http://127.0.0.1:8765"
 CHUNK = "0-32_0-32_0-10"
@@ -103,6 +108,129 @@ def test_lost_chunk_is_an_error_that_says_so(tmp_path: Path) -> None:
     assert answer.status_code == 404
     assert answer.json()["message"]
     assert client.get("/data/steps/segmentation.segmentation/full/32-64_0-32_0-10").status_code == 200
+
+
+def with_history(folder: Path) -> fake_run.FakeRun:
+    """Return a run whose cells are cut into two fragments each, with a merge history that can make them whole."""
+    run = fake_run.FakeRun(folder)
+    whole = fake_run.cells()
+    names = np.unique(whole)
+    # The upper half of a cell has another id, far above the lower half's.
+    pieces = whole + np.where(np.arange(whole.shape[2]) >= 60, np.uint64(2**50), np.uint64(0))
+    fragments = run.step("fragments", "fragments")
+    run.layer(fragments, "fragments", "labels", pieces)
+    step = run.step("agglomeration", "agglomeration", reads={"fragments": "fragments.fragments"})
+    score = 60 + np.arange(len(names)) * 97 % 190
+    known = np.unique(np.concatenate([names, names + np.uint64(2**50)]))
+    merges = {"a": names, "b": names + np.uint64(2**50), "affinity_sum": score, "affinity_max": score}
+    merges |= {"affinity_count": np.ones_like(score), "small": np.zeros(len(names), np.uint8)}
+    merges |= {"score": score / 255, "floor": np.full(len(names), 0.2)}
+    run.table(step, "merges", {name: merges[name] for name in MERGE_COLUMNS}, MERGE_COLUMNS)
+    sizes = {"id": known, "voxels": np.ones(len(known), np.int64)}
+    run.table(step, "fragment_sizes", sizes, {"id": "uint64", "voxels": "int64"})
+    final = run.step("segmentation", "segmentation", reads={"fragments": "fragments", "merges": "agglomeration.merges"})
+    run.layer(final, "segmentation", "labels", whole)
+    run.save()
+    return run
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_history(tmp_path_factory.mktemp("runs") / "cuts").folder
+
+
+def labels_at(client: TestClient, layer: str) -> np.ndarray:
+    url = f"/data/{layer}/full/32-64_0-32_0-10"
+    parts = [np.frombuffer(client.get(url.replace("32-64", at)).content, "<u8") for at in ("32-64", "64-96")]
+    return np.concatenate([part.reshape(10, 32, 32) for part in parts], axis=2)
+
+
+def test_cut_is_made_on_the_way(history: Path) -> None:
+    client = TestClient(make_app(history), base_url=BASE, follow_redirects=False)
+    whole = fake_run.cells()[:10, :32, 32:96]
+    pieces = labels_at(client, "steps/fragments.fragments")
+    assert np.array_equal(labels_at(client, "cuts/0.2"), whole)
+    assert np.array_equal(labels_at(client, "cuts/1.0"), pieces)
+    run = open_run(history)
+    found = labels_at(client, "cuts/0.6")
+    assert np.array_equal(found, relabel(pieces, *cut(run.table("agglomeration.merges"), 0.6)))
+    assert not np.array_equal(found, whole) and not np.array_equal(found, pieces)
+    info = client.get("/data/cuts/0.6/info").json()
+    assert (info["type"], info["data_type"]) == ("segmentation", "uint64")
+    assert info["scales"] == client.get("/data/steps/fragments.fragments/info").json()["scales"]
+
+
+def test_mapping_is_a_further_layer(history: Path, tmp_path: Path) -> None:
+    ids, roots = cut(open_run(history).table("agglomeration.merges"), 0.6)
+    write_mapping(tmp_path / "segmentation.parquet", ids, roots)
+    write_mapping(tmp_path / "mine.parquet", ids[:3], np.zeros(3, np.uint64))
+    shown = Shown((0.6,), (tmp_path / "segmentation.parquet", tmp_path / "mine.parquet"))
+    client = TestClient(make_app(history, shown), base_url=BASE, follow_redirects=False)
+    state = state_in(client.get(f"/at?{HERE}&id={ids[0]}&id={roots[0]}&id=7"))
+    labels = {layer["name"]: layer for layer in state["layers"] if layer["type"] == "segmentation"}
+    assert list(labels) == ["fragments", "segmentation", "segmentation mapping", "mine", "cut 0.6"]
+    assert [name for name, layer in labels.items() if layer["visible"]] == ["cut 0.6"]
+    assert state["selectedLayer"]["layer"] == "cut 0.6"
+    # What was selected in the run's own segments is selected by its segment in the cut.
+    assert labels["cut 0.6"]["segments"] == [str(roots[0]), "7"]
+    assert labels["segmentation"]["segments"] == [str(ids[0]), str(roots[0]), "7"]
+    for layer in labels.values():
+        assert client.get(layer["source"].removeprefix("precomputed://") + "/info").status_code == 200
+    assert np.array_equal(labels_at(client, "mappings/segmentation"), labels_at(client, "cuts/0.6"))
+    assert state == json.loads(json.dumps(state))
+
+
+def test_other_thresholds_by_address(history: Path) -> None:
+    client = TestClient(make_app(history), base_url=BASE, follow_redirects=False)
+    state = state_in(client.get("/cut?threshold=0.5&threshold=0.7"))
+    assert [layer["name"] for layer in state["layers"]][-2:] == ["cut 0.5", "cut 0.7"]
+    assert "cut" not in json.dumps(client.get("/state.json").json()["layers"])
+    for query in ("", "threshold=2", "threshold=x", "threshold=nan"):
+        assert client.get(f"/cut?{query}").status_code == 422
+    below = client.get("/cut?threshold=0.1")
+    assert below.status_code == 404 and "where the merge history ends" in below.json()["message"]
+    for path in ("cuts/x", "cuts/0.1", "mappings/none", "mappings/..%2f..%2frun", "cut/0.5"):
+        assert client.get(f"/data/{path}/info").status_code == 404
+        assert client.get(f"/data/{path}/full/{CHUNK}").status_code == 404
+
+
+def test_cuts_follow_a_run_that_goes_on(tmp_path: Path) -> None:
+    run = with_history(tmp_path / "demo")
+    client = TestClient(make_app(run.folder, Shown((0.2,))), base_url=BASE)
+    assert np.array_equal(labels_at(client, "cuts/0.2"), fake_run.cells()[:10, :32, 32:96])
+    for step in run.steps[:2]:
+        new = run.folder / step["folder"].replace("cafe", "beef")
+        (run.folder / step["folder"]).rename(new)
+        step["folder"] = str(new.relative_to(run.folder))
+        for output in step["outputs"].values():
+            output["path"] = output["path"].replace("cafe", "beef")
+    merges = open_run(run.save()).table("agglomeration.merges")
+    short = {name: values[:1] for name, values in merges.items()}
+    run.table(run.steps[1], "merges", short, MERGE_COLUMNS)
+    os.utime(run.save() / "run.json", ns=(1, 1))
+    pieces = labels_at(client, "steps/fragments.fragments")
+    found = labels_at(client, "cuts/0.2")
+    assert np.array_equal(found, relabel(pieces, *cut(short, 0.2)))
+    assert not np.array_equal(found, fake_run.cells()[:10, :32, 32:96])
+
+
+def test_mappings_that_do_not_fit(history: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("a.parquet", "b/a.parquet"):
+        write_mapping(tmp_path / name, np.array([5, 2**40 + 1], np.uint64), np.array([1, 1], np.uint64))
+    cases = [
+        (Shown(files=(tmp_path / "a.parquet",)), "1 of 2 ids, such as 5, are no fragments"),
+        (Shown(files=(tmp_path / "a.parquet", tmp_path / "b/a.parquet")), "two mappings called a"),
+        (Shown(files=(tmp_path / "none.parquet",)), "no such file"),
+        (Shown(thresholds=(0.1,)), "where the merge history ends"),
+        (Shown(thresholds=(0.5,), step="fragments"), "holds no merge history"),
+    ]
+    for shown, words in cases:
+        with pytest.raises(BoutonError, match=words):
+            make_app(history, shown)
+    bare = fake_run.FakeRun(tmp_path / "bare").save()
+    with pytest.raises(SpecError, match="no step holds a merge history"):
+        make_app(bare, Shown(thresholds=(0.5,)))
 
 
 def test_report_links_stay_on_this_server(client: TestClient) -> None:

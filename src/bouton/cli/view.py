@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -12,6 +13,15 @@ from bouton.report.links import DEFAULT_PORT
 
 def command(
     run: RunName,
+    mapping: Annotated[
+        list[Path] | None,
+        typer.Option(help="Show fragments relabelled by a table that bouton cut wrote; may be given several times."),
+    ] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(help="Show the segmentation at this threshold, 0 to 1; may be given several times."),
+    ] = None,
+    step: Annotated[str | None, typer.Option(help="The step with the merge history, where there are several.")] = None,
     runs: RunsFolder = Path("runs"),
     port: int = typer.Option(
         DEFAULT_PORT, help="Port on this machine; 0 takes any free one. The report's links use 8765."
@@ -24,15 +34,21 @@ def command(
 
       bouton view runs/demo
 
+      bouton view runs/demo --threshold 0.4 --threshold 0.6
+
+      bouton view runs/demo --mapping cut-0.35.parquet
+
       bouton view runs/demo --port 9000 --no-browser     (from another machine: ssh -L 9000:127.0.0.1:9000 HOST)
 
-    The links of the run's report (bouton report) open in this viewer. Only this machine can reach it. Ctrl-C ends it.
+    The links of the run's report (bouton report) open in this viewer. /cut?threshold=0.35 shows another threshold;
+    no volume is written for it. Only this machine can reach the viewer. Ctrl-C ends it.
     """
+    from bouton.server.app import make_app
+    from bouton.server.cuts import Shown
     from bouton.server.serve import HOST, reserve_port, serve
-    from bouton.volume.run_folder import open_run
 
-    folder = find_run(run, runs)
-    open_run(folder)
+    shown = Shown(thresholds=tuple(threshold or ()), files=tuple(mapping or ()), step=step)
+    app = make_app(find_run(run, runs), shown)
     listener = reserve_port(port)
     typer.echo(f"Viewer: http://{HOST}:{listener.getsockname()[1]}/   report: /report   Ctrl-C ends it")
-    serve(folder, listener, open_browser=not no_browser)
+    serve(app, listener, open_browser=not no_browser)

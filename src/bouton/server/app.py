@@ -12,7 +12,7 @@ import asyncio
 import importlib.util
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -27,24 +27,29 @@ from starlette.staticfiles import StaticFiles
 
 from bouton.errors import DataError, SpecError
 from bouton.report.links import DEFAULT_ORIGIN
-from bouton.view import Place, SynapseLines, chunk_bytes, neuroglancer_state, volume_info
+from bouton.server.cuts import Cuts, MappedVolume, Shown, cut_ref, mapped_layer
+from bouton.view import MappedLayer, Place, SynapseLines, chunk_bytes, neuroglancer_state, volume_info
+from bouton.volume import Volume
 from bouton.volume.run_folder import Run, open_run
 from bouton.volume.run_layers import RunLayer, run_layers, run_tables
 
 _ID = Annotated[int, Field(ge=0, lt=2**64)]
 _FINITE = Query(allow_inf_nan=False)
+_Threshold = Annotated[float, Field(ge=0, le=1)]
 TOKEN = "app"
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 LOOKS_BETWEEN_SIGNS = 60
 SECONDS_BETWEEN_LOOKS = 0.25
+CUT_GROUPS = ("cut:", "mapping:")
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 class OpenRun:
     """A run that is read again when ``run.json`` has changed: a viewer may stay open while the run goes on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shown: Shown) -> None:
         self.folder = folder
+        self.cuts = Cuts(shown)
         self._stamp = -1
         self._load()
 
@@ -55,8 +60,27 @@ class OpenRun:
             self._load()
         return self
 
+    def state(self, origin: str, place: Place, cuts: Sequence[str]) -> dict:
+        """Return the viewer's state with these cuts."""
+        mapped = [MappedLayer(self.layer(ref), self.cuts.mapping(self.run, ref).of(place.ids)) for ref in cuts]
+        return neuroglancer_state(self.run, origin, place, mapped)
+
+    def has_layer(self, ref: str) -> bool:
+        """Whether ``ref`` is a layer or a cut, not a table."""
+        return ref in self.layers or ref.startswith(CUT_GROUPS)
+
+    def readable(self, ref: str) -> Volume | MappedVolume:
+        """Return what holds the layer ``ref``."""
+        if not ref.startswith(CUT_GROUPS):
+            return self.volume(ref)
+        mapping = self.cuts.mapping(self.run, ref)
+        return MappedVolume(self.volume(self.cuts.source(self.run)), mapping)
+
     def layer(self, ref: str) -> RunLayer:
         """Return the layer ``ref``; DataError where there is none."""
+        if ref.startswith(CUT_GROUPS):
+            self.cuts.mapping(self.run, ref)
+            return mapped_layer(self.layer(self.cuts.source(self.run)), ref)
         if ref not in self.layers:
             raise DataError(f"no layer {ref!r} in run {self.folder.name}", expected=f"one of {', '.join(self.layers)}")
         return self.layers[ref]
@@ -87,13 +111,15 @@ def client_folder() -> Path:
     raise DataError("Neuroglancer's client is not installed", fix="pip install 'neuroglancer>=2.41'")
 
 
-def make_app(run_folder: Path) -> FastAPI:
+def make_app(run_folder: Path, shown: Shown = Shown()) -> FastAPI:
     """Return the application that shows one run.
 
     Parameters
     ----------
     run_folder : Path
         Folder with ``run.json``.
+    shown : Shown, optional
+        Cuts and mappings to show as further layers; they are made here, so that what is wrong with them is told here.
 
     Returns
     -------
@@ -103,12 +129,14 @@ def make_app(run_folder: Path) -> FastAPI:
     Raises
     ------
     DataError
-        There is no run, or no viewer client.
+        There is no run, or no viewer client; or a cut cannot be made.
     """
     app = FastAPI(title="bouton", version=version("bouton"), docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
     app.state.ending = threading.Event()
-    app.state.open_run = OpenRun(Path(run_folder))
+    app.state.open_run = opened = OpenRun(Path(run_folder), shown)
+    for ref in shown.refs:
+        opened.cuts.mapping(opened.run, ref)
     app.add_exception_handler(DataError, _not_found)
     app.add_exception_handler(SpecError, _not_found)
     _add_pages(app)
@@ -120,9 +148,8 @@ def make_app(run_folder: Path) -> FastAPI:
 def _add_pages(app: FastAPI) -> None:
     opened: OpenRun = app.state.open_run
 
-    def state(request: Request, place: Place) -> dict:
-        origin = f"http://{request.headers['host']}"
-        return neuroglancer_state(opened.current().run, origin, place)
+    def state(request: Request, place: Place, cuts: Sequence[str] = opened.cuts.shown.refs) -> dict:
+        return opened.current().state(f"http://{request.headers['host']}", place, cuts)
 
     @app.get("/")
     def root(request: Request) -> Response:
@@ -142,6 +169,10 @@ def _add_pages(app: FastAPI) -> None:
             text = f"This viewer shows run {name!r}; the link belongs to run {run!r}. Stop it and open that one:"
             return PlainTextResponse(f"{text} bouton view {opened.folder.parent / run}\n", status_code=409)
         return _to_viewer(state(request, Place((z_nm, y_nm, x_nm), id)))
+
+    @app.get("/cut")
+    def cut(request: Request, threshold: Annotated[tuple[_Threshold, ...], Query(min_length=1)]) -> Response:
+        return _to_viewer(state(request, Place(), [cut_ref(at) for at in threshold]))
 
     @app.get("/state.json")
     def state_json(request: Request) -> Response:
@@ -163,15 +194,15 @@ def _add_data(app: FastAPI) -> None:
     def info(group: str, name: str) -> Response:
         ref = _ref(group, name)
         now = opened.current()
-        if ref in now.layers:
-            return JSONResponse(volume_info(now.run, now.layers[ref]))
+        if now.has_layer(ref):
+            return JSONResponse(volume_info(now.run, now.layer(ref)))
         return JSONResponse(now.lines(ref).info())
 
     @app.get("/data/{group}/{name}/full/{chunk}")
     def chunk(group: str, name: str, chunk: str) -> Response:
         now = opened.current()
         layer = now.layer(_ref(group, name))
-        content = chunk_bytes(now.volume(layer.ref), layer, chunk)
+        content = chunk_bytes(now.readable(layer.ref), layer, chunk)
         return Response(content, media_type="application/octet-stream", headers={"Cache-Control": "no-cache"})
 
     @app.get("/data/{group}/{name}/{key}/{part}")
@@ -210,7 +241,11 @@ def _ref(group: str, name: str) -> str:
         return f"data:{name}"
     if group == "steps":
         return name
-    raise DataError(f"no data {group}/{name}", expected="sources/NAME or steps/STEP.OUTPUT")
+    if f"{group[:-1]}:" in CUT_GROUPS:
+        return f"{group[:-1]}:{name}"
+    raise DataError(
+        f"no data {group}/{name}", expected="sources/NAME, steps/STEP.OUTPUT, cuts/THRESHOLD or mappings/NAME"
+    )
 
 
 def _to_viewer(state: dict) -> Response:

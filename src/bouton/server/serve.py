@@ -7,13 +7,12 @@ import errno
 import socket
 import threading
 import webbrowser
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from bouton.errors import RunError, SpecError
-from bouton.server.app import make_app
 
 HOST = "127.0.0.1"
 
@@ -50,9 +49,8 @@ def reserve_port(port: int) -> socket.socket:
     return listener
 
 
-def serve(run_folder: Path, listener: socket.socket, open_browser: bool) -> None:
-    """Show a run until interrupted."""
-    app = make_app(run_folder)
+def serve(app: FastAPI, listener: socket.socket, open_browser: bool) -> None:
+    """Show a run until interrupted; ``app`` is what :func:`bouton.server.app.make_app` returned."""
     url = f"http://{HOST}:{listener.getsockname()[1]}/"
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
     if open_browser:

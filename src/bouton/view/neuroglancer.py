@@ -37,6 +37,8 @@ void main() {
 }
 """
 FINAL_LABELS = "segmentation"
+LABELS_LOOK = {"type": "segmentation", "selectedAlpha": 0.35, "notSelectedAlpha": 0.1}
+_GROUPS = {"data": "sources", "cut": "cuts", "mapping": "mappings"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,17 @@ class Place:
     ids: tuple[int, ...] = ()
 
 
-def neuroglancer_state(run: Run, origin: str, place: Place = Place()) -> dict[str, Any]:
+@dataclass(frozen=True)
+class MappedLayer:
+    """Fragments shown as segments: a layer that the server relabels, and the ids to select in it."""
+
+    layer: RunLayer
+    ids: tuple[int, ...] = ()
+
+
+def neuroglancer_state(
+    run: Run, origin: str, place: Place = Place(), mapped: Sequence[MappedLayer] = ()
+) -> dict[str, Any]:
     """Return Neuroglancer's state for a run.
 
     Parameters
@@ -64,6 +76,8 @@ def neuroglancer_state(run: Run, origin: str, place: Place = Place()) -> dict[st
     origin : str
         Where the server that answers for the data stands: ``http://127.0.0.1:8765``.
     place : Place, optional
+    mapped : sequence of MappedLayer
+        Further layers; the last is shown in place of the run's own labels.
 
     Returns
     -------
@@ -74,6 +88,7 @@ def neuroglancer_state(run: Run, origin: str, place: Place = Place()) -> dict[st
     tables = [table for table in run_tables(run) if _holds_lines(run, table)]
     extent = _extent(run, layers)
     shown = [_layer(layer, origin, layers, place) for layer in layers]
+    shown = _with_mapped(shown, mapped, origin)
     shown += [_synapse_layer(table, origin, layers, tables) for table in tables]
     size_nm = [n * s for n, s in zip(extent.shape, run.voxel_size_nm, strict=True)]
     return {
@@ -83,15 +98,19 @@ def neuroglancer_state(run: Run, origin: str, place: Place = Place()) -> dict[st
         "crossSectionScale": max(size_nm[1], size_nm[2]) / min(run.voxel_size_nm) / 500,
         "projectionScale": 1.4 * max(size_nm) / min(run.voxel_size_nm),
         "layers": shown,
-        "selectedLayer": {"layer": _selected(layers), "visible": False},
+        "selectedLayer": {"layer": mapped[-1].layer.name if mapped else _selected(layers), "visible": False},
         "layout": "4panel",
         "showSlices": True,
     }
 
 
 def layer_url(ref: str) -> str:
-    """Return the path under which the server offers the layer or table ``ref``: ``data:name`` or ``step.output``."""
-    group, name = ("sources", ref.removeprefix("data:")) if ref.startswith("data:") else ("steps", ref)
+    """Return the path under which the server offers a layer or table.
+
+    ``ref`` is ``data:name``, ``step.output``, or of a mapped layer ``cut:threshold`` or ``mapping:name``.
+    """
+    kind, colon, name = ref.partition(":")
+    group, name = (_GROUPS[kind], name) if colon else ("steps", ref)
     return f"/data/{group}/{quote(name, safe='')}"
 
 
@@ -124,12 +143,24 @@ def _layer(layer: RunLayer, origin: str, layers: Sequence[RunLayer], place: Plac
         "visible": _visible(layer, layers),
     }
     if layer.kind == "labels":
-        state.update(type="segmentation", selectedAlpha=0.35, notSelectedAlpha=0.1)
+        state |= LABELS_LOOK
         if layer.name == _selected(layers) and place.ids:
             state["segments"] = [str(i) for i in place.ids]
         return state
     state["type"] = "image"
     return state | _image_look(layer)
+
+
+def _with_mapped(shown: list[dict[str, Any]], mapped: Sequence[MappedLayer], origin: str) -> list[dict[str, Any]]:
+    """Return layers' states with the mapped ones behind; the last of these hides all other labels."""
+    if not mapped:
+        return shown
+    found = [state | {"visible": False} if state["type"] == LABELS_LOOK["type"] else state for state in shown]
+    for one in mapped:
+        name = _unique(one.layer.name, [state["name"] for state in found], "mapping")
+        state = {"name": name, "source": f"precomputed://{origin}{layer_url(one.layer.ref)}", "tab": "source"}
+        found.append(state | LABELS_LOOK | {"visible": one == mapped[-1], "segments": [str(i) for i in one.ids]})
+    return found
 
 
 def _image_look(layer: RunLayer) -> dict[str, Any]:
@@ -159,7 +190,7 @@ def _synapse_layer(
 ) -> dict[str, Any]:
     state: dict[str, Any] = {
         "type": "annotation",
-        "name": _unique(table.name, [layer.name for layer in layers]),
+        "name": _unique(table.name, [layer.name for layer in layers], "lines"),
         "source": f"precomputed://{origin}{layer_url(table.ref)}",
         "tab": "annotations",
         "shader": LINE_SHADER,
@@ -180,5 +211,5 @@ def _labels_of(table: RunTable, layers: Sequence[RunLayer]) -> RunLayer | None:
     return (truth or final)[-1] if truth or final else None
 
 
-def _unique(name: str, taken: Sequence[str]) -> str:
-    return f"{name} lines" if name in taken else name
+def _unique(name: str, taken: Sequence[str], what: str) -> str:
+    return f"{name} {what}" if name in taken else name

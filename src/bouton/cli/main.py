@@ -19,6 +19,7 @@ VERBS = (
     "verify",
     "report",
     "view",
+    "cut",
     "path",
     "stages",
     "evaluate",

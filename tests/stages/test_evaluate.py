@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bouton.errors import SpecError
 from bouton.evaluate.contingency import count_pairs
 from bouton.evaluate.scores import explain, segmentation_scores
 from bouton.geometry import Box
 from bouton.stages import evaluate_segmentation, evaluate_synapses
-from harness import assert_same, run_stage
+from bouton.stages.evaluate_segmentation import evaluate_volumes
+from harness import ArrayVolume, assert_same, run_stage
 
 SHAPE = (7, 11, 13)
 SIZE = (30.0, 10.0, 10.0)
@@ -29,10 +32,12 @@ def by_name(table):
 def test_segmentation_scores_are_those_of_the_whole_volume(block):
     inputs = labels(0)
     scores = run_stage(evaluate_segmentation.STAGE, evaluate_segmentation.Params(), inputs, block, SIZE)["scores"]
-    expected = segmentation_scores(count_pairs(inputs["truth"], inputs["segmentation"]))
+    voxels = inputs["truth"].size
+    expected = segmentation_scores(count_pairs(inputs["truth"], inputs["segmentation"]), voxels)
     assert scores["metric"].tolist() == [score.metric for score in expected]
     assert scores["value"].tolist() == [score.value for score in expected]
-    assert set(scores["n"].tolist()) == {int((inputs["truth"] != 0).sum())}
+    labelled = inputs["truth"] != 0
+    assert set(scores["n"].tolist()) == {int(labelled.sum()), int((labelled & (inputs["segmentation"] != 0)).sum())}
 
 
 def test_segmentation_scores_within_bounds_only():
@@ -43,6 +48,48 @@ def test_segmentation_scores_within_bounds_only():
     cut = {name: array[bounds.slices].copy() for name, array in inputs.items()}
     part = run_stage(evaluate_segmentation.STAGE, evaluate_segmentation.Params(), cut, (9, 9, 9), SIZE)
     assert_same(whole, part, ["scores"])
+
+
+TABLES = ["scores", "split_errors", "merge_errors"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    block=st.tuples(st.integers(1, 7), st.integers(1, 11), st.integers(1, 13)),
+    border_nm=st.sampled_from([0.0, 1.0, 10.0]),
+)
+def test_blocks_show_in_no_table(seed, block, border_nm):
+    inputs, stage = labels(seed), evaluate_segmentation.STAGE
+    params = evaluate_segmentation.Params(border_nm=border_nm, errors_listed=30)
+    whole = run_stage(stage, params, inputs, (64, 64, 64), SIZE)
+    assert border_nm > 1 or len(whole["split_errors"]["truth"]) > 5 < len(whole["merge_errors"]["truth"])
+    assert_same(run_stage(stage, params, inputs, block, SIZE, seed=seed), whole, TABLES)
+
+
+def test_errors_within_bounds_lie_there():
+    inputs, bounds, stage = labels(3), Box((1, 2, 3), (6, 9, 12)), evaluate_segmentation.STAGE
+    params = evaluate_segmentation.Params(border_nm=1.0)
+    whole = run_stage(stage, params, inputs, (64, 64, 64), SIZE, bounds=bounds)
+    assert_same(run_stage(stage, params, inputs, (2, 3, 4), SIZE, bounds=bounds, seed=1), whole, TABLES)
+    for name in TABLES[1:]:
+        at = np.stack([whole[name][f"{axis}_voxel"] for axis in "zyx"], axis=1)
+        assert len(at) and ((at >= bounds.start) & (at < bounds.stop)).all()
+
+
+def test_volumes_without_a_run_give_the_same_tables():
+    inputs, params = labels(4), evaluate_segmentation.Params(border_nm=1.0, errors_listed=7)
+    expected = run_stage(evaluate_segmentation.STAGE, params, inputs, (64, 64, 64), SIZE)
+    volumes = {name: ArrayVolume(array) for name, array in inputs.items()}
+    found = evaluate_volumes(volumes, Box.of_shape(SHAPE), SIZE, params, (2, 3, 4))
+    assert_same(found, {name: expected[name] for name in TABLES}, TABLES)
+    assert len(found["split_errors"]["truth"]) == 7
+
+
+@pytest.mark.parametrize("bad", [{"border_nm": -1.0}, {"border_nm": float("nan")}, {"errors_listed": -1}])
+def test_bad_parameters_of_evaluate_segmentation_are_named(bad):
+    with pytest.raises(SpecError, match=next(iter(bad))):
+        evaluate_segmentation.Params(**bad)
 
 
 def table(rows):

@@ -9,7 +9,15 @@ import numpy as np
 
 from bouton.evaluate.contingency import Contingency
 from bouton.evaluate.detection import Proportion
-from bouton.evaluate.partition import adapted_rand, variation_of_information
+from bouton.evaluate.partition import (
+    adapted_rand,
+    adapted_rand_cremi,
+    adapted_rand_one_background,
+    cremi_score,
+    v_info,
+    v_rand,
+    variation_of_information,
+)
 from bouton.evaluate.synapses import MatchRule, SynapseScores, SynapseSet, same_pair, same_partners
 
 EXPLAINED = {
@@ -18,10 +26,21 @@ EXPLAINED = {
     "voi_sum": "split + merge",
     "nvi_split": "voi_split / joint entropy",
     "nvi_merge": "voi_merge / joint entropy",
+    "information_distance": "1 - shared information / the larger of the two entropies",
     "adapted_rand_error": "1 - F of pairs of voxels in one cell; a voxel of segment 0 is a segment of its own",
     "adapted_rand_precision": "pairs put together that belong together; falls with merges",
     "adapted_rand_recall": "pairs that belong together and were put together; falls with splits",
+    "adapted_rand_error_one_background": "the same, with segment 0 as one segment (elf, funlib.evaluate)",
+    "adapted_rand_error_cremi": "the same, as CREMI's program counts segment 0",
+    "cremi_score": "sqrt(voi_sum x adapted_rand_error_cremi)",
+    "v_rand": "1 - adapted_rand_error: V-Rand of ISBI 2012, without its thinning of borders",
+    "v_info": "V-Info of ISBI 2012, without its thinning of borders",
+    "unsegmented": "share of the labelled voxels in segment 0",
+    "voi_split_segmented": "voi_split of the voxels that have a segment",
+    "voi_merge_segmented": "voi_merge of the voxels that have a segment",
+    "adapted_rand_error_segmented": "adapted_rand_error of the voxels that have a segment",
     "true_cells": "true ids that occur",
+    "true_cells_missed": "true ids without any segment",
     "segments": "segment ids on labelled voxels",
     "synapse": "cleft centres match",
     "synapse_pair": "centres match and the two neurons are right, in either direction",
@@ -61,20 +80,49 @@ class Score:
     n: int
 
 
-def segmentation_scores(table: Contingency) -> list[Score]:
-    """Return the partition scores of a contingency table; ``n`` is the number of voxels."""
-    voi, rand, n = variation_of_information(table), adapted_rand(table), table.voxels
+def segmentation_scores(table: Contingency, volume_voxels: int | None = None) -> list[Score]:
+    """Return the partition scores of a contingency table; ``n`` is the number of voxels.
+
+    ``volume_voxels``, all voxels of the volume, is for :func:`bouton.evaluate.partition.adapted_rand_cremi`.
+    """
+    segmented, n = table.segmented(), table.voxels
+    covered = segmented.voxels
+    return [
+        *_voi_scores(table),
+        *_rand_scores(table, volume_voxels),
+        Score("unsegmented", (n - covered) / n if n else float("nan"), "", "lower", n),
+        Score("voi_split_segmented", variation_of_information(segmented).split, "bits", "lower", covered),
+        Score("voi_merge_segmented", variation_of_information(segmented).merge, "bits", "lower", covered),
+        Score("adapted_rand_error_segmented", adapted_rand(segmented).error, "", "lower", covered),
+        Score("true_cells", float(table.truth_sums().size), "cells", "", n),
+        Score("true_cells_missed", float(table.truth_sums().size - segmented.truth_sums().size), "cells", "", n),
+        Score("segments", float(segmented.segment_sums()[0].size), "segments", "", n),
+    ]
+
+
+def _voi_scores(table: Contingency) -> list[Score]:
+    voi, n = variation_of_information(table), table.voxels
     return [
         Score("voi_split", voi.split, "bits", "lower", n),
         Score("voi_merge", voi.merge, "bits", "lower", n),
         Score("voi_sum", voi.total, "bits", "lower", n),
         Score("nvi_split", voi.normalised_split, "", "lower", n),
         Score("nvi_merge", voi.normalised_merge, "", "lower", n),
+        Score("information_distance", voi.distance, "", "lower", n),
+    ]
+
+
+def _rand_scores(table: Contingency, volume_voxels: int | None) -> list[Score]:
+    rand, n = adapted_rand(table), table.voxels
+    return [
         Score("adapted_rand_error", rand.error, "", "lower", n),
         Score("adapted_rand_precision", rand.precision, "", "higher", n),
         Score("adapted_rand_recall", rand.recall, "", "higher", n),
-        Score("true_cells", float(table.truth_sums().size), "cells", "", n),
-        Score("segments", float(np.count_nonzero(table.segment_sums()[0])), "segments", "", n),
+        Score("adapted_rand_error_one_background", adapted_rand_one_background(table).error, "", "lower", n),
+        Score("adapted_rand_error_cremi", adapted_rand_cremi(table, volume_voxels).error, "", "lower", n),
+        Score("cremi_score", cremi_score(table, volume_voxels), "", "lower", n),
+        Score("v_rand", v_rand(table), "", "higher", n),
+        Score("v_info", v_info(table), "", "higher", n),
     ]
 
 

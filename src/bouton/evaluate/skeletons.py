@@ -214,10 +214,14 @@ def skeleton_scores(
 
     ``n`` is the number of skeletons, or of edges. NaN where there is no edge; infinite rates where there is no error.
     """
+    return scores_of_errors(found, {t: skeleton_errors(found, t, known_merging) for t in tolerances})
+
+
+def scores_of_errors(found: SkeletonOverlap, errors: Mapping[int, SkeletonErrors]) -> list[Score]:
+    """Return :func:`skeleton_scores` from the errors at each tolerance."""
     k, edges = int((found.length_nm > 0).sum()), int(found.edges.sum())
     total, perfect = float(found.length_nm.sum()), perfect_erl(found.length_nm)
-    errors = {t: skeleton_errors(found, t, known_merging) for t in tolerances}
-    first = errors[tolerances[0]]
+    first = next(iter(errors.values()))
     count, length = first.count.sum(axis=0), first.length_nm.sum(axis=0)
     unmerged, splits = _share(first.run_unmerged_nm2.sum(), total), int(first.splits.sum())
     rows = [

@@ -1,55 +1,68 @@
 """Contraction of a region graph by merging reciprocal best neighbours, exact for any order and any tiling.
 
 Pairs of clusters are totally ordered by (score, smaller id, greater id), a cluster's id being its smallest member's.
-Merging clusters can only lower the order of a pair relative to the better of the two pairs it came from: means of
-integer sums and counts are mediants, maxima are maxima, and the smallest member's id only falls. (Hence ties must go to
-the *greater* ids. With the smaller ones a merge could lift a pair over its rivals, and the order of merges would
-matter.) A pair that is the best live one for both its clusters therefore stays so until it is merged, and merging such
-pairs in any order gives one result: that of the greedy algorithm.
+When a and b merge, the pairs (a, c) and (b, c) become one, which never comes before the better of the two in the order:
+
+- the mean of integer sums and counts is a mediant, and lies between the two means;
+- the maximum is the greater maximum;
+- the quantile q by rank is at most the greater of the two: the smallest affinity x that at least the share q does not
+  exceed. Where x is the greater of the two quantiles, at least q of either contact is at most x, so at least q of both.
+  (An interpolated quantile would not do: at q = 0.75, {0, 10} gives 7.5, but twice {0, 10} gives 10.);
+- the smaller and the greater id only fall. (Hence ties go to the *greater* ids. With the smaller ones first, a merge
+  could lift a pair over its rivals, and the order of merges would matter.)
+
+And it is dead if the better of the two was (:mod:`bouton.segment.rules`). A pair that is the best live one for both its
+clusters therefore stays so until it is merged, and merging such pairs in any order gives one result: that of the greedy
+algorithm. All scores and accept rules offered here are proved by this; the tests compare them with the greedy algorithm.
 
 A frozen cluster takes part in no merge, because not all of its edges are known. A cluster whose best live pair leads to
 a frozen or a blocked cluster is blocked. What is neither frozen nor blocked at the end is finished for good: it leaves
 the graph.
 
 Reciprocal nearest neighbours: Murtagh 1983, doi:10.1093/comjnl/26.4.354; RAC: Sumengen et al. 2021, arXiv:2105.11653;
-frozen faces: Lu et al. 2021 (abiss), arXiv:2106.10795; size rule: Zlateski & Seung 2015, arXiv:1505.00249.
+frozen faces: Lu et al. 2021 (abiss), arXiv:2106.10795; quantiles: Funke et al. 2019, doi:10.1109/TPAMI.2018.2835450.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numba import njit
 
-from bouton.errors import DataError
-from bouton.segment.ratios import compare_ratios
-from bouton.segment.region_graph import EDGE_COLUMNS, SIZE_COLUMNS, TableData, contract_edges, contract_sizes
+from bouton.errors import DataError, SpecError
+from bouton.segment.adjacency import CLUSTER, EDGE, UNKNOWN, new_graph
+from bouton.segment.chains import run_chains
+from bouton.segment.histograms import CELL, contract_histograms, new_cells, quantiles_of
+from bouton.segment.region_graph import EDGE_COLUMNS, TableData, contract_sizes
+from bouton.segment.rules import (
+    MAXIMUM,
+    MEAN,
+    NO_LIMIT,
+    QUANTILE,
+    Accept,
+    LargeRule,
+    Limits,
+    Rule,
+    TwigRule,
+    limits_of,
+)
+
+__all__ = [
+    "HISTORY_COLUMNS",
+    "MAXIMUM",
+    "MEAN",
+    "NO_LIMIT",
+    "QUANTILE",
+    "Accept",
+    "Contraction",
+    "LargeRule",
+    "Rule",
+    "TwigRule",
+    "contract",
+]
 
 HISTORY_COLUMNS = EDGE_COLUMNS
-NO_LIMIT = np.iinfo(np.int64).max
-MEAN, MAXIMUM = 0, 1
-OUT = -1.0  # key score of an edge that is not in the heap
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which pairs are live, and which of them is better.
-
-    Attributes
-    ----------
-    score : int
-        ``MEAN`` (affinity sum / count) or ``MAXIMUM`` (greatest affinity), both in 1/255.
-    floor : Fraction
-        A pair is live only if its score is at least this, in 1/255 (see :func:`bouton.segment.ratios.level`).
-    size_limit_voxels : int
-        A pair is live only if one of its clusters has fewer voxels.
-    """
-
-    score: int
-    floor: Fraction
-    size_limit_voxels: int = NO_LIMIT
 
 
 @dataclass(frozen=True)
@@ -60,17 +73,23 @@ class Contraction:
     ----------
     history : dict of str -> numpy.ndarray
         ``HISTORY_COLUMNS``: the merges, in an order in which parts precede wholes. Cluster b became a part of cluster
-        a < b (smallest members' ids); sum, count and maximum of the affinities between them at that moment.
+        a < b (smallest members' ids); sum, count and maximum of the affinities between them at that moment. With
+        ``QUANTILE`` also ``affinity_quantile`` (int64).
     edges, sizes : dict of str -> numpy.ndarray
         The residual graph, of frozen and blocked clusters, sorted.
+    histograms : dict of str -> numpy.ndarray, optional
+        With ``QUANTILE``: the residual graph's.
     """
 
     history: TableData
     edges: TableData
     sizes: TableData
+    histograms: TableData | None = None
 
 
-def contract(edges: TableData, sizes: TableData, frozen: np.ndarray, rule: Rule) -> Contraction:
+def contract(
+    edges: TableData, sizes: TableData, frozen: np.ndarray, rule: Rule, histograms: TableData | None = None
+) -> Contraction:
     """Merge reciprocal best neighbours until none is left.
 
     Parameters
@@ -78,62 +97,131 @@ def contract(edges: TableData, sizes: TableData, frozen: np.ndarray, rule: Rule)
     edges : dict of str -> numpy.ndarray
         ``EDGE_COLUMNS``, each pair once, a < b, all ends in ``sizes``.
     sizes : dict of str -> numpy.ndarray
-        ``SIZE_COLUMNS``, sorted by id.
+        ``SIZE_COLUMNS``, sorted by id, and ``soma`` (int64, 0: none) if the rule keeps somata apart.
     frozen : numpy.ndarray
         bool, one for each row of ``sizes``.
     rule : Rule
+    histograms : dict of str -> numpy.ndarray, optional
+        ``HISTOGRAM_COLUMNS`` of the same edges; needed by ``QUANTILE``, and by it alone.
 
     Raises
     ------
     DataError
-        An end of an edge has no row in ``sizes``.
+        An end of an edge has no row in ``sizes``, there is no column of somata, or histograms and edges do not agree.
+    SpecError
+        Histograms are missing, or the rule makes no sense.
     """
+    limits = limits_of(rule)
+    if rule.score == QUANTILE and histograms is None:
+        raise SpecError("a quantile score without histograms", expected="histograms of the region graph's affinities")
     ids = sizes["id"]
-    ends = np.stack([_rows_of(ids, edges["a"]), _rows_of(ids, edges["b"])], axis=1)
-    values = np.stack([edges[name] for name in ("affinity_sum", "affinity_count", "affinity_max")], axis=1)
-    limits = (rule.score, rule.floor.numerator, rule.floor.denominator, rule.size_limit_voxels)
-    clusters = _new_clusters(sizes["voxels"], frozen)
-    merged, at_merge, stuck = _contract(_new_edges(ends, values), clusters, limits)
-    a, b = ids[merged[:, 0]], ids[merged[:, 1]]
-    history = {"a": a, "b": b}
-    history |= {name: at_merge[:, i].copy() for i, name in enumerate(list(EDGE_COLUMNS)[2:])}
-    return Contraction(history, *_residual(edges, sizes, merged, stuck))
+    records, clusters = _new_edges(edges, ids), _new_clusters(sizes, frozen, rule)
+    cells, heads = np.zeros(0, CELL), np.zeros(0, np.int32)
+    if histograms is not None and rule.score == QUANTILE:
+        cells, heads = new_cells(edges, histograms)
+        records["level"] = quantiles_of(cells, heads, records["count"], limits.share)
+    elif rule.score == MAXIMUM:
+        records["level"] = records["max"]
+    merged, at_merge = run_chains(new_graph(records, clusters, cells, heads), limits)
+    history = {"a": ids[merged[:, 0]], "b": ids[merged[:, 1]]}
+    names = [*list(EDGE_COLUMNS)[2:], *(["affinity_quantile"] if rule.score == QUANTILE else [])]
+    history |= {name: at_merge[:, i].copy() for i, name in enumerate(names)}
+    stuck = _stuck_names(clusters)
+    if not stuck.any():
+        empty = {name: values[:0] for name, values in sizes.items()}
+        return Contraction(history, {name: edges[name][:0] for name in EDGE_COLUMNS}, empty, _none_of(histograms))
+    kept, moved = _residual_moves(merged, stuck)
+    left = _residual_edges(records, clusters, ids)
+    pair = ids[moved[:, 0]], ids[moved[:, 1]]
+    left_sizes = contract_sizes({name: values[kept] for name, values in sizes.items()}, *pair)
+    return Contraction(history, left, left_sizes, _residual_histograms(histograms, ids[kept], pair))
 
 
-def _new_edges(ends: np.ndarray, values: np.ndarray) -> np.ndarray:
-    edges = np.zeros((len(ends), EDGE_WIDTH), np.int64)
-    edges[:, :2], edges[:, SUM : MAX + 1] = ends, values
-    edges[:, ALIVE], edges[:, NEXT], edges[:, NEXT + 1], edges[:, DENOMINATOR] = 1, -1, -1, 1
-    return edges
+def _none_of(histograms: TableData | None) -> TableData | None:
+    return None if histograms is None else {name: values[:0] for name, values in histograms.items()}
 
 
-def _new_clusters(voxels: np.ndarray, frozen: np.ndarray) -> np.ndarray:
-    clusters = np.zeros((len(voxels), CLUSTER_WIDTH), np.int64)
-    clusters[:, HEAD] = clusters[:, TAIL] = -1
-    clusters[:, NAME], clusters[:, SIZE], clusters[:, STUCK] = np.arange(len(voxels)), voxels, frozen
+def _new_edges(edges: TableData, ids: np.ndarray) -> np.ndarray:
+    records = np.zeros(len(edges["a"]), EDGE)
+    columns = [np.ascontiguousarray(edges[name]) for name in EDGE_COLUMNS]
+    missing = _fill(records, np.ascontiguousarray(ids), *columns)
+    if missing >= 0:
+        end = edges["a"][missing] if edges["a"][missing] not in ids else edges["b"][missing]
+        raise DataError(f"fragment {end} of the region graph has no size", expected="a row of sizes for every end")
+    return records
+
+
+@njit(cache=True, nogil=True)
+def _fill(
+    records: np.ndarray,
+    ids: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    maxima: np.ndarray,
+) -> int:
+    """Fill the records; return a row that has an end without a size, or -1."""
+    bits = 4
+    while (1 << bits) < 2 * len(ids):
+        bits += 1
+    table, mask = np.zeros(1 << bits, np.int32), (1 << bits) - 1
+    for row in range(len(ids)):
+        at = _hash(ids[row], bits)
+        while table[at]:
+            at = (at + 1) & mask
+        table[at] = row + 1
+    last, u = np.uint64(0), np.int64(-1)
+    for e in range(len(a)):
+        if a[e] != last or u < 0:
+            last, u = a[e], _row_of(table, ids, a[e], bits)
+        v = _row_of(table, ids, b[e], bits)
+        if u < 0 or v < 0:
+            return e
+        record = records[e]
+        record.u, record.v, record.level = u, v, -1
+        record.sum, record.count, record.max = sums[e], counts[e], maxima[e]
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _hash(value: np.uint64, bits: int) -> int:
+    return np.int64((value * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+
+
+@njit(cache=True, nogil=True)
+def _row_of(table: np.ndarray, ids: np.ndarray, value: np.uint64, bits: int) -> int:
+    at = _hash(value, bits)
+    while table[at]:
+        if ids[table[at] - 1] == value:
+            return np.int64(table[at]) - 1
+        at = (at + 1) & (len(table) - 1)
+    return -1
+
+
+def _new_clusters(sizes: TableData, frozen: np.ndarray, rule: Rule) -> np.ndarray:
+    clusters = np.zeros(len(sizes["id"]), CLUSTER)
+    clusters["name"], clusters["size"], clusters["stuck"] = np.arange(len(clusters)), sizes["voxels"], frozen
+    clusters["best"] = UNKNOWN
+    if rule.accept.somata_apart:
+        if "soma" not in sizes:
+            raise DataError("sizes without somata", expected="a column soma (0: none), by which to keep somata apart")
+        clusters["soma"] = sizes["soma"]
     return clusters
 
 
-def _rows_of(ids: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    rows = np.searchsorted(ids, ends).astype(np.int64)
-    missing = ends[rows >= len(ids)] if len(ids) == 0 else ends[ids[np.minimum(rows, len(ids) - 1)] != ends]
-    if len(missing):
-        raise DataError(
-            f"fragment {missing[0]} of the region graph has no size", expected="a row of sizes for every end"
-        )
-    return rows
+def _stuck_names(clusters: np.ndarray) -> np.ndarray:
+    named = np.zeros(len(clusters), np.bool_)
+    named[clusters["name"][(clusters["stuck"] != 0) & (clusters["gone"] == 0)]] = True
+    return named
 
 
-def _residual(edges: TableData, sizes: TableData, merged: np.ndarray, stuck: np.ndarray) -> tuple[TableData, TableData]:
-    ids = sizes["id"]
-    root = _root_of(merged, len(ids))
+def _residual_moves(merged: np.ndarray, stuck: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows of sizes the residual graph holds, and those of them that moved with their roots."""
+    root = _root_of(merged, len(stuck))
     kept = stuck[root]
-    moved = root != np.arange(len(ids))
-    inside = np.searchsorted(ids, edges["a"]), np.searchsorted(ids, edges["b"])
-    open_edges = kept[inside[0]] & kept[inside[1]]
-    pair = ids[moved], ids[root][moved]
-    left = contract_edges({name: edges[name][open_edges] for name in EDGE_COLUMNS}, *pair)
-    return left, contract_sizes({name: sizes[name][kept] for name in SIZE_COLUMNS}, *pair)
+    moved = np.flatnonzero(kept & (root != np.arange(len(stuck))))
+    return kept, np.stack([moved, root[moved]], axis=1)
 
 
 @njit(cache=True, nogil=True)
@@ -147,244 +235,21 @@ def _root_of(merged: np.ndarray, n: int) -> np.ndarray:
     return root
 
 
-# The graph while it is contracted: two int64 matrices, for rows that lie together in memory.
-#
-# A cluster is a *slot*, a row of ``clusters``; NAME is its smallest member. Edge e, a row of ``edges``, joins the slots
-# in its columns 0 and 1. Half edge h = 2 e + side is element (e, side); a slot's half edges form a linked list from
-# HEAD to TAIL through the columns NEXT + side. Column NUMERATOR to HIGH and ``score`` are the edge's key in the heap:
-# its order when it was last pushed, never below its present one.
-SUM, COUNT, MAX, ALIVE, NEXT, NUMERATOR, DENOMINATOR, LOW, HIGH, EDGE_WIDTH = 2, 3, 4, 5, 6, 8, 9, 10, 11, 12
-HEAD, TAIL, DEGREE, NAME, SIZE, STUCK, CLUSTER_WIDTH = 0, 1, 2, 3, 4, 5, 6
-DROP, AGAIN, MERGE = 0, 1, 2
+def _residual_edges(records: np.ndarray, clusters: np.ndarray, ids: np.ndarray) -> TableData:
+    records = records[records["u"] >= 0]
+    records = records[(clusters["stuck"][records["u"]] != 0) & (clusters["stuck"][records["v"]] != 0)]
+    u, v = clusters["name"][records["u"]].astype(np.int64), clusters["name"][records["v"]].astype(np.int64)
+    a, b = np.minimum(u, v), np.maximum(u, v)
+    order = np.argsort(a * len(ids) + b)
+    records = records[order]
+    values = (ids[a[order]], ids[b[order]], records["sum"], records["count"], records["max"].astype(np.int64))
+    return {name: np.ascontiguousarray(column) for name, column in zip(EDGE_COLUMNS, values, strict=True)}
 
 
-@njit(cache=True, nogil=True)
-def _contract(
-    edges: np.ndarray, clusters: np.ndarray, limits: tuple[int, int, int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n, merges = len(clusters), 0
-    _link_all(edges, clusters)
-    score, heap, filled = _new_heap(edges, clusters, limits)
-    table = _new_table(edges, n)
-    merged, at_merge = np.empty((n, 2), np.int64), np.empty((n, 3), np.int64)
-    while filled:
-        e = heap[0]
-        outcome = _judge(edges, clusters, e, limits)
-        if outcome == AGAIN:
-            _set_key(edges, score, clusters, e, limits)
-        else:
-            score[e] = OUT
-            filled -= 1
-            heap[0] = heap[filled]
-        _sink(edges, score, heap, 0, filled)
-        if outcome == MERGE:
-            at_merge[merges] = edges[e, SUM : MAX + 1]
-            merged[merges] = _names(edges, clusters, e)
-            merges += 1
-            table = _merge(edges, score, clusters, e, table)
-    return merged[:merges], at_merge[:merges], _stuck_names(clusters)
-
-
-@njit(cache=True, nogil=True)
-def _stuck_names(clusters: np.ndarray) -> np.ndarray:
-    named = np.zeros(len(clusters), np.bool_)
-    for slot in range(len(clusters)):
-        if clusters[slot, STUCK]:
-            named[clusters[slot, NAME]] = True
-    return named
-
-
-@njit(cache=True, nogil=True)
-def _link_all(edges: np.ndarray, clusters: np.ndarray) -> None:
-    for e in range(len(edges)):
-        for side in range(2):
-            _append(edges, clusters, edges[e, side], 2 * e + side)
-
-
-@njit(cache=True, nogil=True)
-def _append(edges: np.ndarray, clusters: np.ndarray, slot: int, half: int) -> None:
-    edges[half >> 1, NEXT + (half & 1)] = -1
-    if clusters[slot, HEAD] < 0:
-        clusters[slot, HEAD] = half
-    else:
-        tail = clusters[slot, TAIL]
-        edges[tail >> 1, NEXT + (tail & 1)] = half
-    clusters[slot, TAIL] = half
-    clusters[slot, DEGREE] += 1
-
-
-@njit(cache=True, nogil=True)
-def _new_heap(
-    edges: np.ndarray, clusters: np.ndarray, limits: tuple[int, int, int, int]
-) -> tuple[np.ndarray, np.ndarray, int]:
-    score, heap, filled = np.full(len(edges), OUT), np.empty(len(edges), np.int64), 0
-    for e in range(len(edges)):
-        if _above_floor(edges, e, limits):
-            _set_key(edges, score, clusters, e, limits)
-            heap[filled] = e
-            filled += 1
-    for i in range(filled // 2 - 1, -1, -1):
-        _sink(edges, score, heap, i, filled)
-    return score, heap, filled
-
-
-@njit(cache=True, nogil=True)
-def _ratio(edges: np.ndarray, e: int, limits: tuple[int, int, int, int]) -> tuple[int, int]:
-    if limits[0] == MEAN:
-        return edges[e, SUM], edges[e, COUNT]
-    return edges[e, MAX], 1
-
-
-@njit(cache=True, nogil=True)
-def _above_floor(edges: np.ndarray, e: int, limits: tuple[int, int, int, int]) -> bool:
-    numerator, denominator = _ratio(edges, e, limits)
-    return compare_ratios(numerator, denominator, limits[1], limits[2]) >= 0
-
-
-@njit(cache=True, nogil=True)
-def _names(edges: np.ndarray, clusters: np.ndarray, e: int) -> tuple[int, int]:
-    a, b = clusters[edges[e, 0], NAME], clusters[edges[e, 1], NAME]
-    return min(a, b), max(a, b)
-
-
-@njit(cache=True, nogil=True)
-def _set_key(
-    edges: np.ndarray, score: np.ndarray, clusters: np.ndarray, e: int, limits: tuple[int, int, int, int]
-) -> None:
-    numerator, denominator = _ratio(edges, e, limits)
-    edges[e, NUMERATOR], edges[e, DENOMINATOR] = numerator, denominator
-    edges[e, LOW], edges[e, HIGH] = _names(edges, clusters, e)
-    # correctly rounded division is monotone: unequal quotients are in the true order, equal ones are compared exactly
-    score[e] = numerator / denominator
-
-
-@njit(cache=True, nogil=True)
-def _fresh(edges: np.ndarray, clusters: np.ndarray, e: int, limits: tuple[int, int, int, int]) -> bool:
-    now, then = _ratio(edges, e, limits), (edges[e, NUMERATOR], edges[e, DENOMINATOR])
-    return now == then and _names(edges, clusters, e) == (edges[e, LOW], edges[e, HIGH])
-
-
-@njit(cache=True, nogil=True)
-def _better(edges: np.ndarray, score: np.ndarray, e: int, f: int) -> bool:
-    if score[e] != score[f]:
-        return score[e] > score[f]
-    order = compare_ratios(edges[e, NUMERATOR], edges[e, DENOMINATOR], edges[f, NUMERATOR], edges[f, DENOMINATOR])
-    if order != 0:
-        return order > 0
-    if edges[e, LOW] != edges[f, LOW]:
-        return edges[e, LOW] > edges[f, LOW]
-    return edges[e, HIGH] > edges[f, HIGH]
-
-
-@njit(cache=True, nogil=True)
-def _sink(edges: np.ndarray, score: np.ndarray, heap: np.ndarray, i: int, filled: int) -> None:
-    if i >= filled:
-        return
-    e = heap[i]
-    while 2 * i + 1 < filled:
-        child = 2 * i + 1
-        if child + 1 < filled and _better(edges, score, heap[child + 1], heap[child]):
-            child += 1
-        if not _better(edges, score, heap[child], e):
-            break
-        heap[i] = heap[child]
-        i = child
-    heap[i] = e
-
-
-@njit(cache=True, nogil=True)
-def _judge(edges: np.ndarray, clusters: np.ndarray, e: int, limits: tuple[int, int, int, int]) -> int:
-    """Return what to do with the heap's first edge: drop it, push it again with its present key, or merge."""
-    if not edges[e, ALIVE]:
-        return DROP
-    if not _fresh(edges, clusters, e, limits):
-        return AGAIN if _above_floor(edges, e, limits) else DROP
-    a, b = edges[e, 0], edges[e, 1]
-    if min(clusters[a, SIZE], clusters[b, SIZE]) >= limits[3]:
-        return DROP
-    if clusters[a, STUCK] or clusters[b, STUCK]:
-        clusters[a, STUCK] = clusters[b, STUCK] = 1
-        return DROP
-    return MERGE
-
-
-@njit(cache=True, nogil=True)
-def _merge(edges: np.ndarray, score: np.ndarray, clusters: np.ndarray, e: int, table: np.ndarray) -> np.ndarray:
-    """Merge the slot with the shorter list of edges into the other one."""
-    keep, gone = edges[e, 0], edges[e, 1]
-    if clusters[keep, DEGREE] < clusters[gone, DEGREE]:
-        keep, gone = gone, keep
-    edges[e, ALIVE] = 0
-    clusters[keep, SIZE] += clusters[gone, SIZE]
-    clusters[keep, NAME] = min(clusters[keep, NAME], clusters[gone, NAME])
-    half = clusters[gone, HEAD]
-    while half >= 0:
-        following = edges[half >> 1, NEXT + (half & 1)]
-        if edges[half >> 1, ALIVE] and not _absorbed(edges, score, half, keep, table, len(clusters)):
-            _append(edges, clusters, keep, half)
-            table = _enter(edges, table, half >> 1, len(clusters))
-        half = following
-    return table
-
-
-@njit(cache=True, nogil=True)
-def _absorbed(edges: np.ndarray, score: np.ndarray, half: int, slot: int, table: np.ndarray, n: int) -> bool:
-    """Give half edge ``half`` to ``slot``; return whether an edge of the slot to the same neighbour took it in."""
-    e, side = half >> 1, half & 1
-    edges[e, side] = slot
-    f = table[_place(table, _pair(edges, e, n)), 1]
-    if f < 0:
-        return False
-    # the survivor keeps its place in the heap, so its key must not be below that of the edge made of both
-    keep, gone = (e, f) if _better(edges, score, e, f) else (f, e)
-    edges[keep, SUM] += edges[gone, SUM]
-    edges[keep, COUNT] += edges[gone, COUNT]
-    edges[keep, MAX] = max(edges[keep, MAX], edges[gone, MAX])
-    edges[gone, ALIVE] = 0
-    return gone == e
-
-
-# The table finds the edge between two slots: rows (smaller slot * n + greater slot, edge), open addressing, -1 empty.
-# Its last row counts the rows in use. Keys of slots that are gone stay until it grows: nobody asks for them.
-@njit(cache=True, nogil=True)
-def _new_table(edges: np.ndarray, n: int) -> np.ndarray:
-    # never much smaller than the number of edges ever, which is what building it costs
-    needed, capacity = max(4 * np.sum(edges[:, ALIVE]), len(edges)), 64
-    while capacity < needed:
-        capacity *= 2
-    table = np.full((capacity + 1, 2), -1, np.int64)
-    table[capacity, 0] = 0
-    for e in range(len(edges)):
-        if edges[e, ALIVE]:
-            _put(edges, table, e, n)
-    return table
-
-
-@njit(cache=True, nogil=True)
-def _pair(edges: np.ndarray, e: int, n: int) -> int:
-    return min(edges[e, 0], edges[e, 1]) * n + max(edges[e, 0], edges[e, 1])
-
-
-@njit(cache=True, nogil=True)
-def _place(table: np.ndarray, key: int) -> np.int64:
-    mask = np.int64(len(table) - 2)
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    at = np.int64(mixed >> np.uint64(20)) & mask
-    while table[at, 0] != key and table[at, 0] >= 0:
-        at = (at + 1) & mask
-    return at
-
-
-@njit(cache=True, nogil=True)
-def _put(edges: np.ndarray, table: np.ndarray, e: int, n: int) -> None:
-    key = _pair(edges, e, n)
-    at = _place(table, key)
-    if table[at, 0] < 0:
-        table[-1, 0] += 1
-    table[at, 0], table[at, 1] = key, e
-
-
-@njit(cache=True, nogil=True)
-def _enter(edges: np.ndarray, table: np.ndarray, e: int, n: int) -> np.ndarray:
-    _put(edges, table, e, n)
-    return table if table[-1, 0] * 2 < len(table) else _new_table(edges, n)
+def _residual_histograms(
+    histograms: TableData | None, kept: np.ndarray, pair: tuple[np.ndarray, np.ndarray]
+) -> TableData | None:
+    if histograms is None:
+        return None
+    inside = np.isin(histograms["a"], kept) & np.isin(histograms["b"], kept)
+    return contract_histograms({name: values[inside] for name, values in histograms.items()}, *pair)

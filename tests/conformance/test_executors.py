@@ -10,8 +10,9 @@ from bouton.engine import run_workflow
 from bouton.engine.events import TaskRetried
 from bouton.errors import RunError
 from engine.flows import checksums, shapes_flow, trouble_flow
+from engine.shuffled import Shuffled
 
-EXECUTORS = [("serial", 1), ("processes", 1), ("processes", 2)]
+EXECUTORS = [("serial", 1), ("processes", 1), ("processes", 2), (Shuffled(1), 1), (Shuffled(2), 1)]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("executor", "workers"), EXECUTORS)
-def test_same_bytes(tmp_path: Path, executor: str, workers: int, undisturbed: dict[str, str]) -> None:
+def test_same_bytes(tmp_path: Path, executor: str | Shuffled, workers: int, undisturbed: dict[str, str]) -> None:
     summary = run_workflow(shapes_flow(), tmp_path, executor, workers)
     summary.raise_if_failed()
     assert checksums(summary.folder) == undisturbed
@@ -28,7 +29,9 @@ def test_same_bytes(tmp_path: Path, executor: str, workers: int, undisturbed: di
 
 @pytest.mark.parametrize(("executor", "workers"), EXECUTORS)
 @pytest.mark.parametrize("how", ["raise", "exit", "shape", "dtype", "column", "column dtype", "length"])
-def test_a_poison_block_is_named_and_the_rest_finishes(tmp_path: Path, executor: str, workers: int, how: str) -> None:
+def test_a_poison_block_is_named_and_the_rest_finishes(
+    tmp_path: Path, executor: str | Shuffled, workers: int, how: str
+) -> None:
     if how not in ("raise", "dtype") and (executor, workers) != ("serial", 1):
         pytest.skip("one message is enough for each executor")
     summary = run_workflow(trouble_flow(how=how, at=(4, 5, 6)), tmp_path, executor, workers, retries=1)
@@ -51,7 +54,7 @@ def test_a_poison_block_is_named_and_the_rest_finishes(tmp_path: Path, executor:
 
 
 @pytest.mark.parametrize(("executor", "workers"), EXECUTORS)
-def test_a_flaky_block_is_tried_again(tmp_path: Path, executor: str, workers: int) -> None:
+def test_a_flaky_block_is_tried_again(tmp_path: Path, executor: str | Shuffled, workers: int) -> None:
     (tmp_path / "marks").mkdir()
     events: list = []
     workflow = trouble_flow(how="once-raise", at=(4, 0, 0), marks=str(tmp_path / "marks"))

@@ -12,6 +12,7 @@ from bouton.engine import run_workflow
 from bouton.engine.events import StepReused, TaskLost, TasksDone, to_json
 from bouton.errors import RunError, SpecError
 from bouton.geometry import Box
+from bouton.volume import read_table
 from bouton.volume.run_folder import open_run
 from engine.flows import SHAPE, checksums, flow, renamed, shapes_flow, step
 
@@ -32,6 +33,10 @@ def test_five_shapes_give_the_answer_known_on_paper(tmp_path: Path) -> None:
     value, count = np.unique(total, return_counts=True)
     np.testing.assert_array_equal(run.table("smooth.histogram")["value"], value)
     np.testing.assert_array_equal(run.table("smooth.histogram")["count"], count)
+    # 12 blocks of 4 x 5 x 6 voxels and smaller, under nodes of 8 x 10 x 9 and 4 x 10 x 9, under the root
+    every = [120, 120, 60, 60] * 3 + [720, 360, 1080]
+    assert sorted(run.table("smooth.nodes")["voxels"].tolist()) == sorted(every)
+    assert read_table(run.path("smooth.above") / "2-1-1.parquet")["voxels"].tolist() == [60, 360, 1080]
     names = run.table("smooth.names")
     np.testing.assert_array_equal(names["value"], value)
     assert names["name"][0] == f"value {value[0]}"

@@ -45,6 +45,8 @@ FILES = [
     ("smooth", "total/0/c/2/0/1", "smooth", "2-0-1", "8:12,0:5,6:9"),
     ("smooth", "_histogram/0-1-1.parquet", "smooth", "0-1-1", "0:4,5:10,6:9"),
     ("smooth", "histogram.parquet", "merge", "level2-0-0-0", "0:12,0:10,0:9"),
+    ("smooth", "nodes/merge-level0-0-1-1_0-4_5-10_6-9.parquet", "merge", "level0-0-1-1", "0:4,5:10,6:9"),
+    ("smooth", "nodes/merge-level1-0-0-0_0-8_0-10_0-9.parquet", "merge", "level1-0-0-0", "0:8,0:10,0:9"),
     ("smooth", "names/00000001.parquet", "label", "00000001", ""),
     ("smooth", "profile/1-0-0.parquet", "profile", "1-0-0", "4:8,0:10,0:9"),
     ("smooth", "exports/deep/names.txt", "finish", "whole", "0:12,0:10,0:9"),

@@ -59,7 +59,12 @@ def merge(task: MergeTask) -> Output:
     counts = np.concatenate([next(iter(child.values()))["count"] for child in task.children])
     value, place = np.unique(values, return_inverse=True)
     count = np.bincount(place, counts, len(value)).astype(np.int64)
-    return Output(tables={"histogram": {"value": value, "count": count}})
+    nodes = {"voxels": np.array([task.box.voxels], np.int64)}
+    return Output(tables={"histogram": {"value": value, "count": count}, "nodes": nodes})
+
+
+def above(task: BlockTask) -> Output:
+    return Output(tables={"above": {"voxels": np.sort(task.table("nodes", task.core)["voxels"])}})
 
 
 def label(task: ObjectTask) -> Output:
@@ -90,7 +95,7 @@ STAGE = Stage(
     version=1,
     params=Params,
     reads={"image": Layer(("uint8", "uint16"))},
-    writes=("total", "histogram", "names", "profile", "scores", "exports"),
+    writes=("total", "histogram", "nodes", "above", "names", "profile", "scores", "exports"),
     parts=(
         BlockPart(
             "smooth",
@@ -99,7 +104,10 @@ STAGE = Stage(
             {"_histogram": HISTOGRAM},
             halo=lambda params, voxel_size_nm: (params.reach, 0, 0),
         ),
-        MergePart("merge", merge, ("_histogram",), {"histogram": HISTOGRAM}),
+        MergePart(
+            "merge", merge, ("_histogram",), {"histogram": HISTOGRAM}, kept={"nodes": Table({"voxels": "int64"})}
+        ),
+        BlockPart("above", above, tables={"above": Table({"voxels": "int64"})}),
         ObjectPart("label", label, ("histogram", "value"), {"names": Table({"value": "uint64", "name": "str"})}, 100),
         ChainPart("profile", profile, tables={"profile": Table({"total": "int64"})}),
         WholePart("finish", finish, {"scores": SCORES}, ("exports",)),

@@ -113,8 +113,8 @@ def test_plan_tells_blocks_memory_and_bytes(here: Path, capsys: pytest.CaptureFi
     plan = json.loads(capsys.readouterr().out)
     tissue, smooth = plan["steps"]
     assert (tissue["tasks"], tissue["voxels"], tissue["output_bytes"]) == (12, 1080, 1080)
-    # Blocks, merge nodes of the levels, slabs, and the whole part; objects are not known yet.
-    assert smooth["tasks"] == 12 + (12 + 2 + 1) + 3 + 1
+    # Blocks, merge nodes of the levels, blocks again, slabs, and the whole part; objects are not known yet.
+    assert smooth["tasks"] == 12 + (12 + 2 + 1) + 12 + 3 + 1
     assert smooth["output_bytes"] == 4 * 1080
     assert tissue["seconds"] is None
     assert not (here / "runs").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -12,8 +13,9 @@ import numpy as np
 
 from bouton.engine.context import StepContext, halo_of, make_context, part_layers
 from bouton.engine.ledger import Ledger
-from bouton.engine.tasks import count_tasks
+from bouton.engine.tasks import Octree, count_tasks, octree
 from bouton.errors import BoutonError
+from bouton.geometry import Box
 from bouton.spec import Step, Workflow
 from bouton.stage import BlockPart, ChainPart, MergePart, ObjectPart, Part, Stage, WholePart
 
@@ -31,7 +33,7 @@ class StepPlan:
     voxels : int
         Voxels of the step's bounds.
     peak_bytes : int
-        Memory of all workers together; what tables take is not known before.
+        Memory of all workers together.
     output_bytes : int
         Upper bound of what the layers take: their size uncompressed.
     seconds : float or None
@@ -109,17 +111,35 @@ def step_tasks(context: StepContext, stage: Stage) -> int:
 
 
 def _part_memory(context: StepContext, step: Step, part: Part, workers: int) -> int:
-    """Return the peak memory of a part's concurrent tasks in bytes, tables apart."""
+    """Return the peak memory of a part's concurrent tasks in bytes."""
     if isinstance(part, WholePart):
         return BASE_BYTES + part.memory_bytes
-    if isinstance(part, MergePart | ObjectPart):
+    if isinstance(part, ObjectPart):
         return BASE_BYTES * workers
     grid = context.grid(part)
+    if isinstance(part, MergePart):
+        return _merge_memory(octree(context, part), part, workers)
     block = (min(b, n) for b, n in zip(grid.block, context.bounds.shape, strict=True))
     halo = halo_of(part, step.params, context.voxel_size_nm)
     voxels = math.prod(b + 2 * h for b, h in zip(block, halo, strict=True))
     at_once = 1 if isinstance(part, ChainPart) else min(workers, len(grid))
     return int((BASE_BYTES + part.bytes_per_voxel * voxels) * at_once)
+
+
+def _merge_memory(tree: Octree, part: MergePart, workers: int) -> int:
+    """Return the peak memory of a merge: of its leaves at once, or of one level's nodes, which see their children."""
+    block = math.prod(min(b, n) for b, n in zip(tree.grid.block, tree.grid.bounds.shape, strict=True))
+    needs = [part.bytes_per_voxel * block * min(workers, len(tree.grid))]
+    for level in range(1, tree.levels):
+        nodes = list(itertools.islice(tree.nodes(level), workers + 1))
+        children = [tree.box(level - 1, child) for child in tree.children(level, nodes[0])]
+        needs.append(part.bytes_per_face_voxel * sum(map(_surface, children)) * min(workers, len(nodes)))
+    return int(BASE_BYTES * workers + max(needs))
+
+
+def _surface(box: Box) -> int:
+    z, y, x = box.shape
+    return 2 * (z * y + y * x + z * x)
 
 
 def _output_bytes(step: Step) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bouton.geometry import Box, Grid
+from bouton.segment.history import MERGE_COLUMNS
 from bouton.volume import create_volume, write_table
 
 SHAPE = (20, 96, 112)
@@ -191,5 +192,30 @@ def whole_run(folder: Path, bounds: Box | None = None) -> FakeRun:
             "n": np.array([1000, 1000, 30]),
         }
         run.table(step, "scores", scores, SCORE_COLUMNS)
+    run.save()
+    return run
+
+
+def with_history(folder: Path) -> FakeRun:
+    """Return a run whose cells are cut into two fragments each, with a merge history that can make them whole."""
+    run = FakeRun(folder)
+    whole = cells()
+    names = np.unique(whole)
+    # The upper half of a cell has another id, far above the lower half's.
+    pieces = whole + np.where(np.arange(whole.shape[2]) >= 60, np.uint64(2**50), np.uint64(0))
+    fragments = run.step("fragments", "fragments")
+    run.layer(fragments, "fragments", "labels", pieces)
+    step = run.step("agglomeration", "agglomeration", reads={"fragments": "fragments.fragments"})
+    score = 60 + np.arange(len(names)) * 97 % 190
+    known = np.unique(np.concatenate([names, names + np.uint64(2**50)]))
+    merges = {"a": names, "b": names + np.uint64(2**50), "affinity_sum": score, "affinity_max": score}
+    merges |= {"affinity_count": np.ones_like(score), "small": np.zeros(len(names), np.uint8)}
+    merges |= {"score": score / 255, "floor": np.full(len(names), 0.2)}
+    run.table(step, "merges", {name: merges[name] for name in MERGE_COLUMNS}, MERGE_COLUMNS)
+    sizes = {"id": known, "voxels": np.ones(len(known), np.int64)}
+    run.table(step, "fragment_sizes", sizes, {"id": "uint64", "voxels": "int64"})
+    final = run.step("segmentation", "segmentation", reads={"fragments": "fragments", "merges": "agglomeration.merges"})
+    run.layer(final, "segmentation", "labels", whole)
+    run.layer(run.step("picture", "phantom"), "image", "image", picture(whole))
     run.save()
     return run

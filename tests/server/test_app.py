@@ -110,33 +110,9 @@ def test_lost_chunk_is_an_error_that_says_so(tmp_path: Path) -> None:
     assert client.get("/data/steps/segmentation.segmentation/full/32-64_0-32_0-10").status_code == 200
 
 
-def with_history(folder: Path) -> fake_run.FakeRun:
-    """Return a run whose cells are cut into two fragments each, with a merge history that can make them whole."""
-    run = fake_run.FakeRun(folder)
-    whole = fake_run.cells()
-    names = np.unique(whole)
-    # The upper half of a cell has another id, far above the lower half's.
-    pieces = whole + np.where(np.arange(whole.shape[2]) >= 60, np.uint64(2**50), np.uint64(0))
-    fragments = run.step("fragments", "fragments")
-    run.layer(fragments, "fragments", "labels", pieces)
-    step = run.step("agglomeration", "agglomeration", reads={"fragments": "fragments.fragments"})
-    score = 60 + np.arange(len(names)) * 97 % 190
-    known = np.unique(np.concatenate([names, names + np.uint64(2**50)]))
-    merges = {"a": names, "b": names + np.uint64(2**50), "affinity_sum": score, "affinity_max": score}
-    merges |= {"affinity_count": np.ones_like(score), "small": np.zeros(len(names), np.uint8)}
-    merges |= {"score": score / 255, "floor": np.full(len(names), 0.2)}
-    run.table(step, "merges", {name: merges[name] for name in MERGE_COLUMNS}, MERGE_COLUMNS)
-    sizes = {"id": known, "voxels": np.ones(len(known), np.int64)}
-    run.table(step, "fragment_sizes", sizes, {"id": "uint64", "voxels": "int64"})
-    final = run.step("segmentation", "segmentation", reads={"fragments": "fragments", "merges": "agglomeration.merges"})
-    run.layer(final, "segmentation", "labels", whole)
-    run.save()
-    return run
-
-
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_history(tmp_path_factory.mktemp("runs") / "cuts").folder
+    return fake_run.with_history(tmp_path_factory.mktemp("runs") / "cuts").folder
 
 
 def labels_at(client: TestClient, layer: str) -> np.ndarray:
@@ -195,7 +171,7 @@ def test_other_thresholds_by_address(history: Path) -> None:
 
 
 def test_cuts_follow_a_run_that_goes_on(tmp_path: Path) -> None:
-    run = with_history(tmp_path / "demo")
+    run = fake_run.with_history(tmp_path / "demo")
     client = TestClient(make_app(run.folder, Shown((0.2,))), base_url=BASE)
     assert np.array_equal(labels_at(client, "cuts/0.2"), fake_run.cells()[:10, :32, 32:96])
     for step in run.steps[:2]:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,43 +66,66 @@ def serving(app: Log) -> Iterator[str]:
         listener.close()
 
 
+def picture_when(page: chromium.Page, holds: Callable[[np.ndarray], bool], seconds: float = 60) -> np.ndarray:
+    """Return the page as int (y, x, 3) as soon as ``holds`` is true of it: software rendering takes its time."""
+    end = time.monotonic() + seconds
+    while True:
+        picture = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+        if holds(picture):
+            return picture
+        assert time.monotonic() < end, f"the picture never came: {holds.__name__}"
+        time.sleep(0.5)
+
+
+def coloured(picture: np.ndarray) -> bool:
+    """Whether the xy panel shows an image under coloured segments; an empty viewer has a handful of colours."""
+    panel = picture[120:400, 100:550]
+    return len(np.unique(panel.reshape(-1, 3), axis=0)) > 200 and np.abs(panel[..., 0] - panel[..., 1]).mean() > 10
+
+
+def red_ends(picture: np.ndarray) -> bool:
+    """Whether the 3-D panel shows lines with red ends."""
+    space = picture[430:740, 100:550]
+    return bool(((space[..., 0] > 200) & (space[..., 1] < 110) & (space[..., 2] < 140)).any())
+
+
+def failures(log: Log) -> list[tuple[str, int]]:
+    return [answer for answer in log.answers if answer[1] >= 400 and "favicon" not in answer[0]]
+
+
 def test_viewer_shows_data_and_lines(tmp_path: Path) -> None:
     log = Log(make_app(fake_run.whole_run(tmp_path / "demo").folder))
     with serving(log) as url, chromium.Page() as page:
         page.open(f"{url}/at?z_nm=315&y_nm=485&x_nm=565")
         log.wait_for("tissue.image/full/", "segmentation.segmentation/full/", "synapses.synapses/cells/")
         page.wait_for("typeof viewer !== 'undefined' && viewer.isReady()")
-        time.sleep(2)
-        picture = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+        picture_when(page, coloured)
+        picture_when(page, red_ends)
         words = page.evaluate("document.body.innerText")
         layers = page.evaluate("viewer.layerManager.managedLayers.map(l => l.name)")
-    failed = [answer for answer in log.answers if answer[1] >= 400 and "favicon" not in answer[0]]
-    assert not failed
+    assert not failures(log)
     assert "Disconnected" not in words
     assert "segmentation" in layers
-    # The xy panel: an image under coloured segments; an empty viewer has a handful of colours.
-    panel = picture[120:400, 100:550]
-    assert len(np.unique(panel.reshape(-1, 3), axis=0)) > 200
-    assert np.abs(panel[..., 0].astype(int) - panel[..., 1]).mean() > 10
-    # The 3-D panel: lines with red ends.
-    space = picture[430:740, 100:550].astype(int)
-    assert ((space[..., 0] > 200) & (space[..., 1] < 110) & (space[..., 2] < 140)).any()
 
 
 def test_viewer_shows_a_cut(tmp_path: Path) -> None:
     run = fake_run.with_history(tmp_path / "demo")
     log = Log(make_app(run.folder, Shown((0.2,))))
-    panels = []
+    shown = "viewer.layerManager.managedLayers.filter(l => l.visible).map(l => l.name)"
     with serving(log) as url, chromium.Page() as page:
-        for address, group in (("", "cuts/0.2"), ("cut?threshold=1.0", "cuts/1.0")):
-            page.open(f"{url}/{address}")
-            log.wait_for("picture.image/full/", f"{group}/full/")
-            page.wait_for("typeof viewer !== 'undefined' && viewer.isReady()")
-            time.sleep(2)
-            shown = page.evaluate("viewer.layerManager.managedLayers.filter(l => l.visible).map(l => l.name)")
-            panels.append(np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))[120:400, 100:550])
-            assert shown == ["picture", "cut 1.0" if address else "cut 0.2"]
-    assert not [answer for answer in log.answers if answer[1] >= 400 and "favicon" not in answer[0]]
-    # Coloured segments over the image; halves of a cell have one colour in the first cut, two in the second.
-    assert all(np.abs(panel[..., 0].astype(int) - panel[..., 1]).mean() > 10 for panel in panels)
-    assert (np.abs(panels[0].astype(int) - panels[1]).max(axis=-1) > 20).mean() > 0.1
+        page.open(url)
+        log.wait_for("picture.image/full/", "cuts/0.2/full/")
+        page.wait_for("typeof viewer !== 'undefined' && viewer.isReady()")
+        first = picture_when(page, coloured)
+        assert page.evaluate(shown) == ["picture", "cut 0.2"]
+        page.open(f"{url}/cut?threshold=1.0")
+        log.wait_for("cuts/1.0/full/")
+
+        def other_colours(picture: np.ndarray) -> bool:
+            """Halves of a cell have one colour in the first cut, two in the second."""
+            differ = np.abs(picture - first)[120:400, 100:550].max(axis=-1) > 20
+            return coloured(picture) and differ.mean() > 0.1
+
+        picture_when(page, other_colours)
+        assert page.evaluate(shown) == ["picture", "cut 1.0"]
+    assert not failures(log)

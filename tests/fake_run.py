@@ -211,6 +211,7 @@ def with_history(folder: Path) -> FakeRun:
     merges = {"a": names, "b": names + np.uint64(2**50), "affinity_sum": score, "affinity_max": score}
     merges |= {"affinity_count": np.ones_like(score), "small": np.zeros(len(names), np.uint8)}
     merges |= {"score": score / 255, "floor": np.full(len(names), 0.2)}
+    merges["affinity_quantile"] = np.full(len(names), -1)
     run.table(step, "merges", {name: merges[name] for name in MERGE_COLUMNS}, MERGE_COLUMNS)
     sizes = {"id": known, "voxels": np.ones(len(known), np.int64)}
     run.table(step, "fragment_sizes", sizes, {"id": "uint64", "voxels": "int64"})

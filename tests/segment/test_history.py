@@ -21,6 +21,7 @@ from bouton.segment.history import (
 from segment import oracle
 
 SMALL, FLOOR = 9, 0.1
+ROW = ("a", "b", "affinity_sum", "affinity_count", "affinity_max", "small")
 
 
 def random_history(rng, nodes, edges, levels):
@@ -40,7 +41,8 @@ def tables(history, sizes, rng):
     """Return the history as a table with its rows shuffled, and the sizes as a table."""
     rows = [history[i] for i in rng.permutation(len(history))]
     columns = [*zip(*rows, strict=True)] or [()] * 6
-    merges = {n: np.array(v, MERGE_COLUMNS[n]) for n, v in zip(list(MERGE_COLUMNS)[:6], columns, strict=True)}
+    merges = {n: np.array(v, MERGE_COLUMNS[n]) for n, v in zip(ROW, columns, strict=True)}
+    merges["affinity_quantile"] = np.full(len(rows), -1)
     score = np.where(merges["small"], merges["affinity_max"], merges["affinity_sum"] / merges["affinity_count"]) / 255
     ids = sorted(sizes)
     known = {"id": np.array(ids, np.uint64), "voxels": np.array([sizes[i] for i in ids], np.int64)}
@@ -65,8 +67,7 @@ def test_dendrogram_is_the_greedy_algorithm_step_by_step(levels):
         tree = dendrogram(*tables(history, sizes, rng))
         assert list(tree) == list(DENDROGRAM_COLUMNS)
         assert [tree[name].dtype for name in tree] == [np.dtype(dtype) for dtype in DENDROGRAM_COLUMNS.values()]
-        columns = ("a", "b", "affinity_sum", "affinity_count", "affinity_max", "small")
-        assert list(zip(*(tree[name].tolist() for name in columns), strict=True)) == history
+        assert list(zip(*(tree[name].tolist() for name in ROW), strict=True)) == history
         grown = list(zip(*(tree[name].tolist() for name in ("a_voxels", "b_voxels", "voxels")), strict=True))
         assert grown == replay(history, sizes)[0]
 
@@ -103,6 +104,7 @@ def test_cut_equals_union_find_on_a_large_forest():
     values = rng.integers(26, 256, n - 1)
     merges = {"a": ids[a], "b": ids[b], "affinity_sum": values, "affinity_count": np.ones(n - 1, np.int64)}
     merges |= {"small": (rng.random(n - 1) < 0.2).astype(np.uint8), "floor": np.full(n - 1, 0.1)}
+    merges["affinity_quantile"] = np.full(n - 1, -1)
     applied = (values >= 0.5 * 255) | (merges["small"] == 1)
     found, expected = cut(merges, 0.5), join(merges["a"][applied], merges["b"][applied])
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))

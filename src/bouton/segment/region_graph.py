@@ -102,16 +102,17 @@ def add_edges(tables: Sequence[TableData]) -> TableData:
 
 
 def add_sizes(tables: Sequence[TableData]) -> TableData:
-    """Concatenate size tables and add up the rows of equal id; sorted by id."""
-    rows = _concatenate(tables, SIZE_COLUMNS)
+    """Concatenate size tables and add up the rows of equal id; sorted by id. A column ``soma`` keeps its maximum."""
+    columns = SIZE_COLUMNS | ({"soma": "int64"} if tables and all("soma" in table for table in tables) else {})
+    rows = _concatenate(tables, columns)
     order = np.argsort(rows["id"], kind="stable")
     ids = rows["id"][order]
     first = _firsts(ids[1:] != ids[:-1], len(ids))
     added = {"id": ids[first], "voxels": _reduce(np.add, rows["voxels"][order], first)}
-    for name in SIZE_COLUMNS:
+    for name in columns:
         if name.endswith("_start"):
             added[name] = _reduce(np.minimum, rows[name][order], first)
-        elif name.endswith("_stop"):
+        elif name.endswith("_stop") or name == "soma":
             added[name] = _reduce(np.maximum, rows[name][order], first)
     return added
 

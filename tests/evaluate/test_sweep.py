@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bouton.cli.sweep_inputs import merge_steps
 from bouton.errors import DataError, SpecError
 from bouton.evaluate.contingency import Contingency, count_pairs
 from bouton.evaluate.partition import adapted_rand, variation_of_information
@@ -10,8 +11,8 @@ from bouton.evaluate.skeletons import overlap, skeleton_scores
 from bouton.evaluate.sweep import CHOICES, bootstrap, recommend, sweep, weighted_scores
 from bouton.evaluate.threshold_walk import MergeSteps
 from bouton.segment.components import relabel
-from bouton.segment.history import MERGE_COLUMNS, cut
-from bouton.segment.ratios import level, reaches
+from bouton.segment.contraction import HISTORY_COLUMNS
+from bouton.segment.history import MERGE_COLUMNS, cut, join_histories, merge_rows
 
 THRESHOLDS = np.round(np.arange(0.9, 0.05, -0.05), 2)
 
@@ -25,20 +26,12 @@ def history(fragments, rng):
         a, b = sorted(rng.choice(np.array(clusters, np.uint64), 2, replace=False).tolist())
         clusters.remove(b)
         count = int(rng.integers(1, 5))
-        rows.append((a, b, mean * count, count, 255, len(rows) < 2, 0.0, 0.1))
-    rng.shuffle(rows)
-    columns = zip(*rows, strict=True)
-    return {n: np.array(c, d) for (n, d), c in zip(MERGE_COLUMNS.items(), columns, strict=True)}
-
-
-def steps_of(merges, thresholds):
-    """As ``cut`` decides: exactly, and small ones always."""
-    step = np.zeros(len(merges["a"]), np.int64)
-    for threshold in thresholds:
-        limit = level(float(threshold))
-        enough = reaches(merges["affinity_sum"], merges["affinity_count"], limit.numerator, limit.denominator)
-        step += ~(enough | (merges["small"] != 0))
-    return MergeSteps(merges["a"], merges["b"], step)
+        rows.append((a, b, mean * count, count, 255))
+    columns = {n: np.array(c, d) for (n, d), c in zip(HISTORY_COLUMNS.items(), zip(*rows, strict=True), strict=True)}
+    small, rest = ({n: c[part] for n, c in columns.items()} for part in (slice(2), slice(2, None)))
+    merges = join_histories([merge_rows(small, True, 0.1), merge_rows(rest, False, 0.1)], MERGE_COLUMNS)
+    order = rng.permutation(len(rows))
+    return {name: values[order] for name, values in merges.items()}
 
 
 def case(seed):
@@ -64,7 +57,7 @@ def test_every_threshold_scores_like_the_relabelled_volume(seed):
     rng, fragments, truth, merges = case(seed)
     table, place = some_skeletons(rng)
     at_nodes = fragments.ravel()[place]
-    found = sweep(count_pairs(truth, fragments), steps_of(merges, THRESHOLDS), THRESHOLDS, overlap(table, at_nodes))
+    found = sweep(count_pairs(truth, fragments), merge_steps(merges, THRESHOLDS), THRESHOLDS, overlap(table, at_nodes))
     assert len(set(found.scores["segments"].tolist())) > 5
     for row, threshold in enumerate(THRESHOLDS):
         moves = cut(merges, float(threshold))
@@ -87,7 +80,7 @@ def test_every_threshold_scores_like_the_relabelled_volume(seed):
 def test_weights_multiply_what_each_neuron_adds():
     rng, fragments, truth, merges = case(10)
     table = count_pairs(truth, fragments)
-    found = sweep(table, steps_of(merges, THRESHOLDS), THRESHOLDS)
+    found = sweep(table, merge_steps(merges, THRESHOLDS), THRESHOLDS)
     objects = np.unique(table.truth)
     weights = rng.integers(0, 4, (len(objects), 9)).astype(float)
     weights[0] += 1
@@ -135,7 +128,7 @@ def test_bootstrap_draws_with_replacement_and_is_seeded():
     rng, fragments, truth, merges = case(20)
     table, place = some_skeletons(rng)
     skeletons = overlap(table, fragments.ravel()[place])
-    found = sweep(count_pairs(truth, fragments), steps_of(merges, THRESHOLDS), THRESHOLDS, skeletons)
+    found = sweep(count_pairs(truth, fragments), merge_steps(merges, THRESHOLDS), THRESHOLDS, skeletons)
     one, two, other = bootstrap(found, 300, seed=1), bootstrap(found, 300, seed=1), bootstrap(found, 300, seed=2)
     for metric in CHOICES:
         assert one.scores[metric].shape == (len(THRESHOLDS), 300)

@@ -127,6 +127,17 @@ class SkeletonErrors:
     total_merges: int
 
 
+def clip(table: Mapping[str, np.ndarray], start_nm: np.ndarray, stop_nm: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the nodes inside a box, (3,) z, y, x, half-open; a node whose parent lies outside becomes a root."""
+    place = np.stack([table[f"{axis}_nm"] for axis in "zyx"], axis=1)
+    inside = np.all((place >= start_nm) & (place < stop_nm), axis=1)
+    _, skeleton = np.unique(table["skeleton"], return_inverse=True)
+    child, parent = _edges(table, skeleton)
+    left = {name: np.array(values) for name, values in table.items()}
+    left["parent"][child[~inside[parent]]] = -1
+    return {name: values[inside] for name, values in left.items()}
+
+
 def overlap(table: Mapping[str, np.ndarray], segments: np.ndarray) -> SkeletonOverlap:
     """Sum up in which segments the nodes and edges of skeletons lie.
 

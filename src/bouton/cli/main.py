@@ -20,6 +20,7 @@ VERBS = (
     "report",
     "view",
     "cut",
+    "sweep",
     "path",
     "stages",
     "evaluate",

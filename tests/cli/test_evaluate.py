@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from bouton.cli.evaluate import command
@@ -29,7 +30,8 @@ def call(*arguments):
 
 def scores(*arguments):
     found = json.loads(call(*arguments, "--json"))
-    return {kind: {row["metric"]: row["value"] for row in rows} for kind, rows in found.items()}
+    kinds = [kind for kind in found if not kind.endswith("_errors")]
+    return {kind: {row["metric"]: row["value"] for row in found[kind]} for kind in kinds}
 
 
 def store(path, array):
@@ -69,11 +71,12 @@ def synapse_table(path, pre_ids, types):
 def test_segmentation_scores_are_those_of_the_arrays(volumes):
     arrays, paths = volumes
     found = scores("--segmentation", paths["seg"], "--truth", paths["truth"])["segmentation"]
-    expected = segmentation_scores(count_pairs(arrays["truth"], arrays["seg"]))
+    expected = segmentation_scores(count_pairs(arrays["truth"], arrays["seg"]), arrays["truth"].size)
     assert found == {score.metric: score.value for score in expected}
     box = Box((3, 5, 7), (18, 33, 50))
     found = scores("--segmentation", paths["seg"], "--truth", paths["truth"], "--bounds-zyx", box)["segmentation"]
-    expected = segmentation_scores(count_pairs(arrays["truth"][box.slices], arrays["seg"][box.slices]))
+    pairs = count_pairs(arrays["truth"][box.slices], arrays["seg"][box.slices])
+    expected = segmentation_scores(pairs, box.voxels)
     assert found == {score.metric: score.value for score in expected}
 
 
@@ -82,6 +85,90 @@ def test_the_table_explains_itself(volumes):
     shown = call("--segmentation", paths["seg"], "--truth", paths["truth"])
     assert "bits lost to true cells cut apart" in shown
     assert "adapted_rand_error" in shown
+
+
+def two_neurons(folder):
+    """Two neurons, the first in two segments, the second sharing one of these: one split, one merge."""
+    truth, seg = np.ones(SHAPE, np.uint64), np.full(SHAPE, 5, np.uint64)
+    truth[:, :, 30:] = 2
+    seg[:, 25:, :30] = 6
+    seg[:, :, 30:40] = 5
+    seg[:, :, 40:] = 7
+    return store(folder / "truth.zarr", truth), store(folder / "seg.zarr", seg)
+
+
+def test_errors_are_listed_with_their_places(tmp_path):
+    truth, seg = two_neurons(tmp_path)
+    found = json.loads(call("--segmentation", seg, "--truth", truth, "--json", "--errors", 1))
+    (split,), (merge,) = found["split_errors"], found["merge_errors"]
+    # Neuron 1: 15 of its 40 rows lie in 6, over 30 columns; 6 meets 5 at y = 25, mean z 9.5, mean x 14.5.
+    assert (split["truth"], split["segment"], split["voxels"], split["largest"]) == (1, 6, 9000, 5)
+    assert (split["neighbour"], split["faces"], split["y_voxel"]) == (5, 600, 25)
+    assert (split["z_nm"], split["y_nm"], split["x_nm"]) == (285.0, 255.0, 145.0)
+    # 24,000 voxels in two pieces, of 40,000 labelled: H(9 / 24) bits of 0.6.
+    assert split["bits"] == pytest.approx(-0.6 * (0.375 * np.log2(0.375) + 0.625 * np.log2(0.625)))
+    assert (merge["segment"], merge["truth"], merge["neurons"], merge["faces"]) == (5, 2, 2, 20 * 25)
+    assert merge["x_nm"] == 305.0
+    shown = call("--segmentation", seg, "--truth", truth)
+    assert "without segment" in shown and "2 of 2 listed" in shown
+
+
+def test_errors_are_written_with_pictures(tmp_path):
+    truth, seg = two_neurons(tmp_path)
+    image = np.random.default_rng(1).integers(0, 255, SHAPE).astype(np.uint64)
+    options = ("--segmentation", seg, "--truth", truth, "--out", tmp_path / "out")
+    call(*options, "--image", store(tmp_path / "image.zarr", image))
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [
+        "merge-001-neuron-2-segment-5.png", "merge_errors.csv", "scores.csv",
+        "split-001-neuron-1-segment-6.png", "split-002-neuron-2-segment-7.png", "split_errors.csv",
+    ]  # fmt: skip
+    rows = (tmp_path / "out" / "split_errors.csv").read_text().splitlines()
+    assert rows[0].startswith("truth,segment,bits,voxels,share,pieces,largest,neighbour,faces,z_nm")
+    assert len(rows) == 3
+    picture = np.asarray(Image.open(tmp_path / "out" / names[0]).convert("RGB"))
+    for colour in ((255, 140, 30), (70, 150, 255), (255, 255, 0)):
+        assert (picture == colour).all(axis=2).any(), colour
+
+
+def test_fragments_with_a_mapping_are_scored_as_their_roots(tmp_path, volumes):
+    arrays, paths = volumes
+    # Fragments: every segment cut at x = 25; ids fill 64 bits.
+    offset = np.uint64(2**63)
+    fragments = arrays["seg"] + np.where(np.arange(SHAPE[2]) >= 25, offset, np.uint64(0))
+    roots = np.unique(arrays["seg"])
+    table = {"id": (roots + offset)[::-1].copy(), "root": roots[::-1].copy()}
+    write_table(tmp_path / "cut.parquet", table, {"id": "uint64", "root": "uint64"})
+    fragment_store = store(tmp_path / "fragments.zarr", fragments)
+    mapped = scores("--segmentation", fragment_store, "--mapping", tmp_path / "cut.parquet", "--truth", paths["truth"])
+    assert mapped == scores("--segmentation", paths["seg"], "--truth", paths["truth"])
+    assert mapped != scores("--segmentation", fragment_store, "--truth", paths["truth"])
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"id": np.array([1], np.uint64)}, "no column root"),
+        ({"id": np.array([1, 1], np.uint64), "root": np.array([2, 3], np.uint64)}, "id 1 twice"),
+        ({"id": np.array([1.0]), "root": np.array([2], np.uint64)}, "column id of float64"),
+        ({"id": np.array([-1]), "root": np.array([2], np.uint64)}, "column id of int64"),
+    ],
+)
+def test_bad_mappings_are_named(tmp_path, volumes, table, said):
+    paths = volumes[1]
+    write_table(tmp_path / "bad.parquet", table, {name: values.dtype.name for name, values in table.items()})
+    options = ("--segmentation", paths["seg"], "--truth", paths["truth"], "--mapping", tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match=said):
+        call(*options)
+
+
+def test_a_border_left_out_lowers_what_is_counted(volumes):
+    paths = volumes[1]
+    both = ("--segmentation", paths["seg"], "--truth", paths["truth"], "--json")
+    voxels = [json.loads(call(*both, "--border-nm", nm))["segmentation"][0]["n"] for nm in (0, 1, 15)]
+    assert voxels[0] > voxels[1] > voxels[2] > 0
+    with pytest.raises(SpecError, match="border_nm"):
+        call(*both, "--border-nm", -1)
 
 
 def test_synapses_by_their_ids_and_by_the_truth_at_their_positions(tmp_path):
@@ -114,6 +201,9 @@ def test_not_a_number_is_null_in_json(tmp_path, volumes):
         (["--segmentation", "a.zarr"], "without --truth"),
         (["--synapses", "a.parquet"], "without --truth-synapses"),
         (["--synapses", "a", "--truth-synapses", "b", "--bounds-zyx", "0:1,0:1,0:1"], "without --truth"),
+        (["--synapses", "a", "--truth-synapses", "b", "--mapping", "c"], "--mapping without --segmentation"),
+        (["--synapses", "a", "--truth-synapses", "b", "--out", "c"], "--out without --segmentation"),
+        (["--segmentation", "a", "--truth", "b", "--image", "c"], "--image without --out"),
     ],
 )
 def test_options_that_do_not_fit_together(options, said):

@@ -13,19 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from bouton.errors import DataError, SpecError
-from bouton.evaluate.contingency import add, count_pairs
-from bouton.evaluate.scores import explain, score_table, segmentation_scores
-from bouton.geometry import NM, Box, Grid
+from bouton.evaluate.scores import explain
+from bouton.geometry import NM, Box
 from bouton.stages.evaluate_synapses import Params, match_rule, neurons_at, score_tables
 from bouton.volume import Volume, check_volume, open_volume, read_table
 
 TableData = dict[str, np.ndarray]
-BLOCK = (64, 256, 256)
 INTEGERS = ("uint64", "uint32", "uint16", "uint8", "int64", "int32", "int16", "int8")
 _NEEDS = (
     ("segmentation", "truth", "the score compares them"),
     ("synapses", "truth-synapses", "the score compares them"),
     ("truth-synapses", "synapses", "the score compares them"),
+    ("mapping", "segmentation", "the mapping is applied to it"),
+    ("out", "segmentation", "its errors are what is written"),
+    ("image", "out", "pictures of errors go there"),
     ("bounds-zyx", "truth", "the truth says how large a voxel is"),
 )
 _EVERYWHERE = Box((0, 0, 0), (2**40, 2**40, 2**40))
@@ -36,6 +37,14 @@ def command(
     truth: Path = typer.Option(None, help="True neuron ids: a volume of the same shape; 0 = not labelled, left out."),
     segmentation_dataset: str = typer.Option(None, help="Data set in the segmentation's HDF5 file."),
     truth_dataset: str = typer.Option(None, help="Data set in the truth's HDF5 file."),
+    mapping: Path = typer.Option(
+        None, help="Parquet table id, root: the segmentation holds fragments, to be scored as their roots."
+    ),
+    border_nm: float = typer.Option(0.0, help="Leave out voxels this near to a true border in the section (CREMI)."),
+    errors: int = typer.Option(10, min=0, help="Show this many of the largest splits and merges."),
+    out: Path = typer.Option(None, help="Folder for scores and errors as CSV, and a picture of each error shown."),
+    image: Path = typer.Option(None, help="Image under the pictures of --out."),
+    image_dataset: str = typer.Option(None, help="Data set in the image's HDF5 file."),
     synapses: Path = typer.Option(None, help="Synapses to score: a Parquet table."),
     truth_synapses: Path = typer.Option(None, help="True synapses: a Parquet table with the same columns."),
     bounds_zyx: str = typer.Option(None, help="Score only this box: z0:z1,y0:y1,x0:x1, in voxels."),
@@ -56,6 +65,10 @@ def command(
       bouton evaluate --segmentation my.h5 --segmentation-dataset ids --truth gt.h5 --truth-dataset ids
       --bounds-zyx 120:160,0:250,0:250
 
+      bouton evaluate --segmentation fragments.zarr --mapping cut-0.3.parquet --truth truth.zarr
+
+      bouton evaluate --segmentation seg.zarr --truth truth.zarr --image em.zarr --errors 30 --out errors
+
       bouton evaluate --synapses synapses.parquet --truth-synapses true.parquet --truth truth.zarr
 
     With --truth, a synapse's partners are the true neurons at its pre and post positions; without it, its pre_id and
@@ -69,40 +82,42 @@ def command(
             "bounds-zyx": bounds_zyx,
             "synapses": synapses,
             "truth-synapses": truth_synapses,
+            "mapping": mapping,
+            "out": out,
+            "image": image,
         }
     )
     size = _parse_size(voxel_size_nm)
     labels = _open_ids(truth, truth_dataset, size, "truth") if truth else None
     results: dict[str, TableData] = {}
+    lists: dict[str, TableData] = {}
     if segmentation:
+        from bouton.cli.segmentation_errors import Choices, evaluate_segmentation
+
         assert labels is not None
         found = _open_ids(segmentation, segmentation_dataset, None, "segmentation")
-        results["segmentation"] = evaluate_segmentation(found, labels, _bounds(bounds_zyx, labels))
+        under = open_volume(image, image_dataset) if image else None
+        known_size = _size(size, labels) if border_nm else labels.voxel_size_nm
+        choices = Choices(_bounds(bounds_zyx, labels), known_size, mapping, border_nm, errors, out)
+        lists = evaluate_segmentation(found, labels, under, choices)
+        results["segmentation"] = lists.pop("scores")
     if synapses:
         rule = (params, _size(size, labels), _bounds(bounds_zyx, labels))
         results["synapses"] = _evaluate_synapses(read_table(synapses), read_table(truth_synapses), labels, rule)
     if as_json:
-        typer.echo(json.dumps({name: _rows(table) for name, table in results.items()}, indent=2, allow_nan=False))
+        shown = results | {name: {k: v[:errors] for k, v in table.items()} for name, table in lists.items()}
+        typer.echo(json.dumps({name: _rows(table) for name, table in shown.items()}, indent=2, allow_nan=False))
         return
+    console = Console()
     for name, table in results.items():
-        Console().print(_pretty(name, table))
+        console.print(_pretty(name, table))
+    if segmentation and errors:
+        from bouton.cli.segmentation_errors import pretty_errors
 
-
-def evaluate_segmentation(segmentation: Volume, truth: Volume, bounds: Box) -> TableData:
-    """Return the scores of a segmentation within ``bounds``; reads both volumes block by block."""
-    if segmentation.box != truth.box:
-        raise DataError(
-            f"segmentation covers {segmentation.box}, truth {truth.box}",
-            where=str(segmentation.path),
-            expected="the same voxels (z, y, x)",
-            fix="cut or convert one of them",
-        )
-    total = add([])
-    grid = Grid(bounds, BLOCK)
-    for index in grid:
-        core = grid.core(index)
-        total = add([total, count_pairs(truth.read(core), segmentation.read(core))])
-    return score_table(segmentation_scores(total))
+        for kind in ("split", "merge"):
+            console.print(pretty_errors(kind, lists[f"{kind}_errors"], errors))
+    if out:
+        typer.echo(f"{out}: scores.csv, split_errors.csv, merge_errors.csv and a picture of each error shown here")
 
 
 def _evaluate_synapses(

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from bouton.report.errors import error_sets
 from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT
 from bouton.report.numbers import failures, score_table, seconds_text, step_rows, synapse_set
 from bouton.report.pictures import png_bytes
@@ -66,6 +67,7 @@ def render(run: Run, rows: list[Row]) -> str:
 def _content(run: Run, rows: list[Row]) -> dict[str, Any]:
     scores, bad_scores = read_tables(run, "scores")
     synapses, bad_synapses = read_tables(run, "synapses")
+    errors, bad_errors = error_sets(run)
     # What the run found comes before the truth it was made from.
     sets = [synapse_set(run, table, rows) for table, rows in reversed(synapses)]
     return {
@@ -77,9 +79,10 @@ def _content(run: Run, rows: list[Row]) -> dict[str, Any]:
         "sources": {name: _source_text(run, name) for name in run.sources},
         "rows": rows,
         "scores": score_table({table.step: rows for table, rows in scores}),
+        "errors": errors,
         "sets": [(group, synapse_plots(group.rows) if group.count else "") for group in sets],
         "failures": failures(run),
-        "problems": [*bad_scores, *bad_synapses],
+        "problems": [*bad_scores, *bad_errors, *bad_synapses],
         "viewer": DEFAULT_ORIGIN,
         "port": DEFAULT_PORT,
         "folder": str(run.folder),

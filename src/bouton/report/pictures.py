@@ -137,7 +137,7 @@ def to_picture(rgb: np.ndarray, section: Section, labels: bool = False) -> Image
     shrinks = height < rgb.shape[0] or width < rgb.shape[1]
     method = Image.Resampling.NEAREST if labels else Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
     picture = Image.fromarray(rgb).resize((width, height), method)
-    _draw_bar(picture, section)
+    add_bar(picture, section)
     return picture
 
 
@@ -192,7 +192,8 @@ def _borders(labels: np.ndarray) -> np.ndarray:
     return border & (labels != 0)
 
 
-def _draw_bar(picture: Image.Image, section: Section) -> None:
+def add_bar(picture: Image.Image, section: Section) -> None:
+    """Draw the scale bar."""
     length_nm = bar_nm(section)
     if length_nm and picture.height > 30:
         length = length_nm * picture.width / section.extent_nm[1]

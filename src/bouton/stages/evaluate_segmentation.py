@@ -38,6 +38,7 @@ from bouton.stage import (
     Stage,
     Table,
     TableData,
+    TableReader,
     Task,
     VolumeReader,
     WholePart,
@@ -84,11 +85,12 @@ def evaluate_volumes(
     waiting: list[dict[str, TableData]] = []
     grid = Grid(bounds, block_zyx)
     for index in grid:
-        waiting.append(dict(_measure(BlockTask(*values, _no_table, grid.core(index), halo)).tables))
+        task = BlockTask(*values, _reader({}), core=grid.core(index), halo=halo)
+        waiting.append(dict(_measure(task).tables))
         if len(waiting) == 16:
             sums, waiting = _sum(sums, waiting), []
     tables = dict(zip(_NODE_TABLES, _sum(sums, waiting), strict=True))
-    return dict(_score(WholeTask(*values, tables.__getitem__)).tables)
+    return dict(_score(WholeTask(*values, _reader(tables))).tables)
 
 
 def _sum(sums: Sequence[TableData], blocks: Sequence[Mapping[str, TableData]]) -> list[TableData]:
@@ -98,8 +100,11 @@ def _sum(sums: Sequence[TableData], blocks: Sequence[Mapping[str, TableData]]) -
     return found
 
 
-def _no_table(name: str) -> TableData:
-    raise KeyError(name)
+def _reader(tables: Mapping[str, TableData]) -> TableReader:
+    def read(name: str, over: Box | None = None) -> TableData:
+        return tables[name]
+
+    return read
 
 
 def _shape(volume: VolumeReader) -> ZYX:

@@ -223,6 +223,9 @@ def test_bad_values_are_named(tmp_path, volumes):
     other = store(tmp_path / "other.zarr", np.ones((20, 40, 51), np.uint64))
     with pytest.raises(DataError, match="the same voxels"):
         call("--segmentation", other, "--truth", paths["truth"])
+    with pytest.raises(DataError, match="0:20,0:40,0:50"):
+        call("--segmentation", other, "--truth", paths["truth"])
+    call("--segmentation", other, "--truth", paths["truth"], "--bounds-zyx", "0:20,0:40,0:49")
     write_table(tmp_path / "thin.parquet", {"id": np.array([1], np.uint64)}, {"id": "uint64"})
     with pytest.raises(DataError, match=r"no column .*type"):
         call("--synapses", tmp_path / "thin.parquet", "--truth-synapses", tmp_path / "thin.parquet")

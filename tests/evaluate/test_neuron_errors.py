@@ -71,7 +71,7 @@ def test_a_neuron_cut_in_three_by_hand():
     assert splits["share"].tolist() == [0.3, 0.2]
     assert splits["parts"].tolist() == [3, 3]
     assert splits["largest"].tolist() == [1, 1]
-    # 2 meets 1 and 3 over four faces each, and the smaller id decides; 3 meets 2.
+    # 2 meets 1 and 3, of which 1 is the larger; 3 meets 2.
     assert splits["neighbour"].tolist() == [1, 2]
     assert splits["faces"].tolist() == [4, 4]
     # Upper voxels at x = 5 and x = 8; the mean y is 1.5, of the nearest two the first counts.
@@ -79,6 +79,15 @@ def test_a_neuron_cut_in_three_by_hand():
     assert splits["y_voxel"].tolist() == [1, 1]
     assert splits["x_nm"].tolist() == [55.0, 85.0]
     assert splits["z_nm"].tolist() == [15.0, 15.0]
+
+
+def test_a_film_with_many_faces_is_not_the_place():
+    truth, seg = np.ones((1, 6, 30), np.uint64), np.ones((1, 6, 30), np.uint64)
+    seg[:, :, 20:], seg[:, 5, :] = 2, 3
+    splits, _ = errors(truth, seg)
+    row = splits["part"].tolist().index(2)
+    # 2 shares 10 faces with the film 3, five with the body 1.
+    assert (splits["neighbour"][row], splits["faces"][row], splits["x_voxel"][row]) == (1, 5, 20)
 
 
 def test_two_neurons_in_a_segment_by_hand():
@@ -148,8 +157,9 @@ def test_places_and_neighbours_against_brute_force(seed):
             own, part = rows["object"][i], rows["part"][i]
             others = {int(v) for v in np.unique(parts[objects == own])} - {int(part), 0}
             counts = {b: len(faces(objects, parts, own, part, b)) for b in others}
-            best = min(counts, key=lambda b: (-counts[b], b), default=0)
-            touches = counts.get(best, 0) > 0
+            sizes = {b: ((objects == own) & (parts == b)).sum() for b in others if counts[b]}
+            best = min(sizes, key=lambda b: (-sizes[b], -counts[b], b), default=0)
+            touches = best != 0
             assert rows["faces"][i] == counts.get(best, 0)
             assert rows["neighbour"][i] == (best if touches else 0)
             at = faces(objects, parts, own, part, best) if touches else np.argwhere((objects == own) & (parts == part))

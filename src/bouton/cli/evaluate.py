@@ -217,14 +217,16 @@ def _plain(value: object) -> object:
 
 def _pretty(name: str, table: Mapping[str, np.ndarray]) -> Table:
     values = dict(zip(table["metric"], table["value"], strict=True))
-    pretty = Table(
-        "metric", "value", "95 % interval", "unit", "better", "over", "what it says", title=f"Scores: {name}"
-    )
+    with_intervals = any(metric.endswith("_low") for metric in values)
+    pretty = Table(title=f"Scores: {name}")
+    pretty.add_column("metric", no_wrap=True)
+    for column in ("value", *(["95 % interval"] if with_intervals else []), "unit", "better", "over", "what it says"):
+        pretty.add_column(column)
     for metric, value, unit, better, n in zip(*table.values(), strict=True):
         if metric.removesuffix("_low").removesuffix("_high") != metric:
             continue
         shown = f"{value:.0f}" if better == "" else f"{value:.4f}"
         low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
         interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
-        pretty.add_row(metric, shown, interval, unit, better, f"{n:,}", explain(metric))
+        pretty.add_row(metric, shown, *([interval] if with_intervals else []), unit, better, f"{n:,}", explain(metric))
     return pretty

@@ -87,12 +87,7 @@ def evaluate_segmentation(
     """
     for role, volume in (("segmentation", segmentation), ("image", image)):
         if volume is not None and volume.box != truth.box:
-            raise DataError(
-                f"{role} covers {volume.box}, truth {truth.box}",
-                where=str(volume.path),
-                expected="the same voxels (z, y, x)",
-                fix="cut or convert one of them",
-            )
+            _check_covers(volume, role, truth, choices.bounds)
     found = MappedVolume(segmentation, *read_mapping(choices.mapping)) if choices.mapping else segmentation
     params = Params(choices.border_nm, max(choices.errors, Params.errors_listed))
     size = choices.voxel_size_nm or (1.0, 1.0, 1.0)
@@ -105,6 +100,17 @@ def evaluate_segmentation(
         seen = volumes if image is None else volumes | {"image": image}
         write_errors(choices.out, tables, _reader(seen), choices)
     return tables
+
+
+def _check_covers(volume: Volume, role: str, truth: Volume, bounds: Box) -> None:
+    """Refuse a volume of another size, unless the box to score lies in it and is not the whole truth."""
+    if bounds == truth.box or not volume.box.contains(bounds):
+        raise DataError(
+            f"{role} covers {volume.box}, truth {truth.box}",
+            where=str(volume.path),
+            expected="the same voxels (z, y, x), or a box to score that lies in both",
+            fix=f"--bounds-zyx {volume.box & truth.box}, if both begin at the same voxel; else cut one of them",
+        )
 
 
 def _reader(volumes: Mapping[str, VolumeReader]) -> Reader:

@@ -8,8 +8,9 @@ the largest) or of the rest it should be cut from (merge: the others together).
 
 Blocks give sums over the voxels and voxel faces that they own, so that blocks add up in any order to the same numbers.
 A face between two voxels belongs to the block that owns the upper one. An error's place is where the part touches
-another part of its object (the one it shares most faces with): the upper voxel of the face nearest the faces' mean
-place; where nothing touches, the part's voxel nearest its own mean place.
+the largest of those parts of its object that it touches (not the one it shares most faces with: a film one voxel thick
+along a border has more faces than the place where a neurite was cut): the upper voxel of the face nearest the faces'
+mean place; where nothing touches, the part's voxel nearest its own mean place.
 """
 
 from __future__ import annotations
@@ -158,15 +159,20 @@ def _errors(parts: TableData, touching: TableData, listed: int, *, joins: bool) 
     found |= {"voxels": parts["voxels"][rows], "share": parts["voxels"][rows] / sizes[of[rows]]}
     found |= {"parts": np.bincount(of[real], minlength=len(objects))[of[rows]].astype(np.int64)}
     found |= {"largest": parts["part"][largest[of[rows]]]}
-    return found | _where_to_look(found, {name: parts[name][rows] for name in _SUMS}, touching)
+    return found | _where_to_look(found, {name: parts[name][rows] for name in _SUMS}, parts, touching)
 
 
-def _where_to_look(errors: TableData, own: TableData, touching: TableData) -> TableData:
-    """Return neighbour, faces, mean place and first voxel: of the widest contact, else of the part itself."""
+def _where_to_look(errors: TableData, own: TableData, parts: TableData, touching: TableData) -> TableData:
+    """Return neighbour, faces, mean place and first voxel: of a contact with the largest part, else of the part itself.
+
+    ``own`` are the rows of the errors in ``parts``. A part that a border mask hides has no voxels.
+    """
     both = {name: np.concatenate([values, values]) for name, values in touching.items() if name not in "ab"}
     part = np.concatenate([touching["a"], touching["b"]])
     neighbour = np.concatenate([touching["b"], touching["a"]])
-    order = np.lexsort((neighbour, -both["voxels"], part, both["object"]))
+    at = _find(parts["object"], parts["part"], both["object"], neighbour)
+    size = np.where(at >= 0, parts["voxels"][at], 0) if len(parts["voxels"]) else np.zeros(len(at), np.int64)
+    order = np.lexsort((neighbour, -both["voxels"], -size, part, both["object"]))
     order = order[_changes([both["object"][order], part[order]])]
     at = _find(both["object"][order], part[order], errors["object"], errors["part"])
     touches = at >= 0

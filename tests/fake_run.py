@@ -215,7 +215,8 @@ def with_history(folder: Path) -> FakeRun:
     run.table(step, "merges", {name: merges[name] for name in MERGE_COLUMNS}, MERGE_COLUMNS)
     sizes = {"id": known, "voxels": np.ones(len(known), np.int64)}
     run.table(step, "fragment_sizes", sizes, {"id": "uint64", "voxels": "int64"})
-    final = run.step("segmentation", "segmentation", reads={"fragments": "fragments", "merges": "agglomeration.merges"})
+    reads = {"fragments": "fragments.fragments", "merges": "agglomeration.merges"}
+    final = run.step("segmentation", "segmentation", reads=reads, params={"threshold": 0.6})
     run.layer(final, "segmentation", "labels", whole)
     run.layer(run.step("picture", "phantom"), "image", "image", picture(whole))
     run.save()

@@ -104,7 +104,7 @@ def test_cut_equals_union_find_on_a_large_forest():
     values = rng.integers(26, 256, n - 1)
     merges = {"a": ids[a], "b": ids[b], "affinity_sum": values, "affinity_count": np.ones(n - 1, np.int64)}
     merges |= {"small": (rng.random(n - 1) < 0.2).astype(np.uint8), "floor": np.full(n - 1, 0.1)}
-    merges["affinity_quantile"] = np.full(n - 1, -1)
+    merges |= {"affinity_quantile": np.full(n - 1, -1), "affinity_max": values}
     applied = (values >= 0.5 * 255) | (merges["small"] == 1)
     found, expected = cut(merges, 0.5), join(merges["a"][applied], merges["b"][applied])
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))

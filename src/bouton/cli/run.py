@@ -78,9 +78,9 @@ def _run_with_bars(flow: Workflow, runs: Path, options: dict[str, Any]) -> RunSu
 
 
 def _write_report(folder: Path) -> Path:
-    from bouton.report import write_report
+    from bouton.cli.report import report_with_curves
 
-    return write_report(folder)
+    return report_with_curves(folder)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -16,6 +16,7 @@ from bouton.report.numbers import failures, score_table, seconds_text, step_rows
 from bouton.report.pictures import png_bytes
 from bouton.report.plots import synapse_plots
 from bouton.report.sections import Row, overview, picture_rows
+from bouton.report.thresholds import ThresholdCurve
 from bouton.volume import write_bytes
 from bouton.volume.run_folder import Run, open_run
 from bouton.volume.run_layers import read_tables
@@ -23,13 +24,17 @@ from bouton.volume.run_layers import read_tables
 _LIBRARIES = ("numpy", "scipy", "numba", "tensorstore", "torch")
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, curves: Sequence[ThresholdCurve] = (), problems: Sequence[str] = ()) -> Path:
     """Write the report of a run, whatever its state; ``overview.png`` beside it holds the pictures of one section.
 
     Parameters
     ----------
     run_folder : Path
         Folder with ``run.json``.
+    curves : sequence of ThresholdCurve
+        What its merge histories tell of other thresholds.
+    problems : sequence of str
+        Why some of them could not be read.
 
     Returns
     -------
@@ -45,15 +50,17 @@ def write_report(run_folder: Path) -> Path:
     page = Path(run_folder) / "report" / "index.html"
     page.parent.mkdir(exist_ok=True)
     rows = picture_rows(run)
-    write_bytes(page, render(run, rows).encode("utf-8"))
+    content = _content(run, rows)
+    content |= {"curves": curves, "problems": [*problems, *content["problems"]]}
+    write_bytes(page, render(content).encode("utf-8"))
     picture = overview(rows)
     if picture is not None:
         write_bytes(page.with_name("overview.png"), png_bytes(picture))
     return page
 
 
-def render(run: Run, rows: list[Row]) -> str:
-    """Return the report as HTML, with these rows of pictures."""
+def render(content: Mapping[str, Any]) -> str:
+    """Return the report as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bouton.report", "."),
         autoescape=True,
@@ -61,7 +68,7 @@ def render(run: Run, rows: list[Row]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(_content(run, rows))
+    return environment.get_template("page.html.jinja").render(content)
 
 
 def _content(run: Run, rows: list[Row]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 from bouton.errors import DataError, SpecError
 from bouton.geometry import Box
 from bouton.segment.components import relabel
-from bouton.segment.history import cut
+from bouton.segment.history import MERGE_COLUMNS, cut
 from bouton.segment.region_graph import move
 from bouton.volume import TableData, Volume
 from bouton.volume.mapping import read_mapping
@@ -121,9 +121,19 @@ def history_step(run: Run, name: str | None) -> RunStep:
 
 
 def read_history(run: Run, step: RunStep) -> tuple[TableData, TableData]:
-    """Return the merges, in any order, and the sizes of the fragments, sorted by id."""
-    merges, sizes = run.table(f"{step.name}.{HISTORY}"), run.table(f"{step.name}.{SIZES}")
-    return merges, _sorted(sizes)
+    """Return the merges, in any order, and the sizes of the fragments, sorted by id.
+
+    Raises
+    ------
+    DataError
+        They are missing or damaged, or another version of the stage wrote them.
+    """
+    return read_merges(run, step), _sorted(_table(run, f"{step.name}.{SIZES}", ("id", "voxels")))
+
+
+def read_merges(run: Run, step: RunStep) -> TableData:
+    """Return the merges alone, as :func:`read_history`."""
+    return _table(run, f"{step.name}.{HISTORY}", MERGE_COLUMNS)
 
 
 class Cuts:
@@ -165,7 +175,7 @@ class Cuts:
         kind, _, name = ref.partition(":")
         step = history_step(run, self.shown.step)
         if kind == "cut":
-            return Mapping(*cut(run.table(f"{step.name}.{HISTORY}"), _threshold(name)))
+            return Mapping(*cut(read_merges(run, step), _threshold(name)))
         if name not in self._files:
             raise DataError(f"no mapping {name!r}", expected=f"one of {', '.join(self._files) or 'none given'}")
         ids, roots = read_mapping(self._files[name])
@@ -187,6 +197,17 @@ def _check_known(ids: np.ndarray, known: np.ndarray, where: str, run: Run) -> No
             f"{len(strange):,} of {len(ids):,} ids, such as {strange[0]}, are no fragments of run {run.name}",
             where=where, expected="a mapping of this run", fix="bouton cut RUN --threshold T",
         )  # fmt: skip
+
+
+def _table(run: Run, ref: str, columns: Iterable[str]) -> TableData:
+    table = run.table(ref)
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise DataError(
+            f"no column {', '.join(missing)}", where=str(run.path(ref)), expected="what this version of bouton writes",
+            fix="bouton run with the same workflow computes it anew",
+        )  # fmt: skip
+    return table
 
 
 def _sorted(table: TableData) -> TableData:

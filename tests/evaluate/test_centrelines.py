@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from bouton.evaluate.centrelines import LineRule, centre_lines
 from bouton.evaluate.skeletons import SKELETON_COLUMNS, overlap
@@ -117,10 +118,27 @@ def test_thin_and_short_things():
     labels = np.zeros((20, 20, 60), np.uint64)
     labels[10, 10, 5:55] = 4
     labels[2:4, 2:4, 2:4] = 5
-    table = centre_lines(labels, (10, 10, 10))
+    everything = LineRule(margin_nm=0)
+    table = centre_lines(labels, (10, 10, 10), rule=everything)
     assert np.unique(table["skeleton"]).tolist() == [4]
     assert length(table)[0] == pytest.approx(490, abs=60)
-    assert np.unique(centre_lines(labels, (10, 10, 10), rule=LineRule(step_nm=10, shortest_nm=0))["skeleton"]).size == 2
+    finer = LineRule(step_nm=10, margin_nm=0, shortest_nm=0)
+    assert np.unique(centre_lines(labels, (10, 10, 10), rule=finer)["skeleton"]).size == 2
+    # nothing here is as deep as the default margin
+    assert len(centre_lines(labels, (10, 10, 10))["node"]) == 0
     assert len(centre_lines(np.zeros((4, 4, 4), np.uint64), (10, 10, 10))["node"]) == 0
     # one neuron that fills everything
-    assert len(centre_lines(np.ones((20, 20, 40), np.uint64), (10, 10, 10))["node"]) > 1
+    assert len(centre_lines(np.ones((20, 20, 40), np.uint64), (10, 10, 10), rule=everything)["node"]) > 1
+
+
+def test_nodes_keep_the_margin_and_thin_necks_come_apart():
+    ball, other = (200, 200, 300), (200, 200, 1100)
+    labels = draw((40, 40, 140), [(6, ball, (*ball[:2], 500), 100), (6, (*other[:2], 900), other, 100)])
+    labels[20, 20, :] = np.where(labels[20, 20, :] == 0, 6, labels[20, 20, :])
+    labels[:, :, :20] = labels[:, :, 120:] = 0
+    one = centre_lines(labels, (10, 10, 10), rule=LineRule(margin_nm=0))
+    two = centre_lines(labels, (10, 10, 10), rule=LineRule(margin_nm=30))
+    assert [(table["parent"] < 0).sum() for table in (one, two)] == [1, 2]
+    deep = distance_transform_edt(labels != 0, sampling=10)
+    voxel = (place(two) // 10).astype(int)
+    assert deep[voxel[:, 0], voxel[:, 1], voxel[:, 2]].min() >= 30

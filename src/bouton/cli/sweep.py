@@ -16,6 +16,7 @@ from rich.table import Table
 
 from bouton.cli.choices import BoundsZYX, Json, RunName, RunsFolder, find_run
 from bouton.cli.sweep_inputs import (
+    Labels,
     count_box,
     draw_skeletons,
     find_labels,
@@ -27,9 +28,9 @@ from bouton.cli.sweep_inputs import (
     sweep_box,
 )
 from bouton.errors import SpecError
-from bouton.evaluate.skeletons import overlap
+from bouton.evaluate.skeletons import SkeletonOverlap, overlap
 from bouton.evaluate.sweep import CHOICES, Bootstrap, Recommendation, Sweep, bootstrap, recommend, sweep
-from bouton.geometry import Box
+from bouton.geometry import NM, Box
 from bouton.report.sweep_plots import sweep_plot
 from bouton.server.cuts import history_step, read_history
 from bouton.volume import write_bytes
@@ -38,6 +39,15 @@ from bouton.volume.skeletons import write_skeletons
 
 DRAWN = "skeletons.parquet"
 UM = 1e-3
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where skeletons come from: files with the unit of SWC files; or, without files, the truth, and where they go."""
+
+    files: list[Path]
+    swc_unit_nm: float
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -99,20 +109,29 @@ def command(
     merges = read_history(opened, history)[0]
     at = parse_thresholds(thresholds, merges)
     folder = out or opened.folder / "sweep"
-    inside = None
-    if not no_skeletons:
-        size = opened.voxel_size_nm
-        table = given_skeletons(skeletons, swc_unit_nm, box, size) if skeletons else draw_skeletons(gt, box, size)
-        if not skeletons:
-            write_skeletons(folder / DRAWN, table)
-        inside = overlap(table, labels_at(labels, table, box, size))
+    source = _Source(skeletons or [], swc_unit_nm, folder)
+    inside = None if no_skeletons else _skeletons(source, labels, gt, (box, opened.voxel_size_nm))
     scores = sweep(count_box(labels, gt, box), merge_steps(merges, at), at, inside)
     found = _choose(scores, metric, (replicates, seed))
     _write(folder, found, opened, box)
+    if inside is None and not no_skeletons:
+        typer.echo("note: no skeleton could be drawn of the truth here; no run lengths", err=as_json)
     if as_json:
         typer.echo(json.dumps(_as_json(found, box), indent=2, allow_nan=False))
     else:
         _show(found, opened, box, folder)
+
+
+def _skeletons(source: _Source, labels: Labels, truth: Labels, place: tuple[Box, NM]) -> SkeletonOverlap | None:
+    """Return the skeletons' overlap with the fragments; None where none could be drawn. Drawn ones are written."""
+    if source.files:
+        table = given_skeletons(source.files, source.swc_unit_nm, *place)
+    else:
+        table = draw_skeletons(truth, *place)
+        if not len(table["node"]):
+            return None
+        write_skeletons(source.folder / DRAWN, table)
+    return overlap(table, labels_at(labels, table, *place))
 
 
 def _choose(scores: Sweep, metric: str, draws: tuple[int, int]) -> _Found:
@@ -201,7 +220,7 @@ def _score_table(found: _Found, title: str) -> Table:
         best = threshold == found.chosen.threshold
         cells = [f"{threshold:g}", f"{scores['segments'][row]:,}", *(f"{scores[name][row]:.4f}" for name in names)]
         cells += [f"{scores[name][row] * UM:.3f}" for name in runs]
-        mark = ["< recommended" if best else ""] if len(found.scores.threshold) > 1 else []
+        mark = ["<" if best else ""] if len(found.scores.threshold) > 1 else []
         shown.add_row(*cells, *mark, style="bold green" if best and mark else None)
     return shown
 

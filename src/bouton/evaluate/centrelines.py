@@ -31,6 +31,9 @@ class LineRule:
     ----------
     step_nm : float
         About the distance of nodes.
+    margin_nm : float
+        Only voxels at least this deep become nodes: a node nearer to a membrane than its place is certain would tell
+        of merges and splits that are none. Thinner parts are left out, and what they joined comes apart.
     reach : float
         A path covers the nodes nearer than this many times its depth there, plus ``reach_nm``.
     reach_nm : float
@@ -40,6 +43,7 @@ class LineRule:
     """
 
     step_nm: float = 40.0
+    margin_nm: float = 20.0
     reach: float = 2.0
     reach_nm: float = 100.0
     shortest_nm: float = 200.0
@@ -74,7 +78,7 @@ def centre_lines(
         are centres of voxels of their label.
     """
     rule = rule or LineRule()
-    nodes = _nodes(labels, voxel_size_nm, origin, rule.step_nm)
+    nodes = _nodes(labels, voxel_size_nm, origin, rule)
     count, piece = connected_components(nodes.links, directed=False)
     order = np.argsort(piece, kind="stable")
     rows, parents = [], []
@@ -98,9 +102,9 @@ def _table(nodes: _Nodes, row: np.ndarray, parent: np.ndarray) -> dict[str, np.n
     return {"skeleton": neuron, "node": number, "parent": number_of[parent], **places}
 
 
-def _nodes(labels: np.ndarray, voxel_size_nm: NM, origin: ZYX, step_nm: float) -> _Nodes:
+def _nodes(labels: np.ndarray, voxel_size_nm: NM, origin: ZYX, rule: LineRule) -> _Nodes:
     depth = _depth_nm(labels, voxel_size_nm)
-    cell = tuple(max(1, round(step_nm / size)) for size in voxel_size_nm)
+    cell = tuple(max(1, round(rule.step_nm / size)) for size in voxel_size_nm)
     counts = tuple(-(-n // c) for n, c in zip(labels.shape, cell, strict=True))
     axes = np.meshgrid(
         *(np.arange(n) // c for n, c in zip(labels.shape, cell, strict=True)), indexing="ij", sparse=True
@@ -108,7 +112,7 @@ def _nodes(labels: np.ndarray, voxel_size_nm: NM, origin: ZYX, step_nm: float) -
     cells = (axes[0] * counts[1] + axes[1]) * counts[2] + axes[2]
     ids, neuron = np.unique(labels, return_inverse=True)
     key = neuron.reshape(labels.shape) * np.int64(np.prod(counts)) + cells
-    inside = np.flatnonzero(labels)
+    inside = np.flatnonzero((labels != 0) & (depth >= rule.margin_nm))
     # the deepest voxel of every (neuron, cell); of equal ones the first
     order = inside[np.lexsort((-depth.ravel()[inside], key.ravel()[inside]))]
     first = np.flatnonzero(np.diff(key.ravel()[order], prepend=-1))
@@ -143,7 +147,7 @@ def _links(number: np.ndarray, labels: np.ndarray, place: np.ndarray) -> csr_arr
         low = tuple(slice(max(0, -d), -d if d > 0 else None) for d in offset)
         high = tuple(slice(max(0, d), d if d < 0 else None) for d in offset)
         a, b = number[low], number[high]
-        touch = (a != b) & (labels[low] == labels[high]) & (a >= 0)
+        touch = (a != b) & (labels[low] == labels[high]) & (a >= 0) & (b >= 0)
         found.append(np.unique(a[touch] * n + b[touch]))
     pair = np.unique(np.concatenate(found))
     a, b = pair // max(1, n), pair % max(1, n)

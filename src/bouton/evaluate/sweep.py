@@ -171,12 +171,14 @@ def sweep(
     Raises
     ------
     DataError
-        No voxel has a true object.
+        No voxel has a true object, or no skeleton an edge.
     SpecError
         The thresholds do not fall.
     """
     if not table.voxels:
         raise DataError("no voxel of the truth has an id", expected="true neurons", fix="choose another box")
+    if skeletons is not None and not skeletons.length_nm.any():
+        raise DataError("skeletons without an edge", expected="one edge or more", fix="leave the skeletons out")
     if not len(threshold) or np.any(np.diff(threshold) >= 0):
         raise SpecError("thresholds that do not fall", expected="each below the one before")
     walk = ClusterWalk(merges, np.concatenate([table.segment, *_segments_of(skeletons)]))

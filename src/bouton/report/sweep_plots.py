@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 INK, QUIET, SOFT = "#1f2430", "#6b7280", "#d9dce3"
 BLUE, GREEN, RED, ORANGE = "#3b6fd4", "#2f9e6b", "#d4483b", "#d98a1f"
@@ -41,20 +41,23 @@ def sweep_plot(columns: Columns, choice: Mapping[str, Any], words: tuple[str, st
     metrics = ["voi_sum", "adapted_rand_error", *(["erl"] if runs else [])]
     if choice["metric"] == "cremi_score":
         metrics.insert(0, "cremi_score")
-    figure = Figure(figsize=(3.9 * (len(metrics) + 1), 4.5), dpi=130, layout="constrained", facecolor="white")
+    wide = (len(metrics) + 2) // 2
+    figure = Figure(figsize=(4.9 * wide, 8.2), dpi=130, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    first, *others = figure.subplots(1, len(metrics) + 1)
+    first, *others = figure.subplots(2, wide).ravel()
     _splits_and_merges(first, columns, choice)
-    for axes, metric in zip(others, metrics, strict=True):
+    for axes, metric in zip(others, metrics, strict=False):
         if metric == "erl":
-            _run_lengths(axes, columns)
+            _run_lengths(axes, columns, choice["metric"])
         else:
             _curve(axes, columns, metric, NAMES[metric][2])
             _dress(axes, NAMES[metric][0], "threshold", NAMES[metric][1] or "error")
-        _mark_choice(axes, choice, labelled=metric == choice["metric"] or choice["metric"].startswith(metric))
+        _mark_choice(axes, choice, labelled=choice["metric"].startswith(metric))
         _segments_above(axes, columns)
+    for axes in others[len(metrics) :]:
+        axes.set_visible(False)
     figure.suptitle(words[0], fontsize=12, color=INK, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(f"Bands and the shaded range of thresholds: 95 % of {words[1]}", fontsize=8.5, color=QUIET)
+    figure.supxlabel(f"Bands, and the shaded range of thresholds: 95 % of {words[1]}", fontsize=8.5, color=QUIET)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue()
@@ -77,37 +80,47 @@ def _splits_and_merges(axes: Axes, columns: Columns, choice: Mapping[str, Any]) 
     )  # fmt: skip
     _equal_sums(axes, float(split[row] + merge[row]))
     axes.margins(0.08)
-    bar = axes.figure.colorbar(dots, ax=axes, location="bottom", shrink=0.9, aspect=32, pad=0.02)
-    bar.set_label("threshold", fontsize=9, color=INK)
-    bar.ax.tick_params(labelsize=8, colors=INK)
+    # the curve is an L: its upper right is free
+    bar = axes.figure.colorbar(dots, cax=axes.inset_axes((0.48, 0.9, 0.48, 0.03)), orientation="horizontal")
+    bar.set_label("threshold", fontsize=8.5, color=INK, labelpad=1)
+    bar.ax.tick_params(labelsize=7.5, colors=INK, length=2)
+    bar.ax.xaxis.set_major_locator(MaxNLocator(5))
     bar.outline.set_visible(False)
-    _dress(axes, "Splits against merges", "VOI split, bits", "VOI merge, bits")
+    _dress(axes, "Splits against merges", "VOI split, bits", "VOI merge, bits", height=1.01)
 
 
 def _equal_sums(axes: Axes, total: float) -> None:
     """Draw the line of all points with this sum, without widening the axes."""
     axes.autoscale_view()
     limits = axes.get_xlim(), axes.get_ylim()
-    axes.plot([0, total], [total, 0], color=SOFT, linewidth=1.2, zorder=1, scalex=False, scaley=False)
+    label = f"sum {total:.2f} bits, as there"
+    axes.plot([0, total], [total, 0], color=SOFT, linewidth=1.4, zorder=1, scalex=False, scaley=False, label=label)
+    axes.legend(frameon=False, fontsize=8, loc="center right", labelcolor=QUIET)
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
 
 
-def _curve(axes: Axes, columns: Columns, metric: str, colour: str, **style: Any) -> None:
+def _curve(axes: Axes, columns: Columns, metric: str, colour: str, band: bool = True, **style: Any) -> None:
     scale = 1e-3 if metric.startswith("erl") else 1.0
     at = columns["threshold"]
-    low, high = columns[f"{metric}_low"] * scale, columns[f"{metric}_high"] * scale
-    axes.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
+    if band:
+        low, high = columns[f"{metric}_low"] * scale, columns[f"{metric}_high"] * scale
+        axes.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
     marker = "o" if len(at) < 3 else None
     axes.plot(at, columns[metric] * scale, color=colour, linewidth=2.0, marker=marker, **style)
 
 
-def _run_lengths(axes: Axes, columns: Columns) -> None:
+def _run_lengths(axes: Axes, columns: Columns, chosen_by: str) -> None:
+    """Draw both run lengths; the band of the one that chooses, else of the more tolerant one."""
+    banded = chosen_by if chosen_by.startswith("erl") else "erl_tolerance_5"
     for tolerance, style in ((5, "-"), (0, (0, (3, 1.4)))):
-        label = f"{tolerance} nodes of another skeleton tolerated"
-        _curve(axes, columns, f"erl_tolerance_{tolerance}", GREEN, linestyle=style, label=label)
+        metric = f"erl_tolerance_{tolerance}"
+        band = metric == banded
+        label = f"{tolerance}{', with its band' if band else ''}"
+        _curve(axes, columns, metric, GREEN, band=band, linestyle=style, label=label)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8, loc="lower right", labelcolor=INK)
+    words = "nodes of another skeleton tolerated"
+    axes.legend(frameon=False, fontsize=8, loc="upper right", labelcolor=INK, title=words, title_fontsize=8)
     _dress(axes, "Expected run length", "threshold", "um")
 
 
@@ -148,8 +161,8 @@ def _short(n: int) -> str:
     return f"{n:,}"
 
 
-def _dress(axes: Axes, title: str, across: str, up: str) -> None:
-    axes.set_title(title, fontsize=11, color=INK, loc="left", fontweight="bold", pad=10)
+def _dress(axes: Axes, title: str, across: str, up: str, height: float = 1.12) -> None:
+    axes.set_title(title, fontsize=11, color=INK, loc="left", fontweight="bold", y=height)
     axes.set_xlabel(across, fontsize=9, color=INK)
     axes.set_ylabel(up, fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=INK)

@@ -87,6 +87,17 @@ def test_the_table_explains_itself(volumes):
     assert "adapted_rand_error" in shown
 
 
+def test_a_narrow_terminal_gets_the_numbers_whole(volumes):
+    _, paths = volumes
+    app = typer.Typer()
+    app.command()(command)
+    options = ["--segmentation", str(paths["seg"]), "--truth", str(paths["truth"])]
+    shown = CliRunner().invoke(app, options, env={"COLUMNS": "80"}).output
+    assert "adapted_rand_error_one_background" in shown
+    assert "…" not in shown.split("Largest splits")[0]
+    assert "cut apart" not in shown and "120 columns" in shown
+
+
 def two_neurons(folder):
     """Two neurons, the first in two segments, the second sharing one of these: one split, one merge."""
     truth, seg = np.ones(SHAPE, np.uint64), np.full(SHAPE, 5, np.uint64)

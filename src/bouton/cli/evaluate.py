@@ -29,6 +29,7 @@ _NEEDS = (
     ("image", "out", "pictures of errors go there"),
     ("bounds-zyx", "truth", "the truth says how large a voxel is"),
 )
+WIDE = 120
 _EVERYWHERE = Box((0, 0, 0), (2**40, 2**40, 2**40))
 
 
@@ -110,7 +111,7 @@ def command(
         return
     console = Console()
     for name, table in results.items():
-        console.print(_pretty(name, table))
+        console.print(_pretty(name, table, console.width))
     if segmentation and errors:
         from bouton.cli.segmentation_errors import pretty_errors
 
@@ -215,18 +216,24 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _pretty(name: str, table: Mapping[str, np.ndarray]) -> Table:
+def _pretty(name: str, table: Mapping[str, np.ndarray], width: int) -> Table:
+    """Return the scores as a table for a terminal of ``width`` columns; a narrow one gets no explanations."""
     values = dict(zip(table["metric"], table["value"], strict=True))
-    with_intervals = any(metric.endswith("_low") for metric in values)
-    pretty = Table(title=f"Scores: {name}")
-    pretty.add_column("metric", no_wrap=True)
-    for column in ("value", *(["95 % interval"] if with_intervals else []), "unit", "better", "over", "what it says"):
-        pretty.add_column(column)
+    columns = ["metric", "value", "unit", "better", "over"]
+    with_intervals, wide = any(metric.endswith("_low") for metric in values), width >= WIDE
+    columns[2:2] = ["95 % interval"] if with_intervals else []
+    caption = None if wide else f"what each says: {WIDE} columns or more"
+    pretty = Table(title=f"Scores: {name}", caption=caption)
+    for column in columns:
+        pretty.add_column(column, no_wrap=True)
+    if wide:
+        pretty.add_column("what it says")
     for metric, value, unit, better, n in zip(*table.values(), strict=True):
         if metric.removesuffix("_low").removesuffix("_high") != metric:
             continue
-        shown = f"{value:.0f}" if better == "" else f"{value:.4f}"
+        row = [metric, f"{value:.0f}" if better == "" else f"{value:.4f}", unit, better, f"{n:,}"]
         low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
         interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
-        pretty.add_row(metric, shown, *([interval] if with_intervals else []), unit, better, f"{n:,}", explain(metric))
+        row[2:2] = [interval] if with_intervals else []
+        pretty.add_row(*row, *([explain(metric)] if wide else []))
     return pretty

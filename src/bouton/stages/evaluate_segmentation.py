@@ -169,7 +169,7 @@ STAGE = Stage(
     reads={"segmentation": _LABELS, "truth": _LABELS},
     writes=("scores", "split_errors", "merge_errors"),
     parts=(
-        BlockPart("measure", _measure, tables=_tables(_BLOCK_TABLES), halo=_reach, bytes_per_voxel=64),
+        BlockPart("measure", _measure, tables=_tables(_BLOCK_TABLES), halo=_reach, bytes_per_voxel=40),
         MergePart("add", _add, tuple(_BLOCK_TABLES), _tables(_NODE_TABLES)),
         WholePart(
             "score",

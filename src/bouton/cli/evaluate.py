@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bouton.errors import DataError, SpecError
+from bouton.evaluate import skeletons as skeleton_metrics
 from bouton.evaluate.scores import explain
 from bouton.geometry import NM, Box
 from bouton.stages.evaluate_synapses import Params, match_rule, neurons_at, score_tables
@@ -22,10 +23,12 @@ TableData = dict[str, np.ndarray]
 INTEGERS = ("uint64", "uint32", "uint16", "uint8", "int64", "int32", "int16", "int8")
 _NEEDS = (
     ("segmentation", "truth", "the score compares them"),
+    ("skeletons", "segmentation", "the skeletons run through it"),
     ("synapses", "truth-synapses", "the score compares them"),
     ("truth-synapses", "synapses", "the score compares them"),
     ("mapping", "segmentation", "the mapping is applied to it"),
     ("out", "segmentation", "its errors are what is written"),
+    ("out", "truth", "errors against it are what is written"),
     ("image", "out", "pictures of errors go there"),
     ("bounds-zyx", "truth", "the truth says how large a voxel is"),
 )
@@ -46,6 +49,8 @@ def command(
     out: Path = typer.Option(None, help="Folder for scores and errors as CSV, and a picture of each error shown."),
     image: Path = typer.Option(None, help="Image under the pictures of --out."),
     image_dataset: str = typer.Option(None, help="Data set in the image's HDF5 file."),
+    skeletons: list[Path] = typer.Option(None, help="True skeletons: SWC, NML or Parquet files or folders."),
+    swc_unit_nm: float = typer.Option(1.0, min=1e-6, help="Unit of SWC files in nm; 1000 for um."),
     synapses: Path = typer.Option(None, help="Synapses to score: a Parquet table."),
     truth_synapses: Path = typer.Option(None, help="True synapses: a Parquet table with the same columns."),
     bounds_zyx: str = typer.Option(None, help="Score only this box: z0:z1,y0:y1,x0:x1, in voxels."),
@@ -70,6 +75,8 @@ def command(
 
       bouton evaluate --segmentation seg.zarr --truth truth.zarr --image em.zarr --errors 30 --out errors
 
+      bouton evaluate --segmentation seg.zarr --skeletons tracings/ --swc-unit-nm 1000
+
       bouton evaluate --synapses synapses.parquet --truth-synapses true.parquet --truth truth.zarr
 
     With --truth, a synapse's partners are the true neurons at its pre and post positions; without it, its pre_id and
@@ -86,22 +93,29 @@ def command(
             "mapping": mapping,
             "out": out,
             "image": image,
+            "skeletons": skeletons,
         }
     )
     size = _parse_size(voxel_size_nm)
     labels = _open_ids(truth, truth_dataset, size, "truth") if truth else None
     results: dict[str, TableData] = {}
     lists: dict[str, TableData] = {}
+    found = None
     if segmentation:
+        found = _open_ids(segmentation, segmentation_dataset, None if labels else size, "segmentation")
+    if found and labels:
         from bouton.cli.segmentation_errors import Choices, evaluate_segmentation
 
-        assert labels is not None
-        found = _open_ids(segmentation, segmentation_dataset, None, "segmentation")
         under = open_volume(image, image_dataset) if image else None
         known_size = _size(size, labels) if border_nm else labels.voxel_size_nm
         choices = Choices(_bounds(bounds_zyx, labels), known_size, mapping, border_nm, errors, out)
         lists = evaluate_segmentation(found, labels, under, choices)
         results["segmentation"] = lists.pop("scores")
+    if found and skeletons:
+        from bouton.cli.skeleton_scores import evaluate_skeletons
+
+        place = (_bounds(bounds_zyx, labels or found), (labels or found).voxel_size_nm)
+        results["skeletons"] = evaluate_skeletons(found, mapping, (skeletons, swc_unit_nm), place)
     if synapses:
         rule = (params, _size(size, labels), _bounds(bounds_zyx, labels))
         results["synapses"] = _evaluate_synapses(read_table(synapses), read_table(truth_synapses), labels, rule)
@@ -112,7 +126,7 @@ def command(
     console = Console()
     for name, table in results.items():
         console.print(_pretty(name, table, console.width))
-    if segmentation and errors:
+    if lists and errors:
         from bouton.cli.segmentation_errors import pretty_errors
 
         for kind in ("split", "merge"):
@@ -146,11 +160,13 @@ def _check_given(options: Mapping[str, object]) -> None:
     given = {name for name, value in options.items() if value}
     if not given & {"segmentation", "synapses"}:
         raise SpecError(
-            "nothing to score", expected="--segmentation with --truth, or --synapses with --truth-synapses",
-            fix="bouton evaluate --help shows both",
+            "nothing to score", fix="bouton evaluate --help shows all",
+            expected="--segmentation with --truth or --skeletons, or --synapses with --truth-synapses",
         )  # fmt: skip
     for name, needs, why in _NEEDS:
-        if name in given and needs not in given:
+        # skeletons are a truth, too
+        enough = {needs, "skeletons"} if name == "segmentation" else {needs}
+        if name in given and not given & enough:
             raise SpecError(f"--{name} without --{needs}", expected=f"both: {why}", fix=f"add --{needs}")
 
 
@@ -235,5 +251,5 @@ def _pretty(name: str, table: Mapping[str, np.ndarray], width: int) -> Table:
         low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
         interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
         row[2:2] = [interval] if with_intervals else []
-        pretty.add_row(*row, *([explain(metric)] if wide else []))
+        pretty.add_row(*row, *([explain(metric) or skeleton_metrics.explain(metric)] if wide else []))
     return pretty

@@ -17,6 +17,7 @@ from bouton.evaluate.skeletons import clip
 from bouton.evaluate.threshold_walk import MergeSteps
 from bouton.geometry import NM, Box, Grid
 from bouton.segment.history import check_threshold, cut
+from bouton.stage import VolumeReader
 from bouton.volume import TableData, Volume, check_volume, open_volume
 from bouton.volume.run_folder import Run, RunStep
 from bouton.volume.run_layers import RunLayer, read_layer, run_layers
@@ -207,7 +208,7 @@ def given_skeletons(paths: Sequence[Path], swc_unit_nm: float, box: Box, voxel_s
     return inside
 
 
-def labels_at(labels: Labels, table: TableData, box: Box, voxel_size_nm: NM) -> np.ndarray:
+def labels_at(labels: VolumeReader | Labels, table: TableData, box: Box, voxel_size_nm: NM) -> np.ndarray:
     """Return the label at each node of skeletons that lie in the box, uint64; reads each block once."""
     places = np.stack([table[f"{axis}_nm"] for axis in "zyx"], axis=1)
     voxel = np.floor(places / np.asarray(voxel_size_nm)).astype(np.int64)

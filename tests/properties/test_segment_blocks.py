@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -60,13 +61,14 @@ def test_fragments_of_a_box_inside_the_data(block):
     assert_same(whole, blocked, ["fragments"])
 
 
-def pipeline(affinities, block, seed=None, bounds=None, agglomerate=AGGLOMERATE, cut=CUT, **run):
+def pipeline(affinities, block, seed=None, bounds=None, agglomerate=AGGLOMERATE, cut=CUT, somata=None, **run):
     """Run the three stages; the rows of tables, whose order is not defined, are sorted."""
     run |= {"seed": seed, "bounds": bounds}
     inputs = {"affinities": affinities}
     found = run_stage(fragments.STAGE, FRAGMENTS, inputs, block, **run)
     inputs["fragments"] = found["fragments"]
-    found |= run_stage(agglomeration.STAGE, agglomerate, inputs, block, **run)
+    more = {} if somata is None else {"somata": somata}
+    found |= run_stage(agglomeration.STAGE, agglomerate, inputs | more, block, **run)
     last = {"fragments": found["fragments"], "merges": found["merges"]}
     found |= run_stage(segmentation.STAGE, cut, last, block, **run)
     return {name: sort_rows(value) if isinstance(value, dict) else value for name, value in found.items()}
@@ -116,6 +118,45 @@ def test_many_block_shapes_give_the_same_bits(smooth):
     # single voxels as blocks are tried on smaller volumes below
     for block in BLOCKS[:-1]:
         assert_same(pipeline(affinities, block, seed=3), whole, PUBLIC)
+
+
+RULES = {
+    "median": {"score": "quantile", "quantile": 0.5},
+    "quartile": {"score": "quantile", "quantile": 0.75},
+    "large": {"large_affinity": 0.55, "large_voxels": 12, "together_voxels": 40},
+    "twig": {"twig_affinity": 0.6, "twig_voxels": 25, "twig_faces": 9},
+    "all": {"score": "quantile", "quantile": 0.6, "large_affinity": 0.55, "large_voxels": 20, "twig_affinity": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("with_somata", [False, True])
+def test_scores_and_rules_over_blocks(name, with_somata):
+    affinities = tissue(31, (9, 11, 10), 0.9)
+    somata = None
+    if with_somata:
+        somata = np.zeros(affinities.shape[1:], np.uint16)
+        somata[1:4, 2:5, 2:5], somata[5:8, 6:9, 5:8] = 7, 9
+    options = {"agglomerate": replace(AGGLOMERATE, **RULES[name]), "somata": somata}
+    whole = pipeline(affinities, (16, 16, 16), **options)
+    plain = pipeline(affinities, (16, 16, 16))
+    assert not np.array_equal(whole["segmentation"], plain["segmentation"]), "a rule that changes nothing tests nothing"
+    for number, block in enumerate(BLOCKS[:-1]):
+        found = pipeline(affinities, block, seed=number, fan_out=2 + number % 2, **options)
+        assert_same(found, whole, PUBLIC)
+
+
+def test_two_somata_never_meet():
+    affinities = np.full((3, 6, 7, 12), 255, np.uint8)
+    affinities[2, :, :, 6] = 180
+    somata = np.zeros((6, 7, 12), np.uint8)
+    apart, labels = pipeline(affinities, (16, 16, 16))["segmentation"], np.unique(somata)
+    assert len(labels) == 1
+    assert len(np.unique(apart)) == 1
+    somata[2:4, 2:4, 2:4], somata[2:4, 2:4, 8:10] = 1, 2
+    kept = pipeline(affinities, (3, 4, 5), somata=somata)["segmentation"]
+    assert len(np.unique(kept)) == 2
+    assert len(np.unique(kept[..., :6])) == 1
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -18,7 +18,14 @@ from bouton.segment.contraction import HISTORY_COLUMNS
 from bouton.segment.ratios import compare_ratios, level, reaches
 from bouton.segment.region_graph import TableData, move
 
-MERGE_COLUMNS = {**HISTORY_COLUMNS, "small": "uint8", "score": "float64", "floor": "float64"}
+BY_MEAN = -1
+MERGE_COLUMNS = {
+    **HISTORY_COLUMNS,
+    "affinity_quantile": "int64",
+    "small": "uint8",
+    "score": "float64",
+    "floor": "float64",
+}
 DENDROGRAM_COLUMNS = {
     "a": "uint64",
     "b": "uint64",
@@ -30,20 +37,24 @@ DENDROGRAM_COLUMNS = {
     "affinity_sum": "int64",
     "affinity_count": "int64",
     "affinity_max": "int64",
+    "affinity_quantile": "int64",
 }
 
 
 def merge_rows(history: TableData, small: bool, floor: float) -> TableData:
     """Return a contraction's history as rows of ``MERGE_COLUMNS``, sorted by b.
 
-    Every merge ends one cluster: b is unique, and a < b. ``score`` in [0, 1] is for the reader (the greatest affinity
-    where ``small``, else the mean); the integers decide. ``floor`` is the mean affinity down to which merges are known.
+    Every merge ends one cluster: b is unique, and a < b. ``affinity_quantile`` is ``BY_MEAN`` unless quantiles decided.
+    ``score`` in [0, 1] is for the reader (the greatest affinity where ``small``, else the quantile or the mean); the
+    integers decide. ``floor`` is the score down to which merges are known.
     """
     order = np.argsort(history["b"], kind="stable")
     rows = {name: history[name][order] for name in HISTORY_COLUMNS}
-    score = rows["affinity_max"] if small else rows["affinity_sum"] / rows["affinity_count"]
-    rows |= {"small": np.full(len(order), small, np.uint8), "score": np.asarray(score, np.float64) / 255}
-    return rows | {"floor": np.full(len(order), floor, np.float64)}
+    by_mean = np.full(len(order), BY_MEAN, np.int64)
+    rows["affinity_quantile"] = history["affinity_quantile"][order] if "affinity_quantile" in history else by_mean
+    rows["small"] = np.full(len(order), small, np.uint8)
+    numerator, denominator = _ratio(rows)
+    return rows | {"score": numerator / denominator / 255, "floor": np.full(len(order), floor, np.float64)}
 
 
 def join_histories(tables: Sequence[TableData], columns: dict[str, str]) -> TableData:
@@ -77,7 +88,7 @@ def cut(merges: TableData, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     merges : dict of str -> numpy.ndarray
         ``MERGE_COLUMNS``, in any order.
     threshold : float
-        Mean affinity in [0, 1]: merges of at least this apply, and all merges of small segments.
+        Score in [0, 1]: merges of at least this apply, and all merges of small segments.
 
     Returns
     -------
@@ -90,7 +101,7 @@ def cut(merges: TableData, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         As :func:`check_threshold`.
     """
     limit = check_threshold(merges, threshold)
-    enough = reaches(merges["affinity_sum"], merges["affinity_count"], limit.numerator, limit.denominator)
+    enough = reaches(*_ratio(merges), limit.numerator, limit.denominator)
     applied = enough | (merges["small"] != 0)
     ids, heads = merges["b"][applied], merges["a"][applied]
     if np.any(ids[1:] < ids[:-1]):
@@ -201,10 +212,11 @@ def threshold_curve(tree: TableData, fragment_sizes: TableData, thresholds: Sequ
 
 
 def _ratio(merges: TableData) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a merge was ordered by, as integers: the greatest affinity where small, else the mean."""
-    small = merges["small"] != 0
-    numerator = np.where(small, merges["affinity_max"], merges["affinity_sum"])
-    return numerator, np.where(small, 1, merges["affinity_count"])
+    """Return what a merge was ordered by, as integers: greatest affinity where small, else the quantile or the mean."""
+    small, by_mean = merges["small"] != 0, merges["affinity_quantile"] == BY_MEAN
+    one = np.where(by_mean, merges["affinity_sum"], merges["affinity_quantile"])
+    numerator = np.where(small, merges["affinity_max"], one)
+    return numerator, np.where(small | ~by_mean, 1, merges["affinity_count"])
 
 
 def _greedy_order(merges: TableData) -> np.ndarray:

@@ -8,11 +8,24 @@ Every node keeps the merges, edges and sizes that it completes, and hands on wha
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
+from bouton.segment.attributes import greatest_of
 from bouton.segment.components import join
-from bouton.segment.contraction import MAXIMUM, MEAN, Contraction, Rule, contract
+from bouton.segment.contraction import (
+    MAXIMUM,
+    MEAN,
+    QUANTILE,
+    Accept,
+    Contraction,
+    LargeRule,
+    Rule,
+    TwigRule,
+    contract,
+)
+from bouton.segment.histograms import HISTOGRAM_COLUMNS, add_histograms, contract_histograms, histogram_rows
 from bouton.segment.history import MERGE_COLUMNS, merge_rows
 from bouton.segment.ratios import level
 from bouton.segment.region_graph import (
@@ -27,6 +40,7 @@ from bouton.segment.region_graph import (
     rows_where,
     touches_face,
 )
+from bouton.segment.rules import limits_of
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table, TableData
 
 
@@ -36,25 +50,54 @@ class Params:
 
     Attributes
     ----------
+    score : str
+        ``mean`` affinity between two segments, or the ``quantile`` of the affinities.
+    quantile : float
+        Of ``quantile``: the smallest affinity that at least this share (above 0, to 1) of a contact does not exceed.
     floor : float
-        Mean affinity (0 to 1) down to which merges are recorded; no segmentation can be cut below it.
+        Score (0 to 1) down to which merges are recorded; no segmentation can be cut below it.
     min_size_voxels : int
         Segments of fewer voxels first merge along their strongest affinity. 0 leaves them alone.
     small_affinity : float
         A small segment merges only along affinities of at least this (0 to 1).
+    large_affinity : float
+        Below this score (0 to 1; 0 turns the rule off) two large segments do not merge: ...
+    large_voxels, together_voxels : int
+        ... the smaller of more than the one, both together of more than the other number of voxels.
+    twig_affinity : float
+        Below this score (0 to 1; 0 turns the rule off) only twigs merge: ...
+    twig_voxels, twig_faces : int
+        ... one of the two has fewer voxels than the one, and their contact at most so many voxel faces as the other.
     """
 
+    score: Literal["mean", "quantile"] = "mean"
+    quantile: float = 0.75
     floor: float = 0.2
     min_size_voxels: int = 100
     small_affinity: float = 0.3
+    large_affinity: float = 0.0
+    large_voxels: int = 1_000_000
+    together_voxels: int = 10_000_000
+    twig_affinity: float = 0.0
+    twig_voxels: int = 100_000
+    twig_faces: int = 50
+
+    def __post_init__(self) -> None:
+        rule_of(self, somata=False)
 
 
 def edges(task: BlockTask) -> Output:
     """Add up the affinities between fragments, and the fragments' voxels, that the block owns."""
-    labels = task.read("fragments", (1, 1, 1))
+    labels, affinities = task.read("fragments", (1, 1, 1)), task.read("affinities", (0, 0, 0))
     core = task.core.within(task.box())
-    graph = region_graph(labels, task.read("affinities", (0, 0, 0)), core)
-    return Output(tables={"_edges": graph, "_pieces": fragment_sizes(labels[core.slices], task.core)})
+    graph, sizes = region_graph(labels, affinities, core), fragment_sizes(labels[core.slices], task.core)
+    sizes["soma"] = np.zeros(len(sizes["id"]), np.int64)
+    if "somata" in task.volumes:
+        sizes["soma"] = greatest_of(labels[core.slices], task.read("somata", (0, 0, 0)), sizes["id"])
+    counts = add_histograms([])
+    if task.params.score == "quantile":
+        counts = histogram_rows(labels, affinities, core)
+    return Output(tables={"_edges": graph, "_pieces": sizes, "_histograms": counts})
 
 
 def totals(task: MergeTask) -> Output:
@@ -76,7 +119,8 @@ def totals(task: MergeTask) -> Output:
 
 def small_segments(task: MergeTask) -> Output:
     """Merge segments of too few voxels along their strongest affinity."""
-    rule = Rule(MAXIMUM, level(task.params.small_affinity), task.params.min_size_voxels)
+    accept = Accept(somata_apart="somata" in task.volumes)
+    rule = Rule(MAXIMUM, level(task.params.small_affinity), task.params.min_size_voxels, accept)
     graph = add_edges(task.rows("_edges", "_small_edges"))
     sizes = add_sizes(task.rows("_pieces", "_small_sizes"))
     done = _contract(task, graph, sizes, rule)
@@ -88,27 +132,59 @@ def agglomerate(task: MergeTask) -> Output:
     """Merge what the small segments left by mean affinity, down to the floor."""
     graph = add_edges(task.rows("_edges", "_open_edges"))
     sizes = add_sizes(task.rows("_pieces", "_open_sizes"))
+    counts = add_histograms(task.rows("_histograms", "_open_histograms"))
     if task.is_leaf:
         # a merge of what touches this block is made by this block's node or one above it
         merges = task.table("merges", task.box)
         small = rows_where(merges, merges["small"] != 0)
         moves = join(small["a"], small["b"])
         graph, sizes = contract_edges(graph, *moves), contract_sizes(sizes, *moves)
-    done = _contract(task, graph, sizes, Rule(MEAN, level(task.params.floor)))
+        counts = contract_histograms(counts, *moves)
+    done = _contract(task, graph, sizes, rule_of(task.params, "somata" in task.volumes), counts)
     merges = merge_rows(done.history, False, task.params.floor)
-    return Output(tables={"merges": merges, "_open_edges": done.edges, "_open_sizes": done.sizes})
+    rest = {"_open_edges": done.edges, "_open_sizes": done.sizes, "_open_histograms": done.histograms}
+    return Output(tables={"merges": merges, **rest})
 
 
-def _contract(task: MergeTask, graph: TableData, sizes: TableData, rule: Rule) -> Contraction:
+def rule_of(params: Params, somata: bool) -> Rule:
+    """Return the rule of the main phase.
+
+    Raises
+    ------
+    SpecError
+        A parameter lies outside of its range.
+    """
+    large = LargeRule(params.large_affinity, params.large_voxels, params.together_voxels)
+    twig = TwigRule(params.twig_affinity, params.twig_voxels, params.twig_faces)
+    accept = Accept(somata, large if params.large_affinity else None, twig if params.twig_affinity else None)
+    score = QUANTILE if params.score == "quantile" else MEAN
+    rule = Rule(score, level(params.floor), accept=accept, quantile=params.quantile)
+    limits_of(rule)
+    return rule
+
+
+def _contract(
+    task: MergeTask, graph: TableData, sizes: TableData, rule: Rule, counts: TableData | None = None
+) -> Contraction:
     # inside a box, a cluster that touches no face of it has all its edges and voxels there; at the root nothing touches
     frozen = touches_face(sizes, task.box, task.bounds)
     # an edge across the box's lower face has one end inside, which is frozen: the parent that sees both ends takes it
-    inside = np.isin(graph["a"], sizes["id"]) & np.isin(graph["b"], sizes["id"])
-    done = contract(rows_where(graph, inside), sizes, frozen, rule)
+    inside = _inside(graph, sizes)
+    if counts is None or rule.score != QUANTILE:
+        done = replace(contract(rows_where(graph, inside), sizes, frozen, rule), histograms=counts)
+    else:
+        known = _inside(counts, sizes)
+        done = contract(rows_where(graph, inside), sizes, frozen, rule, rows_where(counts, known))
+        done = replace(done, histograms=add_histograms([done.histograms or {}, rows_where(counts, ~known)]))
     return replace(done, edges=add_edges([done.edges, rows_where(graph, ~inside)]))
 
 
-EDGES, SIZES, MERGES = Table(EDGE_COLUMNS), Table(SIZE_COLUMNS), Table(MERGE_COLUMNS)
+def _inside(pairs: TableData, sizes: TableData) -> np.ndarray:
+    return np.isin(pairs["a"], sizes["id"]) & np.isin(pairs["b"], sizes["id"])
+
+
+EDGES, MERGES, HISTOGRAMS = Table(EDGE_COLUMNS), Table(MERGE_COLUMNS), Table(HISTOGRAM_COLUMNS)
+SIZES = Table({**SIZE_COLUMNS, "soma": "int64"})
 
 STAGE = Stage(
     version=2,
@@ -116,13 +192,15 @@ STAGE = Stage(
     reads={
         "affinities": Layer("uint8", channels=3, kind="affinities"),
         "fragments": Layer("uint64", kind="labels"),
+        "somata": Layer(("uint64", "uint32", "uint16", "uint8"), kind="labels"),
     },
+    optional=frozenset({"somata"}),
     writes=("merges", "region_graph", "fragment_sizes"),
     parts=(
         BlockPart(
             "edges",
             edges,
-            tables={"_edges": EDGES, "_pieces": SIZES},
+            tables={"_edges": EDGES, "_pieces": SIZES, "_histograms": HISTOGRAMS},
             halo=lambda params, voxel_size_nm: (1, 1, 1),
             bytes_per_voxel=20.0,
         ),
@@ -143,8 +221,8 @@ STAGE = Stage(
         MergePart(
             "agglomerate",
             agglomerate,
-            ("_edges", "_pieces"),
-            {"_open_edges": EDGES, "_open_sizes": SIZES},
+            ("_edges", "_pieces", "_histograms"),
+            {"_open_edges": EDGES, "_open_sizes": SIZES, "_open_histograms": HISTOGRAMS},
             kept={"merges": MERGES},
         ),
     ),

@@ -167,6 +167,8 @@ def _where_to_look(errors: TableData, own: TableData, parts: TableData, touching
 
     ``own`` are the rows of the errors in ``parts``. A part that a border mask hides has no voxels.
     """
+    # Few objects have listed errors: nothing else is sorted.
+    touching, parts = (_of_objects(table, errors["object"]) for table in (touching, parts))
     both = {name: np.concatenate([values, values]) for name, values in touching.items() if name not in "ab"}
     part = np.concatenate([touching["a"], touching["b"]])
     neighbour = np.concatenate([touching["b"], touching["a"]])
@@ -184,6 +186,11 @@ def _where_to_look(errors: TableData, own: TableData, parts: TableData, touching
     ends[touches], faces[touches] = neighbour[row], both["voxels"][row]
     means = {f"{axis}_mean": found[f"{axis}_sum"] / np.maximum(found["voxels"], 1) for axis in "zyx"}
     return {"neighbour": ends, "faces": faces, **means, "first": found["first"]}
+
+
+def _of_objects(rows: TableData, objects: np.ndarray) -> TableData:
+    keep = np.isin(rows["object"], objects)
+    return {name: values[keep] for name, values in rows.items()}
 
 
 def _find(objects: np.ndarray, parts: np.ndarray, wanted_objects: np.ndarray, wanted_parts: np.ndarray) -> np.ndarray:

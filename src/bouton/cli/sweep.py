@@ -34,7 +34,7 @@ from bouton.geometry import NM, Box
 from bouton.report.sweep_plots import sweep_plot
 from bouton.server.cuts import history_step, read_history
 from bouton.volume import write_bytes
-from bouton.volume.run_folder import Run, open_run
+from bouton.volume.run_folder import Run, RunStep, open_run
 from bouton.volume.skeletons import write_skeletons
 
 DRAWN = "skeletons.parquet"
@@ -119,7 +119,7 @@ def command(
     if as_json:
         typer.echo(json.dumps(_as_json(found, box), indent=2, allow_nan=False))
     else:
-        _show(found, opened, box, folder)
+        _show(found, opened, (history, box), folder)
 
 
 def _skeletons(source: _Source, labels: Labels, truth: Labels, place: tuple[Box, NM]) -> SkeletonOverlap | None:
@@ -183,7 +183,8 @@ def _as_json(found: _Found, box: Box) -> dict:
     }  # fmt: skip
 
 
-def _show(found: _Found, run: Run, box: Box, folder: Path) -> None:
+def _show(found: _Found, run: Run, place: tuple[RunStep, Box], folder: Path) -> None:
+    history, box = place
     console = Console()
     console.print(_score_table(found, f"Sweep of run {run.name}, voxels {box} (z, y, x)"))
     chosen = found.chosen
@@ -198,7 +199,7 @@ def _show(found: _Found, run: Run, box: Box, folder: Path) -> None:
             f"warning: {chosen.threshold:g} is the end of the range that was tried; a better one may lie outside: "
             "widen --thresholds, or lower the agglomeration's floor"
         )
-    for step in steps_scored_here(run, box):
+    for step in steps_scored_here(run, history, box):
         typer.echo(
             f"warning: step {step.name} scores {step.bounds_zyx}, which overlaps {box}: a threshold chosen here would "
             "flatter it"

@@ -221,7 +221,13 @@ def labels_at(labels: VolumeReader | Labels, table: TableData, box: Box, voxel_s
     return found
 
 
-def steps_scored_here(run: Run, box: Box) -> list[RunStep]:
-    """Return the steps that report scores of a segmentation on voxels of the box."""
-    scored = [step for step in run.steps.values() if step.stage == "evaluate_segmentation"]
-    return [step for step in scored if not (Box.parse(step.bounds_zyx) & box).is_empty]
+def steps_scored_here(run: Run, history: RunStep, box: Box) -> list[RunStep]:
+    """Return the steps that score segmentations made from the merge history on voxels of the box."""
+    made = {history.name}
+    found = []
+    for step in run.steps.values():
+        if made & {ref.partition(".")[0] for ref in step.reads.values()}:
+            made.add(step.name)
+            overlaps = not (Box.parse(step.bounds_zyx) & box).is_empty
+            found += [step] if step.stage == "evaluate_segmentation" and overlaps else []
+    return found

@@ -89,6 +89,21 @@ def red_ends(picture: np.ndarray) -> bool:
     return bool(((space[..., 0] > 200) & (space[..., 1] < 110) & (space[..., 2] < 140)).any())
 
 
+def open_viewer(page: chromium.Page, url: str) -> None:
+    """Open the viewer, again where Neuroglancer lost a layer.
+
+    Its client (wheel 2.41.2) writes the state into the address while it still restores it, where that takes over 0.4 s;
+    an annotation layer whose turn has not come then throws, and the layer whose turn it is gets dropped.
+    """
+    for _ in range(5):
+        page.open("about:blank")
+        page.open(url)
+        page.wait_for("typeof viewer !== 'undefined' && viewer.isReady()")
+        if "reading 'length'" not in page.evaluate("document.body.innerText"):
+            return
+    raise AssertionError("Neuroglancer lost a layer each time")
+
+
 def failures(log: Log) -> list[tuple[str, int]]:
     return [answer for answer in log.answers if answer[1] >= 400 and "favicon" not in answer[0]]
 
@@ -96,9 +111,8 @@ def failures(log: Log) -> list[tuple[str, int]]:
 def test_viewer_shows_data_and_lines(tmp_path: Path) -> None:
     log = Log(make_app(fake_run.whole_run(tmp_path / "demo").folder))
     with serving(log) as url, chromium.Page() as page:
-        page.open(f"{url}/at?z_nm=315&y_nm=485&x_nm=565")
+        open_viewer(page, f"{url}/at?z_nm=315&y_nm=485&x_nm=565")
         log.wait_for("tissue.image/full/", "segmentation.segmentation/full/", "synapses.synapses/cells/")
-        page.wait_for("typeof viewer !== 'undefined' && viewer.isReady()")
         picture_when(page, coloured)
         picture_when(page, red_ends)
         words = page.evaluate("document.body.innerText")
@@ -113,9 +127,8 @@ def test_viewer_shows_a_cut(tmp_path: Path) -> None:
     log = Log(make_app(run.folder, Shown((0.2,))))
     shown = "viewer.layerManager.managedLayers.filter(l => l.visible).map(l => l.name)"
     with serving(log) as url, chromium.Page() as page:
-        page.open(url)
+        open_viewer(page, url)
         log.wait_for("picture.image/full/", "cuts/0.2/full/")
-        page.wait_for("typeof viewer !== 'undefined' && viewer.isReady()")
         first = picture_when(page, coloured)
         assert page.evaluate(shown) == ["picture", "cut 0.2"]
         page.open(f"{url}/cut?threshold=1.0")

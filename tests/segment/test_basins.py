@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from bouton.errors import DataError, SpecError
-from bouton.segment.basins import fragments_of, threshold_levels
+from bouton.geometry import Box, Grid
+from bouton.segment.basins import (
+    Window,
+    _label,
+    cut_at_bounds,
+    fragments_of,
+    joined_edges,
+    label_basins,
+    narrow_fragments,
+    threshold_levels,
+)
+from bouton.segment.components import label_joined
+from bouton.segment.rows import labels_of
 from segment import oracle
 
 
@@ -61,3 +73,39 @@ def test_bad_thresholds(low, high):
 def test_bad_affinities(bad):
     with pytest.raises(DataError, match="uint8"):
         fragments_of(bad, 0.1, 0.9)
+
+
+def tissue(seed, shape):
+    """Affinities with many ties and long ways round: 0, 100, 200 and 255, more of the greater ones."""
+    rng = np.random.default_rng(seed)
+    return rng.choice(np.array([0, 100, 200, 255], np.uint8), (3, *shape), p=[0.3, 0.3, 0.25, 0.15])
+
+
+@pytest.mark.parametrize("block", [(3, 4, 5), (1, 1, 1), (2, 9, 1), (20, 20, 20), (5, 1, 4)])
+@pytest.mark.parametrize("high", [0.9, 1.0])
+def test_a_block_in_one_pass_equals_bits_and_labels(block, high):
+    affinities, bounds = tissue(7, (9, 10, 11)), Box((1, 0, 2), (9, 9, 11))
+    for index in Grid(bounds, block):
+        core = Grid(bounds, block).core(index)
+        box = core.grow((1, 1, 1)) & bounds
+        part = affinities[(slice(None), *box.slices)]
+        labels = label_basins(part, Window(box, core, bounds), (9, 10, 11), (0.2, high))
+        bits = joined_edges(cut_at_bounds(part, box, bounds), core.within(box), 0.2, high)
+        assert labels.dtype == np.uint64
+        np.testing.assert_array_equal(labels, label_joined(*bits, core, (9, 10, 11)))
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 7), (9, 8, 70)])
+@pytest.mark.parametrize("seed", range(8))
+def test_ties_and_long_ways_equal_brute_force(shape, seed):
+    affinities = tissue(seed, shape)
+    np.testing.assert_array_equal(fragments_of(affinities, 0.3, 1.0), oracle.fragments(affinities, 0.3, 1.0))
+
+
+def test_four_bytes_a_voxel_equal_eight():
+    affinities, whole = tissue(3, (6, 7, 8)), Box.of_shape((6, 7, 8))
+    narrow = narrow_fragments(affinities, (0.2, 0.9))
+    assert narrow.dtype == np.uint32
+    parents = np.zeros(narrow.size + 1, np.uint64)
+    _label(affinities, Window(whole, whole, whole).rows(), threshold_levels(0.2, 0.9), parents)
+    np.testing.assert_array_equal(labels_of(parents, narrow.shape), narrow)

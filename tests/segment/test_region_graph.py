@@ -78,3 +78,32 @@ def test_faces_of_the_bounds_do_not_freeze():
 def test_affinities_must_be_uint8():
     with pytest.raises(DataError, match="float32"):
         rg.region_graph(np.zeros((2, 2, 2), np.uint64), np.zeros((3, 2, 2, 2), np.float32), Box.of_shape((2, 2, 2)))
+
+
+def test_narrow_labels_give_the_same_rows():
+    affinities, labels = random_volume(8, (6, 7, 8), 30)
+    narrow = np.searchsorted(np.unique(labels), labels)
+    whole = Box.of_shape(labels.shape)
+    expected = rg.region_graph(narrow.astype(np.uint64), affinities, whole)
+    assert_same({"edges": rg.region_graph(narrow.astype(np.uint32), affinities, whole)}, {"edges": expected}, ["edges"])
+
+
+def test_one_fragment_with_thousands_of_neighbours():
+    labels = np.arange(2, 2 + 9 * 40 * 40, dtype=np.uint64).reshape(9, 40, 40)
+    np.random.default_rng(1).shuffle(labels.ravel())
+    labels[::2] = 1
+    affinities = np.full((3, *labels.shape), 7, np.uint8)
+    found = rg.region_graph(labels, affinities, Box.of_shape(labels.shape))
+    expected = oracle.region_graph(affinities, labels)
+    assert np.count_nonzero(found["a"] == 1) == 4 * 40 * 40
+    assert list(zip(found["a"].tolist(), found["b"].tolist(), strict=True)) == sorted(expected)
+
+
+def test_a_long_contact_is_counted_exactly():
+    labels = np.ones((2, 300, 300), np.uint64)
+    labels[1] = 2
+    affinities = np.random.default_rng(2).integers(0, 255, (3, *labels.shape)).astype(np.uint8)
+    found = rg.region_graph(labels, affinities, Box.of_shape(labels.shape))
+    between = affinities[0, 1]
+    row = [int(found[name][0]) for name in ("affinity_sum", "affinity_count", "affinity_max")]
+    assert row == [int(between.sum()), 90000, int(between.max())]

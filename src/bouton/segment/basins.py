@@ -11,13 +11,24 @@ After the watershed of Zlateski & Seung 2015, arXiv:1505.00249, with a total ord
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
 from bouton.errors import DataError, SpecError
-from bouton.geometry import Box
-from bouton.segment.components import label_joined
+from bouton.geometry import ZYX, Box
+from bouton.segment.rows import (
+    INSIDE,
+    LOWER_X,
+    LOWER_Y,
+    LOWER_Z,
+    global_ids,
+    label_row,
+    labels_of,
+    new_parents,
+    new_work,
+)
 
 NONE = 7  # code of a voxel without an edge above low
 
@@ -37,9 +48,74 @@ def fragments_of(affinities: np.ndarray, low: float, high: float) -> np.ndarray:
     numpy.ndarray
         uint64 (z, y, x): each fragment's first voxel's C-order index plus one; 0 is background.
     """
+    return narrow_fragments(affinities, (low, high)).astype(np.uint64)
+
+
+def narrow_fragments(affinities: np.ndarray, thresholds: tuple[float, float]) -> np.ndarray:
+    """Return :func:`fragments_of` a whole volume in 4 bytes a voxel, or 8 from 2**32 - 1 voxels on; nothing more."""
+    _check(affinities)
     whole = Box.of_shape(affinities.shape[1:])
-    joined, foreground = joined_edges(cut_at_bounds(affinities, whole, whole), whole, low, high)
-    return label_joined(joined, foreground, whole, whole.shape)
+    return labels_of(_parents(affinities, Window(whole, whole, whole), thresholds), whole.shape)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a block lies in the data set: all boxes in its voxels.
+
+    Attributes
+    ----------
+    box : Box
+        The voxels of the affinities: the core with one voxel more on every side, where the bounds allow.
+    core : Box
+        The voxels that are labelled.
+    bounds : Box
+        Edges that leave it do not exist.
+    """
+
+    box: Box
+    core: Box
+    bounds: Box
+
+    def rows(self) -> np.ndarray:
+        """Return int64 (3, 3): the core in the box, start and stop; 1 where the box begins at the bounds."""
+        core = self.core.within(self.box)
+        at_bounds = [int(a == b) for a, b in zip(self.box.start, self.bounds.start, strict=True)]
+        return np.array([core.start, core.stop, at_bounds], np.int64)
+
+
+def label_basins(affinities: np.ndarray, window: Window, shape: ZYX, thresholds: tuple[float, float]) -> np.ndarray:
+    """Label the basins inside of a block.
+
+    The same as :func:`joined_edges` of what :func:`cut_at_bounds` leaves, and
+    :func:`bouton.segment.components.label_joined`, in one pass.
+
+    Parameters
+    ----------
+    affinities : numpy.ndarray
+        uint8 (3, z, y, x), the voxels of ``window.box``.
+    window : Window
+    shape : (z, y, x)
+        Shape of the whole data set.
+    thresholds : (float, float)
+        Low and high, in [0, 1], ``low < high``.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint64 (z, y, x), shape of the core: the global id of the first voxel, in the core, of what is joined inside of
+        it; 0 is background.
+    """
+    _check(affinities)
+    labels = np.empty(window.core.shape, np.uint64)
+    parents = _parents(affinities, window, thresholds)
+    global_ids(parents, np.asarray(window.core.start, np.int64), np.asarray(shape, np.int64), labels)
+    return labels
+
+
+def _parents(affinities: np.ndarray, window: Window, thresholds: tuple[float, float]) -> np.ndarray:
+    parents = new_parents(window.core.voxels)
+    _label(np.ascontiguousarray(affinities), window.rows(), threshold_levels(*thresholds), parents)
+    return parents
 
 
 def cut_at_bounds(affinities: np.ndarray, box: Box, bounds: Box) -> np.ndarray:
@@ -83,11 +159,11 @@ def joined_edges(affinities: np.ndarray, core: Box, low: float, high: float) -> 
         bool, shape of the core: whether the voxel has an edge above ``low``.
     """
     _check(affinities)
-    above, always = threshold_levels(low, high)
-    known = np.ascontiguousarray(affinities[:, : core.stop[0] + 1, : core.stop[1] + 1, : core.stop[2] + 1])
-    codes = _best_edges(known, above)
-    joined = _joined(known, codes, np.asarray(core.start), np.asarray(core.stop), always)
-    return joined, codes[core.slices] != NONE
+    # edges across the lower faces of the array were cut, or belong to voxels whose edges do not matter
+    rows = np.array([core.start, core.stop, (0, 0, 0)], np.int64)
+    bits = np.empty(core.shape, np.uint8)
+    _find_joined(np.ascontiguousarray(affinities), rows, threshold_levels(low, high), bits)
+    return bits & 7, bits >= INSIDE
 
 
 def threshold_levels(low: float, high: float) -> tuple[int, int]:
@@ -112,51 +188,149 @@ def _check(affinities: np.ndarray) -> None:
         )
 
 
+# In the kernels, ``rows`` is what Window.rows returns, and ``levels`` what threshold_levels returns. Codes of a plane
+# are kept with one row and one voxel more on the lower sides, NONE where there is no voxel.
+
+
 @njit(cache=True, nogil=True)
-def _best_edges(affinities: np.ndarray, above: int) -> np.ndarray:
-    """Return each voxel's greatest edge as a code: 0-2 to the lower, 3-5 to the upper x, y, z neighbour; else NONE."""
-    _, nz, ny, nx = affinities.shape
-    codes = np.empty((nz, ny, nx), np.uint8)
-    nothing = np.zeros(nx, np.uint8)
+def _label(affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int], parents: np.ndarray) -> None:
+    nz, ny, nx = rows[1] - rows[0]
+    codes, below, scratch = _first_planes(affinities, rows, levels)
+    bits, work = np.empty(nx, np.uint8), new_work(parents, nx)
     for z in range(nz):
+        codes, below = below, codes
+        _codes_of_plane(affinities, rows, z, levels[0], scratch, codes)
         for y in range(ny):
-            upper_y = affinities[1, z, y + 1] if y + 1 < ny else nothing
-            upper_z = affinities[0, z + 1, y] if z + 1 < nz else nothing
-            lower = (affinities[0, z, y], affinities[1, z, y], affinities[2, z, y])
-            _best_of_row(lower, upper_y, upper_z, above, codes[z, y])
-    return codes
+            _bits_of_row(affinities, rows, (z, y), levels[1], (codes, below), scratch, bits)
+            bits[0] &= ~LOWER_X
+            if y == 0:
+                _clear(bits, LOWER_Y)
+            if z == 0:
+                _clear(bits, LOWER_Z)
+            back = (nx if y else 0, nx * ny if z else 0)
+            label_row(parents, (z * ny + y) * nx + 1, back, bits, work)
+
+
+@njit(cache=True, nogil=True)
+def _find_joined(affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int], bits: np.ndarray) -> None:
+    codes, below, scratch = _first_planes(affinities, rows, levels)
+    for z in range(bits.shape[0]):
+        codes, below = below, codes
+        _codes_of_plane(affinities, rows, z, levels[0], scratch, codes)
+        for y in range(bits.shape[1]):
+            _bits_of_row(affinities, rows, (z, y), levels[1], (codes, below), scratch, bits[z, y])
+
+
+@njit(cache=True, nogil=True)
+def _clear(bits: np.ndarray, bit: int) -> None:
+    for x in range(len(bits)):
+        bits[x] &= ~bit
+
+
+@njit(cache=True, nogil=True)
+def _first_planes(
+    affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Return the codes of the plane below the core's first one, memory for those of the next, and for rows."""
+    _, ny, nx = rows[1] - rows[0]
+    codes = np.full((ny + 1, nx + 1), NONE, np.uint8)
+    scratch = np.zeros(affinities.shape[3], np.uint8), np.zeros(nx + 2, np.uint8)
+    other = codes.copy()
+    if rows[0, 0] > 0:
+        _codes_of_plane(affinities, rows, -1, levels[0], scratch, codes)
+    return codes, other, scratch
+
+
+@njit(cache=True, nogil=True)
+def _codes_of_plane(
+    affinities: np.ndarray,
+    rows: np.ndarray,
+    plane: int,
+    above: int,
+    scratch: tuple[np.ndarray, np.ndarray],
+    codes: np.ndarray,
+) -> None:
+    """Fill in each voxel's greatest edge: 0-2 to the lower z, y, x, 3-5 to the upper x, y, z neighbour; else NONE."""
+    _, nz, ny, _ = affinities.shape
+    z, stop_x = rows[0, 0] + plane, rows[1, 2]
+    # with one voxel more below, where there is one
+    extra = min(rows[0, 2], 1)
+    first_x = rows[0, 2] - extra
+    nothing, along_x = scratch[0][first_x:stop_x], scratch[1]
+    for y in range(max(rows[0, 1] - 1, 0), rows[1, 1]):
+        lower_z = _lower(affinities, 0, (z, y), rows, scratch[0])[first_x:stop_x]
+        lower_y = _lower(affinities, 1, (z, y), rows, scratch[0])[first_x:stop_x]
+        upper_y = affinities[1, z, y + 1, first_x:stop_x] if y + 1 < ny else nothing
+        upper_z = affinities[0, z + 1, y, first_x:stop_x] if z + 1 < nz else nothing
+        _copy_x(affinities[2, z, y], first_x, stop_x, rows[2, 2], along_x)
+        _best_of_row((lower_z, lower_y, along_x), upper_y, upper_z, above, codes[y - rows[0, 1] + 1, 1 - extra :])
+
+
+@njit(cache=True, nogil=True)
+def _lower(affinities: np.ndarray, axis: int, at: tuple[int, int], rows: np.ndarray, nothing: np.ndarray) -> np.ndarray:
+    """Return a row of affinities to the lower neighbours along z or y; zeros where the bounds cut them."""
+    return nothing if at[axis] == 0 and rows[2, axis] else affinities[axis, at[0], at[1]]
+
+
+@njit(cache=True, nogil=True)
+def _copy_x(row: np.ndarray, first: int, stop: int, at_bounds: int, along_x: np.ndarray) -> None:
+    """Copy ``row[first : stop + 1]``; 0 where it ends, and where the bounds cut the first edge."""
+    n = min(stop + 1, len(row)) - first
+    along_x[:n] = row[first : first + n]
+    along_x[n:] = 0
+    if first == 0 and at_bounds:
+        along_x[0] = 0
 
 
 @njit(cache=True, nogil=True)
 def _best_of_row(
     lower: tuple[np.ndarray, ...], upper_y: np.ndarray, upper_z: np.ndarray, above: int, codes: np.ndarray
 ) -> None:
-    # a key is affinity * 8 + code: the codes 0..5 are in ascending order of the global edge index
-    lower_z, lower_y, lower_x = lower
-    n = len(codes)
-    for x in range(n):
-        upper_x = np.int32(lower_x[x + 1]) if x + 1 < n else np.int32(0)
-        key = max(np.int32(lower_z[x]) * 8, np.int32(lower_y[x]) * 8 + 1)
-        key = max(key, np.int32(lower_x[x]) * 8 + 2)
-        key = max(key, upper_x * 8 + 3)
-        key = max(key, np.int32(upper_y[x]) * 8 + 4)
-        key = max(key, np.int32(upper_z[x]) * 8 + 5)
-        codes[x] = key & 7 if key >> 3 > above else NONE
+    # of equal affinities the last wins: the codes 0..5 are in ascending order of the global edge index
+    lower_z, lower_y, along_x = lower
+    for x in range(len(upper_y)):
+        best, code = lower_z[x], np.uint8(0)
+        code = np.uint8(1) if lower_y[x] >= best else code
+        best = max(best, lower_y[x])
+        code = np.uint8(2) if along_x[x] >= best else code
+        best = max(best, along_x[x])
+        code = np.uint8(3) if along_x[x + 1] >= best else code
+        best = max(best, along_x[x + 1])
+        code = np.uint8(4) if upper_y[x] >= best else code
+        best = max(best, upper_y[x])
+        code = np.uint8(5) if upper_z[x] >= best else code
+        best = max(best, upper_z[x])
+        codes[x] = code if best > above else np.uint8(NONE)
 
 
 @njit(cache=True, nogil=True)
-def _joined(affinities: np.ndarray, codes: np.ndarray, start: np.ndarray, stop: np.ndarray, always: int) -> np.ndarray:
-    joined = np.zeros((stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]), np.uint8)
-    for z in range(start[0], stop[0]):
-        for y in range(start[1], stop[1]):
-            row = joined[z - start[0], y - start[1]]
-            for x in range(start[2], stop[2]):
-                code, bits = codes[z, y, x], 0
-                if z > 0 and (code == 0 or codes[z - 1, y, x] == 5 or affinities[0, z, y, x] >= always):
-                    bits |= 1
-                if y > 0 and (code == 1 or codes[z, y - 1, x] == 4 or affinities[1, z, y, x] >= always):
-                    bits |= 2
-                if x > 0 and (code == 2 or codes[z, y, x - 1] == 3 or affinities[2, z, y, x] >= always):
-                    bits |= 4
-                row[x - start[2]] = bits
-    return joined
+def _bits_of_row(
+    affinities: np.ndarray,
+    rows: np.ndarray,
+    at: tuple[int, int],
+    always: int,
+    planes: tuple[np.ndarray, np.ndarray],
+    scratch: tuple[np.ndarray, np.ndarray],
+    bits: np.ndarray,
+) -> None:
+    """Set the bits of the core's row ``at``: LOWER_Z, LOWER_Y, LOWER_X where it is joined, INSIDE where foreground."""
+    z, y, start, stop = rows[0, 0] + at[0], rows[0, 1] + at[1], rows[0, 2], rows[1, 2]
+    lower_z = _lower(affinities, 0, (z, y), rows, scratch[0])[start:stop]
+    lower_y = _lower(affinities, 1, (z, y), rows, scratch[0])[start:stop]
+    _copy_x(affinities[2, z, y], start, stop, rows[2, 2], scratch[1])
+    below_z, below_y, codes = planes[1][at[1] + 1, 1:], planes[0][at[1], 1:], planes[0][at[1] + 1]
+    _joined_in_row((lower_z, lower_y, scratch[1]), (below_z, below_y, codes), always, bits)
+
+
+@njit(cache=True, nogil=True)
+def _joined_in_row(
+    lower: tuple[np.ndarray, ...], neighbours: tuple[np.ndarray, ...], always: int, bits: np.ndarray
+) -> None:
+    lower_z, lower_y, lower_x = lower
+    below_z, below_y, codes = neighbours
+    for x in range(len(bits)):
+        code = codes[x + 1]
+        joined = np.uint8((code == 0) | (below_z[x] == 5) | (lower_z[x] >= always))
+        joined |= np.uint8((code == 1) | (below_y[x] == 4) | (lower_y[x] >= always)) << np.uint8(1)
+        joined |= np.uint8((code == 2) | (codes[x] == 3) | (lower_x[x] >= always)) << np.uint8(2)
+        bits[x] = joined | np.uint8(code != NONE) << np.uint8(3)

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from bouton.geometry import ZYX, Box
+from bouton.segment.rows import LOWER_X, LOWER_Y, LOWER_Z, global_ids, label_row, new_parents, new_work
 
 
 def label_components(mask: np.ndarray, box: Box, shape: ZYX) -> np.ndarray:
@@ -59,9 +60,10 @@ def label_joined(joined: np.ndarray, foreground: np.ndarray, box: Box, shape: ZY
     numpy.ndarray
         uint64 (z, y, x), as in :func:`label_components`.
     """
-    start = np.asarray(box.start, dtype=np.int64)
-    extent = np.asarray(shape, dtype=np.int64)
-    return _label(np.ascontiguousarray(joined), np.ascontiguousarray(foreground), start, extent)
+    parents, labels = new_parents(joined.size), np.empty(joined.shape, np.uint64)
+    _label(np.ascontiguousarray(joined), np.ascontiguousarray(foreground), parents)
+    global_ids(parents, np.asarray(box.start, np.int64), np.asarray(shape, np.int64), labels)
+    return labels
 
 
 def face_pairs(labels: np.ndarray, core: Box) -> tuple[np.ndarray, np.ndarray]:
@@ -175,37 +177,19 @@ def _unite(parent: np.ndarray, i: int, j: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _label(joined: np.ndarray, foreground: np.ndarray, start: np.ndarray, extent: np.ndarray) -> np.ndarray:
+def _label(joined: np.ndarray, foreground: np.ndarray, parents: np.ndarray) -> None:
     nz, ny, nx = joined.shape
-    bits, parent = joined.ravel(), np.empty(joined.size, np.int32)
-    i = 0
+    bits, work = np.empty(nx, np.uint8), new_work(parents, nx)
     for z in range(nz):
         for y in range(ny):
+            # edges that leave the array do not count
+            keep = np.uint8((LOWER_Y if y else 0) | (LOWER_Z if z else 0) | LOWER_X)
             for x in range(nx):
-                parent[i] = i
-                if x > 0 and bits[i] & 4:
-                    _unite(parent, i - 1, i)
-                if y > 0 and bits[i] & 2:
-                    _unite(parent, i - nx, i)
-                if z > 0 and bits[i] & 1:
-                    _unite(parent, i - nx * ny, i)
-                i += 1
-    return _roots_to_ids(parent, foreground, start, extent)
-
-
-@njit(cache=True, nogil=True)
-def _roots_to_ids(parent: np.ndarray, foreground: np.ndarray, start: np.ndarray, extent: np.ndarray) -> np.ndarray:
-    nz, ny, nx = foreground.shape
-    labels, inside = np.zeros(foreground.size, np.uint64), foreground.ravel()
-    i = 0
-    for z in range(nz):
-        for y in range(ny):
-            first = ((start[0] + z) * extent[1] + start[1] + y) * extent[2] + start[2] + 1
-            for x in range(nx):
-                if inside[i]:
-                    labels[i] = np.uint64(first + x) if parent[i] == i else labels[parent[i]]
-                i += 1
-    return labels.reshape(foreground.shape)
+                bits[x] = (joined[z, y, x] & keep) | np.uint8(foreground[z, y, x]) << np.uint8(3)
+            if nx:
+                bits[0] &= ~LOWER_X
+            back = (nx if y else 0, nx * ny if z else 0)
+            label_row(parents, (z * ny + y) * nx + 1, back, bits, work)
 
 
 @njit(cache=True, nogil=True)

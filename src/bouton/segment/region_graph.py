@@ -53,15 +53,13 @@ def region_graph(labels: np.ndarray, affinities: np.ndarray, core: Box) -> Table
     """
     if affinities.dtype != np.uint8 or affinities.shape != (3, *core.shape):
         raise DataError(f"affinities {affinities.dtype} {affinities.shape}", expected=f"uint8 {(3, *core.shape)}")
-    start = np.asarray(core.start)
     labels, affinities = np.ascontiguousarray(labels), np.ascontiguousarray(affinities)
-    capacity = 1 << 12
+    table, used, row = _new_table(3 * core.shape[2], EDGE_WIDTH), 0, 0
     while True:
-        keys, values, used = _collect_edges(labels, affinities, start, capacity)
-        if used * 2 <= capacity:
-            break
-        capacity *= 8
-    return _rows(EDGE_COLUMNS, keys, values)
+        used, row = _add_edge_rows(labels, affinities, np.asarray(core.start), table, (used, row))
+        if row == core.shape[0] * core.shape[1]:
+            return _edge_rows(table)
+        table = _grown(table, 2)
 
 
 def fragment_sizes(labels: np.ndarray, box: Box) -> TableData:
@@ -79,19 +77,19 @@ def fragment_sizes(labels: np.ndarray, box: Box) -> TableData:
     dict of str -> numpy.ndarray
         ``SIZE_COLUMNS``, sorted by id; the bounding box is half-open, in voxels of the data set.
     """
-    labels, capacity = np.ascontiguousarray(labels), 1 << 12
+    labels = np.ascontiguousarray(labels)
+    table, used, row = _new_table(labels.shape[2], SIZE_WIDTH), 0, 0
     while True:
-        keys, values, used = _collect_sizes(labels, np.asarray(box.start), capacity)
-        if used * 2 <= capacity:
-            break
-        capacity *= 8
-    return _rows(SIZE_COLUMNS, keys[:, :1], values)
+        used, row = _add_size_rows(labels, np.asarray(box.start), table, (used, row))
+        if row == labels.shape[0] * labels.shape[1]:
+            return _size_rows(table)
+        table = _grown(table, 1)
 
 
 def add_edges(tables: Sequence[TableData]) -> TableData:
     """Concatenate region graphs and add up the rows of equal (a, b); sorted by (a, b)."""
     rows = _concatenate(tables, EDGE_COLUMNS)
-    order = np.lexsort((rows["b"], rows["a"]))
+    order = _order_of_pairs(rows["a"], rows["b"])
     a, b = rows["a"][order], rows["b"][order]
     first = _firsts((a[1:] != a[:-1]) | (b[1:] != b[:-1]), len(a))
     added = {"a": a[first], "b": b[first]}
@@ -168,101 +166,214 @@ def _reduce(function: np.ufunc, values: np.ndarray, first: np.ndarray) -> np.nda
     return function.reduceat(values, first) if len(first) else values[:0]
 
 
-def _rows(columns: dict[str, str], keys: np.ndarray, values: np.ndarray) -> TableData:
-    used = keys[:, 0] != 0
-    keys, values = keys[used], values[used]
-    order = np.lexsort(tuple(keys[:, i] for i in reversed(range(keys.shape[1]))))
-    data = [*(keys[order, i] for i in range(keys.shape[1])), *(values[order, i] for i in range(values.shape[1]))]
-    return {name: np.ascontiguousarray(column) for name, column in zip(columns, data, strict=True)}
+def _order_of_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the order that sorts pairs of uint64 by a, then b; equal pairs in any order. Five times numpy.lexsort."""
+    order = np.argsort(a)
+    _sort_ties(order, a[order], b[order])
+    return order
+
+
+def _edge_rows(table: np.ndarray) -> TableData:
+    a, b, sums, packed = _columns(table)
+    order = _order_of_pairs(a, b)
+    counts, maxima = packed >> np.uint64(8), packed & BYTE
+    data = a[order], b[order], sums[order], counts[order], maxima[order]
+    return {name: column.astype(dtype) for (name, dtype), column in zip(EDGE_COLUMNS.items(), data, strict=True)}
+
+
+def _size_rows(table: np.ndarray) -> TableData:
+    columns = _columns(table)
+    order = np.argsort(columns[0])
+    pairs = zip(SIZE_COLUMNS.items(), columns, strict=True)
+    return {name: column[order].astype(dtype) for (name, dtype), column in pairs}
+
+
+def _columns(table: np.ndarray) -> list[np.ndarray]:
+    filled = table[:, 0] != 0
+    return [table[filled, i] for i in range(table.shape[1])]
+
+
+def _new_table(row: int, width: int) -> np.ndarray:
+    """Return an empty table: one row of voxels fills a quarter of it at most."""
+    return _zeros(max(1 << 12, 1 << (4 * row).bit_length()), width)
+
+
+def _grown(table: np.ndarray, keys: int) -> np.ndarray:
+    grown = _zeros(2 * len(table), table.shape[1])
+    _copy_table(table, keys, grown)
+    return grown
+
+
+def _zeros(length: int, width: int) -> np.ndarray:
+    # numpy asks for large pages for empty arrays only
+    table = np.empty((length, width), np.uint64)
+    table.fill(0)
+    return table
+
+
+# A table is a matrix of uint64 with open addressing, one row an entry (32 or 64 bytes: a line of the cache), its size a
+# power of two. Columns 0 and 1, or 0 alone, are the key; 0 in column 0 is an empty row.
+EDGE_WIDTH, SIZE_WIDTH = 4, 8
+BYTE = np.uint64(255)
 
 
 @njit(cache=True, nogil=True)
-def _slot(keys: np.ndarray, a: np.uint64, b: np.uint64) -> np.int64:
-    """Return where (a, b) is, or goes, in an open-addressing table whose size is a power of two; key 0 is empty."""
-    mask = np.uint64(len(keys) - 1)
-    mixed = a * np.uint64(0x9E3779B97F4A7C15) ^ (b + np.uint64(0x632BE59BD9B4E019)) * np.uint64(0xC2B2AE3D27D4EB4F)
-    slot = (mixed ^ (mixed >> np.uint64(29))) & mask
-    while keys[slot, 0] != 0 and (keys[slot, 0] != a or keys[slot, 1] != b):
+def _sort_ties(order: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+    """Sort ``order`` within each run of equal ``a`` by ``b``, both given in that order; ``b`` is used up."""
+    first = 0
+    while first < len(order):
+        stop = first + 1
+        while stop < len(order) and a[stop] == a[first]:
+            stop += 1
+        if stop - first > 20:
+            order[first:stop] = order[first:stop][np.argsort(b[first:stop])]
+        else:
+            _insertion_sort(order[first:stop], b[first:stop])
+        first = stop
+
+
+@njit(cache=True, nogil=True)
+def _insertion_sort(order: np.ndarray, values: np.ndarray) -> None:
+    for i in range(1, len(order)):
+        moving, value, at = order[i], values[i], i
+        while at > 0 and values[at - 1] > value:
+            order[at], values[at] = order[at - 1], values[at - 1]
+            at -= 1
+        order[at], values[at] = moving, value
+
+
+@njit(cache=True, nogil=True)
+def _slot(table: np.ndarray, a: np.uint64, b: np.uint64) -> np.uint64:
+    """Return where the pair (a, b) is, or goes."""
+    mask = np.uint64(len(table) - 1)
+    slot = _mixed(a, b) & mask
+    while table[slot, 0] != 0 and (table[slot, 0] != a or table[slot, 1] != b):
         slot = (slot + np.uint64(1)) & mask
-    return np.int64(slot)
+    return slot
 
 
 @njit(cache=True, nogil=True)
-def _collect_edges(
-    labels: np.ndarray, affinities: np.ndarray, start: np.ndarray, capacity: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Fill a table of ``capacity`` slots; stop early, with used * 2 > capacity, when it is half full."""
-    keys, values, used = np.zeros((capacity, 2), np.uint64), np.zeros((capacity, 3), np.int64), 0
+def _slot_of_one(table: np.ndarray, a: np.uint64) -> np.uint64:
+    """Return where the key a is, or goes."""
+    mask = np.uint64(len(table) - 1)
+    slot = _mixed(a, np.uint64(0)) & mask
+    while table[slot, 0] != 0 and table[slot, 0] != a:
+        slot = (slot + np.uint64(1)) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _mixed(a: np.uint64, b: np.uint64) -> np.uint64:
+    mixed = a * np.uint64(0x9E3779B97F4A7C15) ^ (b + np.uint64(0x632BE59BD9B4E019)) * np.uint64(0xC2B2AE3D27D4EB4F)
+    return mixed ^ (mixed >> np.uint64(29))
+
+
+@njit(cache=True, nogil=True)
+def _copy_table(table: np.ndarray, keys: int, grown: np.ndarray) -> None:
+    for i in range(len(table)):
+        if table[i, 0] != 0:
+            slot = _slot(grown, table[i, 0], table[i, 1]) if keys == 2 else _slot_of_one(grown, table[i, 0])
+            grown[slot] = table[i]
+
+
+@njit(cache=True, nogil=True)
+def _add_edge_rows(
+    labels: np.ndarray, affinities: np.ndarray, start: np.ndarray, table: np.ndarray, state: tuple[int, int]
+) -> tuple[int, int]:
+    """Add the rows of voxels from ``state`` on, until the table could become too full; return the new state."""
     _, nz, ny, nx = affinities.shape
     z0, y0, x0 = start
-    for z in range(nz):
-        for y in range(ny):
-            row = labels[z0 + z, y0 + y]
-            if y0 + y > 0:
-                lower = labels[z0 + z, y0 + y - 1]
-                used += _add_row(keys, values, row[x0:], lower[x0:], affinities[1, z, y])
-            if z0 + z > 0:
-                lower = labels[z0 + z - 1, y0 + y]
-                used += _add_row(keys, values, row[x0:], lower[x0:], affinities[0, z, y])
-            skip = 1 if x0 == 0 else 0
-            used += _add_row(keys, values, row[x0 + skip :], row[x0 + skip - 1 :], affinities[2, z, y, skip:])
-            if (used + 3 * nx) * 2 > capacity:
-                return keys, values, max(used, capacity)
-    return keys, values, used
+    used, row = state
+    places = np.empty(nx + 1, np.uint32)
+    while row < nz * ny and (used + 3 * nx) * 4 <= len(table) * 3:
+        z, y = row // ny, row % ny
+        upper = labels[z0 + z, y0 + y]
+        if y0 + y > 0:
+            lower = labels[z0 + z, y0 + y - 1]
+            used += _add_row(table, upper[x0:], lower[x0:], affinities[1, z, y], places)
+        if z0 + z > 0:
+            lower = labels[z0 + z - 1, y0 + y]
+            used += _add_row(table, upper[x0:], lower[x0:], affinities[0, z, y], places)
+        skip = 1 if x0 == 0 else 0
+        used += _add_row(table, upper[x0 + skip :], upper[x0 + skip - 1 :], affinities[2, z, y, skip:], places)
+        row += 1
+    return used, row
 
 
 @njit(cache=True, nogil=True)
-def _add_row(keys: np.ndarray, values: np.ndarray, upper: np.ndarray, lower: np.ndarray, affinities: np.ndarray) -> int:
-    slot, new, last_a, last_b = np.int64(0), 0, np.uint64(0), np.uint64(0)
-    for x in range(len(affinities)):
-        a, b = upper[x], lower[x]
-        if a == b or a == 0 or b == 0:
-            continue
-        if a > b:
-            a, b = b, a
-        if a != last_a or b != last_b:
-            slot, last_a, last_b = _slot(keys, a, b), a, b
-            if keys[slot, 0] == 0:
-                keys[slot, 0], keys[slot, 1] = a, b
-                new += 1
-        values[slot, 0] += affinities[x]
-        values[slot, 1] += 1
-        values[slot, 2] = max(values[slot, 2], np.int64(affinities[x]))
+def _add_row(
+    table: np.ndarray, upper: np.ndarray, lower: np.ndarray, affinities: np.ndarray, places: np.ndarray
+) -> int:
+    """Add a row of edges; return how many pairs are new."""
+    new = 0
+    for i in range(_places(upper, lower, len(affinities), places)):
+        x = places[i]
+        one, other, affinity = np.uint64(upper[x]), np.uint64(lower[x]), np.uint64(affinities[x])
+        a, b = min(one, other), max(one, other)
+        slot = _slot(table, a, b)
+        entry = table[slot]
+        if entry[0] == 0:
+            entry[0], entry[1] = a, b
+            new += 1
+        entry[2] += affinity
+        # the last column is count * 256 + maximum, to make an entry half a line of the cache
+        entry[3] = max(entry[3] & ~BYTE | affinity, entry[3]) + (BYTE + np.uint64(1))
     return new
 
 
 @njit(cache=True, nogil=True)
-def _collect_sizes(labels: np.ndarray, start: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Fill a table of ``capacity`` slots; stop early, with used * 2 > capacity, when it is half full."""
-    keys, values, used = np.zeros((capacity, 2), np.uint64), np.zeros((capacity, 7), np.int64), 0
-    nz, ny, nx = labels.shape
-    for z in range(nz):
-        for y in range(ny):
-            row, x = labels[z, y], 0
-            while x < nx:
-                begin, label = x, row[x]
-                while x < nx and row[x] == label:
-                    x += 1
-                if label != 0:
-                    run = (start[0] + z, start[1] + y, start[2] + begin, start[2] + x)
-                    used += _add_run(keys, values, label, run)
-            if (used + nx) * 2 > capacity:
-                return keys, values, max(used, capacity)
-    return keys, values, used
+def _places(upper: np.ndarray, lower: np.ndarray, n: int, places: np.ndarray) -> np.int64:
+    """List where the labels differ and none is 0, without a branch."""
+    count = np.int64(0)
+    for x in range(n):
+        places[count] = x
+        count += np.int64((upper[x] != lower[x]) & (upper[x] != 0) & (lower[x] != 0))
+    return count
 
 
 @njit(cache=True, nogil=True)
-def _add_run(keys: np.ndarray, values: np.ndarray, label: np.uint64, run: tuple[int, int, int, int]) -> int:
-    z, y, begin, end = run
-    slot = _slot(keys, label, np.uint64(0))
-    row = values[slot]
-    if keys[slot, 0] == 0:
-        keys[slot, 0] = label
-        row[0] = end - begin
-        row[1:4] = (z, y, begin)
-        row[4:7] = (z + 1, y + 1, end)
+def _add_size_rows(labels: np.ndarray, start: np.ndarray, table: np.ndarray, state: tuple[int, int]) -> tuple[int, int]:
+    """Add the rows of voxels from ``state`` on, until the table could become too full; return the new state."""
+    nz, ny, nx = labels.shape
+    used, row = state
+    ends = np.empty(nx + 1, np.uint32)
+    while row < nz * ny and (used + nx) * 4 <= len(table) * 3:
+        z, y = row // ny, row % ny
+        voxels, begin = labels[z, y], np.int64(0)
+        for i in range(_ends_of_runs(voxels, ends)):
+            end = np.int64(ends[i])
+            if voxels[begin] != 0:
+                run = (start[0] + z, start[1] + y, start[2] + begin, start[2] + end)
+                used += _add_run(table, np.uint64(voxels[begin]), run)
+            begin = end
+        row += 1
+    return used, row
+
+
+@njit(cache=True, nogil=True)
+def _ends_of_runs(voxels: np.ndarray, ends: np.ndarray) -> np.int64:
+    count, last = np.int64(0), len(voxels) - 1
+    for x in range(last):
+        ends[count] = x + 1
+        count += np.int64(voxels[x] != voxels[x + 1])
+    if last >= 0:
+        ends[count] = last + 1
+        count += np.int64(1)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _add_run(table: np.ndarray, label: np.uint64, run: tuple[int, int, int, int]) -> int:
+    z, y, begin, end = np.uint64(run[0]), np.uint64(run[1]), np.uint64(run[2]), np.uint64(run[3])
+    slot, one = _slot_of_one(table, label), np.uint64(1)
+    entry = table[slot]
+    new = entry[0] == 0
+    if new:
+        entry[0], entry[1] = label, end - begin
+        entry[2], entry[3], entry[4] = z, y, begin
+        entry[5], entry[6], entry[7] = z + one, y + one, end
         return 1
-    row[0] += end - begin
-    row[1], row[2], row[3] = min(row[1], z), min(row[2], y), min(row[3], begin)
-    row[4], row[5], row[6] = max(row[4], z + 1), max(row[5], y + 1), max(row[6], end)
+    entry[1] += end - begin
+    entry[2], entry[3], entry[4] = min(entry[2], z), min(entry[3], y), min(entry[4], begin)
+    entry[5], entry[6], entry[7] = max(entry[5], z + one), max(entry[6], y + one), max(entry[7], end)
     return 0

@@ -125,6 +125,15 @@ def test_a_bad_chunk_of_an_input_fails_the_block_and_names_the_repair(folder: Pa
     assert run_workflow(shapes_flow(reach=0), folder.parent, "serial").state == "done"
 
 
+@pytest.mark.parametrize("level", ["level0-1-1-0", "level1-1-0-0", "level2"])
+def test_a_lost_part_of_a_kept_table_is_told_by_reads(folder: Path, level: str) -> None:
+    (part,) = (folder / open_run(folder).steps["smooth"].folder / "nodes").glob(f"merge-{level}*.parquet")
+    assert len(open_run(folder).table("smooth.nodes")["voxels"]) == 15
+    part.unlink()
+    with pytest.raises(DataError, match="parts of merge are missing"):
+        open_run(folder).table("smooth.nodes")
+
+
 def test_step_json_must_be_whole(folder: Path) -> None:
     step = open_run(folder).steps["source"].folder
     (folder / step / "step.json").write_text("{")

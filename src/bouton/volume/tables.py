@@ -16,6 +16,7 @@ from bouton.volume.files import disk_errors, natural_key, write_bytes
 
 TableData = dict[str, np.ndarray]
 _BOX = re.compile(r"_(\d+)-(\d+)_(\d+)-(\d+)_(\d+)-(\d+)$")
+_NODE = re.compile(r"^(.*)-level(\d+)-")
 
 
 def write_table(path: str | Path, table: Mapping[str, np.ndarray], columns: Mapping[str, str]) -> None:
@@ -112,15 +113,37 @@ def _parts_of(folder: Path) -> Sequence[Path]:
     parts = sorted(folder.glob("[!.]*.parquet"), key=lambda part: natural_key(part.stem))
     if not parts:
         raise DataError("no .parquet file in the folder", where=str(folder), expected="one part or more")
+    _check_levels(parts, folder)
     return parts
 
 
-def _concerns(part: Path, over: Box) -> bool:
+def _check_levels(parts: Sequence[Path], folder: Path) -> None:
+    """Raise unless the parts of an octree's nodes are all there: every level tiles the same voxels, the top is one."""
+    trees: dict[str, dict[int, list[int]]] = {}
+    for part in parts:
+        node, box = _NODE.search(part.stem), _box_of(part)
+        if node and box:
+            trees.setdefault(node[1], {}).setdefault(int(node[2]), []).append(box.voxels)
+    for name, levels in trees.items():
+        voxels = {sum(boxes) for boxes in levels.values()}
+        if len(voxels) > 1 or sorted(levels) != list(range(len(levels))) or len(levels[max(levels)]) > 1:
+            raise DataError(
+                f"parts of {name} are missing", where=str(folder), expected="a part for every node of the octree",
+                fix="bouton verify RUN --repair",
+            )  # fmt: skip
+
+
+def _box_of(part: Path) -> Box | None:
     found = _BOX.search(part.stem)
     if found is None:
-        return True
+        return None
     z0, z1, y0, y1, x0, x1 = (int(number) for number in found.groups())
-    return not (Box((z0, y0, x0), (z1, y1, x1)) & over).is_empty
+    return Box((z0, y0, x0), (z1, y1, x1))
+
+
+def _concerns(part: Path, over: Box) -> bool:
+    box = _box_of(part)
+    return box is None or not (box & over).is_empty
 
 
 def _read_part(path: Path) -> TableData:

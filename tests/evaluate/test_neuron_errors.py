@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 
 from bouton.evaluate.contingency import Contingency, count_pairs
-from bouton.evaluate.neuron_errors import (
+from bouton.evaluate.error_sums import (
     CONTACT_COLUMNS,
-    ERROR_COLUMNS,
     PART_COLUMNS,
-    add_places,
     add_sums,
     contacts,
     contingency,
-    merge_errors,
     part_sums,
-    split_errors,
     swapped,
+)
+from bouton.evaluate.neuron_errors import (
+    ERROR_COLUMNS,
+    add_places,
+    merge_errors,
+    split_errors,
 )
 from bouton.evaluate.partition import variation_of_information
 from bouton.geometry import Box, Grid, voxel_ids

@@ -10,21 +10,23 @@ import numpy as np
 from bouton.errors import SpecError
 from bouton.evaluate.borders import border_halo, without_borders
 from bouton.evaluate.contingency import as_labels
-from bouton.evaluate.neuron_errors import (
+from bouton.evaluate.error_sums import (
     CONTACT_COLUMNS,
-    MERGE_COLUMNS,
-    MERGE_NAMES,
     PART_COLUMNS,
-    SPLIT_COLUMNS,
-    SPLIT_NAMES,
-    add_places,
     add_sums,
     contacts,
     contingency,
-    merge_errors,
     part_sums,
-    split_errors,
     swapped,
+)
+from bouton.evaluate.neuron_errors import (
+    MERGE_COLUMNS,
+    MERGE_NAMES,
+    SPLIT_COLUMNS,
+    SPLIT_NAMES,
+    add_places,
+    merge_errors,
+    split_errors,
 )
 from bouton.evaluate.scores import SCORE_COLUMNS, score_table, segmentation_scores
 from bouton.geometry import NM, ZYX, Box, Grid

@@ -1,13 +1,17 @@
 """The graph while it is contracted: edges, clusters, and the lists of the clusters' edges.
 
-An edge is one record, shared by its two clusters; a cluster is a *slot*, a row of ``clusters``, and ``name`` is its
-smallest member. The lists lie in one pool of integers, each behind a header of two (slot, capacity); a list that
-outgrows its capacity moves to the pool's end, and when the pool is full, the lists move together. Holes in a list (-1)
-and edges that are gone (u < 0) do no harm.
+An edge is one record, shared by its two clusters; it is gone where u < 0. A cluster is a *slot*, a row of ``clusters``
+and ``slots``; ``name`` is its smallest member, ``into`` the slot it became a part of (itself while there).
 
-A *hub* has many edges. Its list is summarised in blocks (``nodes``), so that finding its best edge does not read all
-of them, and a hash table finds the edge between it and any other cluster. Elsewhere ``mark`` does that, which remembers
-where in the current list a cluster's edge stands.
+A cluster's list repeats of each edge what the search for the best one needs, so that it rarely reads the edges: a key,
+which is never below the edge's score (``REMOVED``: nothing here; ``DEAD``: never to be merged), and the other end,
+maybe under an earlier name. The lists lie in one pool, each behind a header (slot, capacity). A list that outgrows its
+capacity moves to the pool's end; when the pool is full, the lists move together.
+
+When two lists become one, the edges to the same neighbour must be found. ``marks`` says where in a list a neighbour's
+edge stands: in the second column for the list in hand, in the first one for a long list, whose marks are kept, because
+the same cluster often goes on merging (``OWNER``). A *hub*'s list is too long even for that. It is summarised in blocks
+(``nodes``), and a hash table finds its edges.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from bouton.segment.compiled import kernel
+from bouton.segment.rules import Limits, score_of
 
 EDGE = np.dtype(
     [("u", "i4"), ("v", "i4"), ("sum", "i8"), ("count", "i8"), ("max", "i4"), ("level", "i4")],
@@ -31,17 +37,19 @@ CLUSTER = np.dtype(
         ("capacity", "i4"),
         ("best", "i4"),
         ("tie", "i4"),
-        ("name", "i4"),
         ("stuck", "i4"),
         ("hub", "i4"),
-        ("gone", "i4"),
     ],
     align=True,
 )
-# the best edge of a block of a hub's list: never better than this, whatever has happened since
-NODE = np.dtype([("score", "f8"), ("stamp", "i8"), ("best", "i4"), ("tie", "i4")], align=True)
-BLOCK, HUB, HEADER = 32, 128, 2
-END, USED, MASK = 0, 1, 2  # state: the pool's end, entries of the table in use, the table's size - 1
+SLOT = np.dtype([("into", "i4"), ("name", "i4")], align=True)
+ENTRY = np.dtype([("key", "f8"), ("edge", "i4"), ("to", "i4")], align=True)
+NODE = np.dtype([("key", "f8"), ("name", "i4")], align=True)
+BLOCK, HUB, LONG, HEADER = 64, 1024, 32, 1
+REMOVED, DEAD = -1.0, -2.0
+# state: the pool's end and where to collect; entries of the table in use and its size - 1; the count up to which an edge
+# has exactly the score of another one if the rounded scores are equal; the long list that is marked
+END, SOFT, USED, MASK, SURE, OWNER = 0, 1, 2, 3, 4, 5
 UNKNOWN, NONE = -1, -2
 
 
@@ -50,173 +58,204 @@ class Graph(NamedTuple):
 
     edges: np.ndarray
     clusters: np.ndarray
+    slots: np.ndarray
+    marks: np.ndarray
     pool: np.ndarray
     nodes: np.ndarray
     table: np.ndarray
-    mark: np.ndarray
     state: np.ndarray
     cells: np.ndarray
     heads: np.ndarray
 
 
-def new_graph(edges: np.ndarray, clusters: np.ndarray, cells: np.ndarray, heads: np.ndarray) -> Graph:
-    """Return the graph of ``EDGE`` and ``CLUSTER`` records with everybody's list; cells and heads are histograms."""
-    # after a collection at most: 2 entries an edge, two words a header, a quarter of padding, one list to move
+def new_graph(
+    edges: np.ndarray, clusters: np.ndarray, histograms: tuple[np.ndarray, np.ndarray], limits: Limits
+) -> Graph:
+    """Return the graph of ``EDGE`` and ``CLUSTER`` records with everybody's list; histograms are cells and heads."""
+    # at most, after a collection: 2 entries an edge, the headers, a quarter of padding, one list to move
     room = 4 * len(edges) + HEADER * len(clusters) + 8 * BLOCK
+    soft = (5 * len(edges)) // 2 + HEADER * len(clusters) + 8 * BLOCK
     entries = 1 << max(4, int(3 * len(edges)).bit_length())
+    # means below 256 that differ, differ by at least 1 / (count * count), and when rounded by 2^-45
+    sure = 2**44 // max(1, int(edges["count"].sum()))
+    slots = np.zeros(len(clusters), SLOT)
+    slots["into"] = slots["name"] = np.arange(len(clusters))
     graph = Graph(
         edges=edges,
         clusters=clusters,
-        pool=np.empty(room, np.int32),
-        nodes=np.zeros(room // BLOCK + 2, NODE),
+        slots=slots,
+        marks=np.zeros((len(clusters), 2), np.int32),
+        pool=np.empty(room, ENTRY),
+        nodes=np.empty(room // BLOCK + 2, NODE),
         table=np.zeros(entries, np.int32),  # edge + 1, 0 where free; untouched pages cost nothing
-        mark=np.zeros(len(clusters), np.int64),
-        state=np.array([0, 0, min(entries, max(16, entries // 16)) - 1], np.int64),
-        cells=cells,
-        heads=heads,
+        state=np.array([0, soft, 0, min(entries, max(16, entries // 16)) - 1, sure, -1], np.int64),
+        cells=histograms[0],
+        heads=histograms[1],
     )
-    _list_all(graph)
+    _list_all(graph, limits)
     _make_hubs(graph)
     return graph
 
 
-@njit(cache=True, nogil=True)
-def _list_all(graph: Graph) -> None:
+@kernel
+def _list_all(graph: Graph, limits: Limits) -> None:
     edges, clusters, pool = graph.edges, graph.clusters, graph.pool
     for e in range(len(edges)):
         clusters[edges[e].u].capacity += 1
         clusters[edges[e].v].capacity += 1
     end = 0
     for slot in range(len(clusters)):
-        pool[end], pool[end + 1] = slot, clusters[slot].capacity
+        pool[end].edge, pool[end].to = slot, clusters[slot].capacity
         clusters[slot].start = end + HEADER
         end += HEADER + clusters[slot].capacity
     graph.state[END] = end
     for e in range(len(edges)):
-        for slot in (edges[e].u, edges[e].v):
-            pool[clusters[slot].start + clusters[slot].length] = e
-            clusters[slot].length += 1
+        key = score_of(edges, e, limits)
+        _write(graph, edges[e].u, key, e, edges[e].v)
+        _write(graph, edges[e].v, key, e, edges[e].u)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _make_hubs(graph: Graph) -> None:
     for slot in range(len(graph.clusters)):
         if graph.clusters[slot].length > HUB:
             make_hub(graph, slot)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def other(edges: np.ndarray, e: int, slot: int) -> int:
     """Return the cluster at the other end of edge e of ``slot``."""
     return np.int64(edges[e].u) + edges[e].v - slot
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def root_of(slots: np.ndarray, slot: int) -> int:
+    """Return the cluster that a slot is a part of now."""
+    while slots[slot].into != slot:
+        above = np.int64(slots[slot].into)
+        slots[slot].into = slots[above].into
+        slot = above
+    return slot
+
+
+@kernel
 def reserve(graph: Graph, slot: int, joining: int) -> None:
-    """Make room in the list of ``slot`` for that of ``joining`` (-1: nothing); a hub's capacity grows by half."""
+    """Make room in the list of ``slot`` for that of ``joining`` (-1: nothing); long lists grow by half."""
     hub, needed = graph.clusters[slot].hub, _needed(graph, slot, joining)
     if needed <= graph.clusters[slot].capacity:
         return
-    if graph.state[END] + HEADER + _wanted(hub, needed) > len(graph.pool):
+    if graph.state[END] + HEADER + _wanted(hub, needed) > graph.state[SOFT]:
         _collect(graph)
         needed = _needed(graph, slot, joining)
     capacity = _wanted(hub, needed)
     if graph.state[END] + HEADER + capacity > len(graph.pool):
         capacity = (needed // BLOCK + 1) * BLOCK
     start = graph.state[END] + HEADER
-    graph.pool[start - 2], graph.pool[start - 1] = slot, capacity
+    graph.pool[start - 1].edge, graph.pool[start - 1].to = slot, capacity
     graph.state[END] = start + capacity
     _move(graph, slot, start, capacity)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _needed(graph: Graph, slot: int, joining: int) -> int:
     more = graph.clusters[joining].length if joining >= 0 else 0
     return np.int64(graph.clusters[slot].length) + more
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _wanted(hub: int, needed: int) -> int:
-    return ((needed + needed // 2) // BLOCK + 1) * BLOCK if hub else np.int64(needed)
+    if hub:
+        return ((needed + needed // 2) // BLOCK + 1) * BLOCK
+    return needed + needed // 2 if needed >= LONG else np.int64(needed)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _move(graph: Graph, slot: int, start: int, capacity: int) -> None:
-    """Copy the list of ``slot``, without holes, to a place below the old one or apart from it."""
-    cluster, length = graph.clusters[slot], 0
+    """Copy the list of ``slot``, without what is removed, to a place below the old one or apart from it."""
+    cluster, pool, length = graph.clusters[slot], graph.pool, 0
     for i in range(cluster.start, cluster.start + cluster.length):
-        e = graph.pool[i]
-        if e >= 0 and graph.edges[e].u >= 0:
-            graph.pool[start + length] = e
-            length += 1
+        entry = pool[i]
+        if entry.key == REMOVED or (cluster.hub and graph.edges[entry.edge].u < 0):
+            continue
+        target = pool[start + length]
+        target.key, target.edge, target.to = entry.key, entry.edge, entry.to
+        length += 1
     cluster.start, cluster.length, cluster.capacity = start, length, capacity
+    if graph.state[OWNER] == slot:
+        graph.state[OWNER] = -1
     if cluster.hub:
-        forget(graph, slot)
+        first = start // BLOCK
+        for k in range(first, first + capacity // BLOCK):
+            graph.nodes[k].key = np.inf
 
 
-@njit(cache=True, nogil=True)
-def forget(graph: Graph, slot: int) -> None:
-    """Declare all blocks of a hub's list unknown."""
-    first = graph.clusters[slot].start // BLOCK
-    for k in range(first, first + graph.clusters[slot].capacity // BLOCK):
-        graph.nodes[k].score = np.inf
-
-
-@njit(cache=True, nogil=True)
+@kernel
 def _collect(graph: Graph) -> None:
-    """Move all lists to the pool's beginning, without holes."""
+    """Move all lists to the pool's beginning."""
     pool, clusters = graph.pool, graph.clusters
     read, end, stop = 0, 0, graph.state[END]
     while read < stop:
-        slot, capacity = np.int64(pool[read]), np.int64(pool[read + 1])
+        slot, capacity = np.int64(pool[read].edge), np.int64(pool[read].to)
         cluster = clusters[slot]
-        if not cluster.gone and cluster.start == read + HEADER:
+        if graph.slots[slot].into == slot and cluster.start == read + HEADER:
             _move(graph, slot, end + HEADER, capacity)
             if cluster.hub:
                 cluster.capacity = min(capacity, (cluster.length // BLOCK + 1) * BLOCK)
             else:
                 cluster.capacity = cluster.length
-            pool[end], pool[end + 1] = slot, cluster.capacity
+            pool[end].edge, pool[end].to = slot, cluster.capacity
             end += HEADER + cluster.capacity
         read += HEADER + capacity
     graph.state[END] = end
+    graph.state[SOFT] = min(len(pool), max(graph.state[SOFT], end + end // 2))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def make_hub(graph: Graph, slot: int) -> None:
     """Give a cluster of many edges blocks and a place in the table."""
     cluster = graph.clusters[slot]
     cluster.hub, cluster.capacity = 1, 0
     reserve(graph, slot, -1)
     for i in range(cluster.start, cluster.start + cluster.length):
-        put(graph, np.int64(graph.pool[i]))
+        put(graph, np.int64(graph.pool[i].edge))
 
 
-@njit(cache=True, nogil=True)
-def append(graph: Graph, slot: int, e: int) -> None:
-    """Add edge e to the list of ``slot``, which has room for it."""
+@kernel
+def append(graph: Graph, slot: int, key: float, e: int, to: int) -> None:
+    """Add edge e to the list of a hub, which has room for it."""
+    at = _write(graph, slot, key, e, to)
+    node, name = graph.nodes[graph.clusters[slot].start // BLOCK + at // BLOCK], graph.slots[to].name
+    if at % BLOCK == 0 or key > node.key:
+        node.key, node.name = key, name
+    elif key == node.key:
+        node.name = max(node.name, name)
+
+
+@kernel
+def _write(graph: Graph, slot: int, key: float, e: int, to: int) -> int:
     cluster = graph.clusters[slot]
-    graph.pool[cluster.start + cluster.length] = e
-    if cluster.hub:
-        graph.nodes[cluster.start // BLOCK + cluster.length // BLOCK].score = np.inf
+    at = np.int64(cluster.length)
+    entry = graph.pool[cluster.start + at]
+    entry.key, entry.edge, entry.to = key, e, to
     cluster.length += 1
+    return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find(graph: Graph, a: int, b: int) -> int:
     """Return the edge between two clusters, one of them a hub, or -1."""
     at = _first_place(a, b, graph.state[MASK])
     while graph.table[at] != 0:
         e = np.int64(graph.table[at]) - 1
         u, v = np.int64(graph.edges[e].u), np.int64(graph.edges[e].v)
-        # an entry may have moved to other ends since it was put here: if they match, it is the right one all the same
+        # an edge may have moved to other ends since it was put here: if they match, it is the right one all the same
         if (u == a and v == b) or (u == b and v == a):
             return e
         at = (at + 1) & graph.state[MASK]
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put(graph: Graph, e: int) -> None:
     """Let :func:`find` know edge e of a hub by its present ends."""
     if 2 * graph.state[USED] > graph.state[MASK]:
@@ -224,7 +263,7 @@ def put(graph: Graph, e: int) -> None:
     _enter(graph, e)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _enter(graph: Graph, e: int) -> None:
     at = _first_place(graph.edges[e].u, graph.edges[e].v, graph.state[MASK])
     while graph.table[at] != 0:
@@ -233,14 +272,15 @@ def _enter(graph: Graph, e: int) -> None:
     graph.state[USED] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rebuild(graph: Graph) -> None:
     known = 0
     for e in range(len(graph.edges)):
         known += _is_known(graph, e)
-    graph.table[: graph.state[MASK] + 1] = 0
     size = graph.state[MASK] + 1
-    while size < 6 * known and size < len(graph.table):
+    for i in range(size):
+        graph.table[i] = 0
+    while size < 16 * known and size < len(graph.table):
         size *= 2
     graph.state[MASK], graph.state[USED] = size - 1, 0
     for e in range(len(graph.edges)):
@@ -248,13 +288,13 @@ def _rebuild(graph: Graph) -> None:
             _enter(graph, e)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_known(graph: Graph, e: int) -> bool:
     edge = graph.edges[e]
     return edge.u >= 0 and (graph.clusters[edge.u].hub != 0 or graph.clusters[edge.v].hub != 0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _first_place(a: int, b: int, mask: int) -> int:
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
     mixed = (low * np.uint64(0x9E3779B97F4A7C15)) ^ (high * np.uint64(0xC2B2AE3D27D4EB4F))

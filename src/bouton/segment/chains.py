@@ -11,13 +11,19 @@ cluster's own name is.) Edges that become parallel are joined at once, into the 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
 
 from bouton.segment.adjacency import (
     BLOCK,
+    DEAD,
     HUB,
+    LONG,
     NONE,
+    OWNER,
+    REMOVED,
+    SURE,
     UNKNOWN,
     Graph,
     append,
@@ -26,12 +32,22 @@ from bouton.segment.adjacency import (
     other,
     put,
     reserve,
+    root_of,
 )
-from bouton.segment.rules import MEAN, QUANTILE, Limits, compare_scores, is_live, score_of
+from bouton.segment.compiled import kernel
 from bouton.segment.histograms import join_cells, quantile_of
+from bouton.segment.rules import MEAN, QUANTILE, Limits, compare_scores, is_live, score_of
 
 
-@njit(cache=True, nogil=True)
+class Best(NamedTuple):
+    """The best live edge found so far, or ``NONE``; its score, its other end's name; does another have that score?"""
+
+    edge: int
+    score: float
+    name: int
+    tied: bool
+
+
 def run_chains(graph: Graph, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
     """Merge reciprocal best neighbours until none is left.
 
@@ -42,14 +58,21 @@ def run_chains(graph: Graph, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
     numpy.ndarray
         int64 (merges, 4): sum, count, maximum and level of the edge between them at that moment.
     """
-    clusters, edges = graph.clusters, graph.edges
-    merged, at_merge = np.empty((len(clusters), 2), np.int64), np.empty((len(clusters), 4), np.int64)
-    chain, merges = np.empty(len(clusters) + 1, np.int32), 0
+    n = len(graph.clusters)
+    merged, at_merge = np.empty((n, 2), np.int64), np.empty((n, 4), np.int64)
+    merges = _run(graph, limits, np.empty(n + 1, np.int32), merged, at_merge)
+    return merged[:merges], at_merge[:merges]
+
+
+@kernel
+def _run(graph: Graph, limits: Limits, chain: np.ndarray, merged: np.ndarray, at_merge: np.ndarray) -> int:
+    clusters, edges, slots = graph.clusters, graph.edges, graph.slots
+    merges = 0
     for first in range(len(clusters)):
         chain[0], depth = first, 1
         while depth:
             x = np.int64(chain[depth - 1])
-            if clusters[x].gone or clusters[x].stuck:
+            if slots[x].into != x or clusters[x].stuck:
                 depth -= 1
                 continue
             e = best_edge(graph, x, limits)
@@ -64,7 +87,7 @@ def run_chains(graph: Graph, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
                 chain[depth] = y
                 depth += 1
                 continue
-            a, b = clusters[x].name, clusters[y].name
+            a, b = slots[x].name, slots[y].name
             merged[merges, 0], merged[merges, 1] = min(a, b), max(a, b)
             at_merge[merges, 0], at_merge[merges, 1] = edges[e].sum, edges[e].count
             at_merge[merges, 2], at_merge[merges, 3] = edges[e].max, edges[e].level
@@ -76,187 +99,236 @@ def run_chains(graph: Graph, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
                 depth -= 1
             if depth == 0:
                 chain[0], depth = keep, 1
-    return merged[:merges], at_merge[:merges]
+    return merges
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def best_edge(graph: Graph, slot: int, limits: Limits) -> int:
     """Return the best live edge of a cluster, or ``NONE``."""
     cluster = graph.clusters[slot]
-    if cluster.best == NONE or (
-        cluster.best >= 0 and _holds(graph, slot, cluster.best, cluster.stamp, cluster.tie, limits)
-    ):
+    if cluster.best == NONE or (cluster.best >= 0 and _holds(graph, slot, limits)):
         return np.int64(cluster.best)
     if cluster.hub:
-        best, tied = _best_of_hub(graph, slot, limits)
+        best = _search_hub(graph, slot, limits)
     else:
-        best, tied = _best_within(graph, slot, cluster.start, cluster.start + cluster.length, limits)
-    cluster.best = best
-    if best >= 0:
-        cluster.stamp = _stamp(graph.edges, best, limits)
-        cluster.tie = graph.clusters[other(graph.edges, best, slot)].name if tied else -1
-    return best
+        best = _search(graph, slot, cluster.start, cluster.start + cluster.length, _nothing(limits), limits)
+    cluster.best = best.edge
+    if best.edge >= 0:
+        cluster.stamp = _stamp(graph.edges, best.edge, limits)
+        cluster.tie = best.name if best.tied else -1
+    return best.edge
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def _nothing(limits: Limits) -> Best:
+    return Best(np.int64(NONE), limits.floor.value, np.int64(-1), False)
+
+
+@kernel
 def _stamp(edges: np.ndarray, e: int, limits: Limits) -> int:
     """Return a number that stays the same only if the edge's score does."""
     return edges[e].count if limits.score == MEAN else np.int64(edges[e].level)
 
 
-@njit(cache=True, nogil=True)
-def _holds(graph: Graph, slot: int, e: int, stamp: int, tie: int, limits: Limits) -> bool:
-    edges, clusters = graph.edges, graph.clusters
-    if edges[e].u < 0 or _stamp(edges, e, limits) != stamp:
+@kernel
+def _holds(graph: Graph, slot: int, limits: Limits) -> bool:
+    """Return whether what the cluster believes to be its best edge still is."""
+    edges, cluster = graph.edges, graph.clusters[slot]
+    e = np.int64(cluster.best)
+    if edges[e].u < 0 or _stamp(edges, e, limits) != cluster.stamp:
         return False
-    if tie >= 0 and clusters[other(edges, e, slot)].name != tie:
+    if cluster.tie >= 0 and graph.slots[other(edges, e, slot)].name != cluster.tie:
         return False
-    return limits.by_score_alone or is_live(edges, clusters, e, score_of(edges, e, limits), limits)
+    return limits.by_score_alone or is_live(edges, graph.clusters, e, score_of(edges, e, limits), limits)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _best_within(graph: Graph, slot: int, start: int, stop: int, limits: Limits) -> tuple[int, bool]:
-    """Return the best live edge of a part of a list, or ``NONE``, and whether another one has the same score."""
-    edges, clusters, pool = graph.edges, graph.clusters, graph.pool
-    best, tied, top = np.int64(NONE), False, limits.floor.value
+@kernel
+def _search(graph: Graph, slot: int, start: int, stop: int, so_far: Best, limits: Limits) -> Best:
+    """Return the best live edge of a part of a list, or what was found so far.
+
+    Keys and names in the list are never below the true ones: what is below the best by them needs no closer look.
+    """
+    edges, pool, slots = graph.edges, graph.pool, graph.slots
+    best, top, name, tied = so_far
     for i in range(start, stop):
-        e = np.int64(pool[i])
-        if e < 0:
+        entry = pool[i]
+        if entry.key < top:
             continue
+        if entry.key == top and slots[entry.to].name < name and edges[best].count <= graph.state[SURE]:
+            tied = True
+            continue
+        e = np.int64(entry.edge)
         if edges[e].u < 0:
-            pool[i] = -1
+            entry.key = REMOVED
             continue
+        y = other(edges, e, slot)
         score = score_of(edges, e, limits)
+        entry.key, entry.to = score, y
         if score < top:
+            continue
+        if not is_live(edges, graph.clusters, e, score, limits):
+            entry.key = DEAD
             continue
         order = 1
         if best >= 0 and score == top:
             order = compare_scores(edges, e, best, limits)
-        if order < 0 or not is_live(edges, clusters, e, score, limits):
-            continue
         if order > 0:
-            best, tied, top = e, False, score
+            best, top, name, tied = e, score, np.int64(slots[y].name), False
+        elif order == 0:
+            tied = True
+            if slots[y].name > name:
+                best, name = e, np.int64(slots[y].name)
+    return Best(best, top, name, tied)
+
+
+@kernel
+def _search_hub(graph: Graph, slot: int, limits: Limits) -> Best:
+    """The same for a hub: the block that promises most, then those that promise no less than it held."""
+    nodes, edges, cluster = graph.nodes, graph.edges, graph.clusters[slot]
+    first, promising, best = cluster.start // BLOCK, 0, _nothing(limits)
+    blocks = (np.int64(cluster.length) + BLOCK - 1) // BLOCK
+    for k in range(1, blocks):
+        if nodes[first + k].key > nodes[first + promising].key:
+            promising = k
+    for turn in range(blocks):
+        k = promising if turn == 0 else turn - (turn <= promising)
+        node = nodes[first + k]
+        if node.key < best.score:
             continue
-        tied = True
-        if clusters[other(edges, e, slot)].name > clusters[other(edges, best, slot)].name:
-            best = e
-    return best, tied
+        if node.key == best.score and node.name < best.name and edges[best.edge].count <= graph.state[SURE]:
+            best = Best(best.edge, best.score, best.name, True)
+            continue
+        begin, end = cluster.start + k * BLOCK, cluster.start + min(np.int64(cluster.length), (k + 1) * BLOCK)
+        best = _search(graph, slot, begin, end, best, limits)
+        _summarise(graph, first + k, begin, end)
+    return best
 
 
-@njit(cache=True, nogil=True)
-def _best_of_hub(graph: Graph, slot: int, limits: Limits) -> tuple[int, bool]:
-    """The same for the whole list of a hub. A block's score is never below its present one: look from the top down."""
-    edges, clusters, nodes = graph.edges, graph.clusters, graph.nodes
-    first = clusters[slot].start // BLOCK
-    stop = first + (clusters[slot].length + BLOCK - 1) // BLOCK
-    while True:
-        top = -1.0
-        for k in range(first, stop):
-            top = max(top, nodes[k].score)
-        if top < 0:
-            return np.int64(NONE), False
-        best, tied = np.int64(NONE), False
-        for k in range(first, stop):
-            if nodes[k].score != top:
-                continue
-            node = nodes[k]
-            if top == np.inf or not _holds(graph, slot, node.best, node.stamp, node.tie, limits):
-                _refresh(graph, slot, k - first, limits)
-                if nodes[k].score != top:
-                    continue
-            e = np.int64(node.best)
-            order = 1 if best < 0 else compare_scores(edges, e, best, limits)
-            if order > 0:
-                best, tied = e, node.tie >= 0
-            elif order == 0:
-                tied = True
-                if clusters[other(edges, e, slot)].name > clusters[other(edges, best, slot)].name:
-                    best = e
-        if best >= 0:
-            return best, tied
+@kernel
+def _summarise(graph: Graph, node: int, begin: int, end: int) -> None:
+    key, name = REMOVED, np.int64(-1)
+    for i in range(begin, end):
+        entry = graph.pool[i]
+        if entry.key > key:
+            key, name = entry.key, np.int64(graph.slots[entry.to].name)
+        elif entry.key == key:
+            name = max(name, np.int64(graph.slots[entry.to].name))
+    graph.nodes[node].key, graph.nodes[node].name = key, name
 
 
-@njit(cache=True, nogil=True)
-def _refresh(graph: Graph, slot: int, k: int, limits: Limits) -> None:
-    cluster = graph.clusters[slot]
-    node, start = graph.nodes[cluster.start // BLOCK + k], cluster.start + k * BLOCK
-    stop = min(start + BLOCK, cluster.start + cluster.length)
-    best, tied = _best_within(graph, slot, start, stop, limits)
-    node.best, node.score = best, -1.0
-    if best >= 0:
-        node.score, node.stamp = score_of(graph.edges, best, limits), _stamp(graph.edges, best, limits)
-        node.tie = graph.clusters[other(graph.edges, best, slot)].name if tied else -1
-
-
-@njit(cache=True, nogil=True)
+@kernel
 def _merge(graph: Graph, e: int, limits: Limits) -> int:
     """Merge the ends of edge e, the one with the shorter list into the other one; return the one that stays."""
-    edges, clusters = graph.edges, graph.clusters
+    edges, clusters, slots = graph.edges, graph.clusters, graph.slots
     keep, gone = np.int64(edges[e].u), np.int64(edges[e].v)
     if clusters[keep].length < clusters[gone].length:
         keep, gone = gone, keep
     edges[e].u = -1
     clusters[keep].size += clusters[gone].size
     clusters[keep].soma = max(clusters[keep].soma, clusters[gone].soma)
-    clusters[keep].name = min(clusters[keep].name, clusters[gone].name)
     clusters[keep].best = UNKNOWN
+    slots[keep].name = min(slots[keep].name, slots[gone].name)
     reserve(graph, keep, gone)
+    slots[gone].into = keep
     if clusters[keep].hub:
         _join_hub(graph, keep, gone, limits)
     else:
         _join_lists(graph, keep, gone, limits)
-    clusters[gone].gone = 1
+    _pass_mark(graph, keep, gone)
     if not clusters[keep].hub and clusters[keep].length > HUB:
         make_hub(graph, keep)
     return keep
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_lists(graph: Graph, keep: int, gone: int, limits: Limits) -> None:
-    edges, clusters, pool, mark = graph.edges, graph.clusters, graph.pool, graph.mark
-    start = clusters[keep].start
-    end = start
-    for i in range(start, start + clusters[keep].length):
-        e = pool[i]
-        if e >= 0 and edges[e].u >= 0:
-            pool[end] = e
-            mark[other(edges, e, keep)] = end
-            end += 1
-    marked = end
+    edges, clusters, pool, marks = graph.edges, graph.clusters, graph.pool, graph.marks
+    marked = graph.state[OWNER] == keep
+    column = 0 if marked or clusters[keep].length >= LONG else 1
+    if not marked:
+        _mark_all(graph, keep, column)
+    start, length = clusters[keep].start, np.int64(clusters[keep].length)
     for i in range(clusters[gone].start, clusters[gone].start + clusters[gone].length):
-        e = np.int64(pool[i])
-        if e < 0 or edges[e].u < 0:
+        e = np.int64(pool[i].edge)
+        if pool[i].key == REMOVED or edges[e].u < 0:
             continue
         y = _rename(edges, e, gone, keep)
-        at = mark[y]
-        if start <= at < marked and other(edges, np.int64(pool[at]), keep) == y:
-            if _join_edges(graph, np.int64(pool[at]), e, limits) != e:
+        at = np.int64(marks[y, column])
+        if at < length and pool[start + at].to == y:
+            if _join_edges(graph, np.int64(pool[start + at].edge), e, limits) != e:
                 continue
-            pool[at] = e
         else:
-            pool[end] = e
-            end += 1
+            at = length
+            marks[y, column] = at
+            length += 1
+        entry = pool[start + at]
+        entry.key, entry.edge, entry.to = pool[i].key, e, y
         if clusters[y].hub:
             put(graph, e)
-    clusters[keep].length = end - start
+    clusters[keep].length = length
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def _mark_all(graph: Graph, slot: int, column: int) -> None:
+    """Mark where each neighbour stands in a list, and leave out what is gone."""
+    edges, pool, slots, marks = graph.edges, graph.pool, graph.slots, graph.marks
+    start, length = graph.clusters[slot].start, 0
+    for i in range(start, start + graph.clusters[slot].length):
+        key, e, y = pool[i].key, np.int64(pool[i].edge), np.int64(pool[i].to)
+        if key == REMOVED:
+            continue
+        if slots[y].into != y:
+            y = root_of(slots, y)
+        if y == slot:
+            continue
+        at = np.int64(marks[y, column])
+        if at < length and pool[start + at].to == y:
+            # an edge that its other end has joined to another one stands here twice
+            if edges[e].u < 0:
+                continue
+        else:
+            at = length
+            marks[y, column] = at
+            length += 1
+        entry = pool[start + at]
+        entry.key, entry.edge, entry.to = key, e, y
+    graph.clusters[slot].length = length
+    if column == 0:
+        graph.state[OWNER] = slot
+
+
+@kernel
+def _pass_mark(graph: Graph, keep: int, gone: int) -> None:
+    """Let the mark of a cluster that is gone, in the long list that is marked, become that of the one that keeps it."""
+    owner, pool, marks = graph.state[OWNER], graph.pool, graph.marks
+    if owner == gone:
+        graph.state[OWNER] = -1
+    if owner < 0 or owner in (gone, keep):
+        return
+    start, length = graph.clusters[owner].start, graph.clusters[owner].length
+    old, new = np.int64(marks[gone, 0]), np.int64(marks[keep, 0])
+    if old >= length or pool[start + old].to != gone:
+        return
+    if new < length and pool[start + new].to == keep and graph.edges[pool[start + new].edge].u >= 0:
+        return
+    marks[keep, 0], pool[start + old].to = old, keep
+
+
+@kernel
 def _join_hub(graph: Graph, keep: int, gone: int, limits: Limits) -> None:
     edges, clusters, pool = graph.edges, graph.clusters, graph.pool
     for i in range(clusters[gone].start, clusters[gone].start + clusters[gone].length):
-        e = np.int64(pool[i])
-        if e < 0 or edges[e].u < 0:
+        e, key = np.int64(pool[i].edge), pool[i].key
+        if key == REMOVED or edges[e].u < 0:
             continue
-        y = other(edges, e, gone)
-        f = find(graph, keep, y)
-        _rename(edges, e, gone, keep)
+        f = find(graph, keep, other(edges, e, gone))
+        y = _rename(edges, e, gone, keep)
         if f < 0 or _join_edges(graph, f, e, limits) == e:
-            append(graph, keep, e)
+            append(graph, keep, key, e, y)
             put(graph, e)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rename(edges: np.ndarray, e: int, gone: int, keep: int) -> int:
     """Move an end of edge e from one cluster to another; return the other end."""
     if edges[e].u == gone:
@@ -266,7 +338,7 @@ def _rename(edges: np.ndarray, e: int, gone: int, keep: int) -> int:
     return np.int64(edges[e].u)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_edges(graph: Graph, e: int, f: int, limits: Limits) -> int:
     """Join parallel edges into the better one, which others may have noted: no note may be below the truth."""
     edges = graph.edges

@@ -13,7 +13,7 @@ When a and b merge, the pairs (a, c) and (b, c) become one, which never comes be
 
 And it is dead if the better of the two was (:mod:`bouton.segment.rules`). A pair that is the best live one for both its
 clusters therefore stays so until it is merged, and merging such pairs in any order gives one result: that of the greedy
-algorithm. All scores and accept rules offered here are proved by this; the tests compare them with the greedy algorithm.
+algorithm. This holds for all scores and accept rules offered here; the tests compare them with the greedy algorithm.
 
 A frozen cluster takes part in no merge, because not all of its edges are known. A cluster whose best live pair leads to
 a frozen or a blocked cluster is blocked. What is neither frozen nor blocked at the end is finished for good: it leaves
@@ -31,7 +31,7 @@ import numpy as np
 from numba import njit
 
 from bouton.errors import DataError, SpecError
-from bouton.segment.adjacency import CLUSTER, EDGE, UNKNOWN, new_graph
+from bouton.segment.adjacency import CLUSTER, EDGE, UNKNOWN, Graph, new_graph
 from bouton.segment.chains import run_chains
 from bouton.segment.histograms import CELL, contract_histograms, new_cells, quantiles_of
 from bouton.segment.region_graph import EDGE_COLUMNS, TableData, contract_sizes
@@ -42,7 +42,6 @@ from bouton.segment.rules import (
     QUANTILE,
     Accept,
     LargeRule,
-    Limits,
     Rule,
     TwigRule,
     limits_of,
@@ -122,16 +121,17 @@ def contract(
         records["level"] = quantiles_of(cells, heads, records["count"], limits.share)
     elif rule.score == MAXIMUM:
         records["level"] = records["max"]
-    merged, at_merge = run_chains(new_graph(records, clusters, cells, heads), limits)
+    graph = new_graph(records, clusters, (cells, heads), limits)
+    merged, at_merge = run_chains(graph, limits)
     history = {"a": ids[merged[:, 0]], "b": ids[merged[:, 1]]}
     names = [*list(EDGE_COLUMNS)[2:], *(["affinity_quantile"] if rule.score == QUANTILE else [])]
     history |= {name: at_merge[:, i].copy() for i, name in enumerate(names)}
-    stuck = _stuck_names(clusters)
+    stuck = _stuck_names(graph)
     if not stuck.any():
         empty = {name: values[:0] for name, values in sizes.items()}
         return Contraction(history, {name: edges[name][:0] for name in EDGE_COLUMNS}, empty, _none_of(histograms))
     kept, moved = _residual_moves(merged, stuck)
-    left = _residual_edges(records, clusters, ids)
+    left = _residual_edges(graph, ids)
     pair = ids[moved[:, 0]], ids[moved[:, 1]]
     left_sizes = contract_sizes({name: values[kept] for name, values in sizes.items()}, *pair)
     return Contraction(history, left, left_sizes, _residual_histograms(histograms, ids[kept], pair))
@@ -201,8 +201,7 @@ def _row_of(table: np.ndarray, ids: np.ndarray, value: np.uint64, bits: int) -> 
 
 def _new_clusters(sizes: TableData, frozen: np.ndarray, rule: Rule) -> np.ndarray:
     clusters = np.zeros(len(sizes["id"]), CLUSTER)
-    clusters["name"], clusters["size"], clusters["stuck"] = np.arange(len(clusters)), sizes["voxels"], frozen
-    clusters["best"] = UNKNOWN
+    clusters["size"], clusters["stuck"], clusters["best"] = sizes["voxels"], frozen, UNKNOWN
     if rule.accept.somata_apart:
         if "soma" not in sizes:
             raise DataError("sizes without somata", expected="a column soma (0: none), by which to keep somata apart")
@@ -210,9 +209,9 @@ def _new_clusters(sizes: TableData, frozen: np.ndarray, rule: Rule) -> np.ndarra
     return clusters
 
 
-def _stuck_names(clusters: np.ndarray) -> np.ndarray:
-    named = np.zeros(len(clusters), np.bool_)
-    named[clusters["name"][(clusters["stuck"] != 0) & (clusters["gone"] == 0)]] = True
+def _stuck_names(graph: Graph) -> np.ndarray:
+    named = np.zeros(len(graph.slots), np.bool_)
+    named[graph.slots["name"][graph.clusters["stuck"] != 0]] = True
     return named
 
 
@@ -235,10 +234,11 @@ def _root_of(merged: np.ndarray, n: int) -> np.ndarray:
     return root
 
 
-def _residual_edges(records: np.ndarray, clusters: np.ndarray, ids: np.ndarray) -> TableData:
-    records = records[records["u"] >= 0]
-    records = records[(clusters["stuck"][records["u"]] != 0) & (clusters["stuck"][records["v"]] != 0)]
-    u, v = clusters["name"][records["u"]].astype(np.int64), clusters["name"][records["v"]].astype(np.int64)
+def _residual_edges(graph: Graph, ids: np.ndarray) -> TableData:
+    stuck, name = graph.clusters["stuck"] != 0, graph.slots["name"].astype(np.int64)
+    records = graph.edges[graph.edges["u"] >= 0]
+    records = records[stuck[records["u"]] & stuck[records["v"]]]
+    u, v = name[records["u"]], name[records["v"]]
     a, b = np.minimum(u, v), np.maximum(u, v)
     order = np.argsort(a * len(ids) + b)
     records = records[order]

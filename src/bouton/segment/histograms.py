@@ -16,6 +16,7 @@ from numba import njit
 
 from bouton.errors import DataError
 from bouton.geometry import Box
+from bouton.segment.compiled import kernel
 from bouton.segment.region_graph import TableData, move
 from bouton.segment.rules import Level
 
@@ -123,7 +124,10 @@ def _link(
     at = 0
     for i in range(len(cells)):
         cells[i].next = -1
-        while at < len(order) and (edge_a[order[at]] < a[i] or (edge_a[order[at]] == a[i] and edge_b[order[at]] < b[i])):
+        while at < len(order):
+            e = order[at]
+            if edge_a[e] > a[i] or (edge_a[e] == a[i] and edge_b[e] >= b[i]):
+                break
             at += 1
         if at == len(order) or edge_a[order[at]] != a[i] or edge_b[order[at]] != b[i]:
             return i
@@ -145,7 +149,7 @@ def _totals(cells: np.ndarray, heads: np.ndarray) -> np.ndarray:
     return totals
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def join_cells(cells: np.ndarray, one: int, two: int) -> int:
     """Join two lists of cells in the order of affinities, adding up equal ones; return the first cell."""
     first, last = np.int64(-1), np.int64(-1)
@@ -165,7 +169,7 @@ def join_cells(cells: np.ndarray, one: int, two: int) -> int:
     return first
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def quantile_of(cells: np.ndarray, head: int, count: int, share: Level) -> int:
     """Return the smallest affinity that at least the share of ``count`` affinities does not exceed."""
     rank = (count * share.numerator + share.denominator - 1) // share.denominator

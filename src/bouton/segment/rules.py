@@ -31,9 +31,9 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from bouton.errors import SpecError
+from bouton.segment.compiled import kernel
 from bouton.segment.ratios import compare_ratios, level
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -177,7 +177,7 @@ def _level(value: Fraction) -> Level:
     return Level(value.numerator / value.denominator, value.numerator, value.denominator)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def score_of(edges: np.ndarray, e: int, limits: Limits) -> float:
     """Return the score of edge e in 1/255, rounded.
 
@@ -188,7 +188,7 @@ def score_of(edges: np.ndarray, e: int, limits: Limits) -> float:
     return float(edges[e].level)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def compare_scores(edges: np.ndarray, e: int, f: int, limits: Limits) -> int:
     """Return the sign of the score of edge e less that of edge f, exactly, where the rounded scores are equal."""
     if limits.score != MEAN:
@@ -196,7 +196,7 @@ def compare_scores(edges: np.ndarray, e: int, f: int, limits: Limits) -> int:
     return compare_ratios(edges[e].sum, edges[e].count, edges[f].sum, edges[f].count)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def below(edges: np.ndarray, e: int, score: float, level: Level) -> bool:
     """Return whether edge e, of this rounded score, lies below the level, exactly."""
     if score != level.value or level.numerator == 0:
@@ -206,7 +206,7 @@ def below(edges: np.ndarray, e: int, score: float, level: Level) -> bool:
     return compare_ratios(edges[e].sum, edges[e].count, level.numerator, level.denominator) < 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def is_live(edges: np.ndarray, clusters: np.ndarray, e: int, score: float, limits: Limits) -> bool:
     """Return whether edge e, of this rounded score, may merge its two clusters."""
     if below(edges, e, score, limits.floor):

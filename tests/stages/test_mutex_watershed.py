@@ -38,7 +38,7 @@ def test_the_blocks_do_not_matter(bounds):
 def test_equals_the_kernel_and_counts_its_voxels():
     found = run(Params(reach_nm=30), (8, 12, 12))
     shape = AFFINITIES.shape[1:]
-    labels = mutex.mutex_watershed(AFFINITIES, 0.5, (1, 3, 3), Box.of_shape(shape), shape)
+    labels = mutex.mutex_watershed(AFFINITIES, mutex.MutexRule(0.5, (1, 3, 3), 0.1), Box.of_shape(shape), shape)
     np.testing.assert_array_equal(found["segmentation"], labels)
     ids, counts = np.unique(labels[labels > 0], return_counts=True)
     np.testing.assert_array_equal(found["segment_sizes"]["id"], ids)
@@ -62,7 +62,9 @@ def test_a_box_that_is_too_large_is_told_how_much_memory_it_takes():
         run(Params(max_voxels=1000), (8, 12, 12))
 
 
-@pytest.mark.parametrize("bad", [{"bias": 1.1}, {"reach_nm": -1}, {"dust_voxels": -1}, {"max_voxels": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"bias": 1.1}, {"low": -0.1}, {"reach_nm": -1}, {"dust_voxels": -1}, {"max_voxels": 0}]
+)
 def test_bad_parameters_are_named(bad):
     with pytest.raises(SpecError, match=next(iter(bad))):
         Params(**bad)

@@ -15,6 +15,8 @@ Wolf et al. 2018, doi:10.1007/978-3-030-01225-0_34; 2020, doi:10.1109/TPAMI.2020
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
@@ -22,10 +24,30 @@ from numba import njit
 
 from bouton.errors import DataError, SpecError
 from bouton.geometry import ZYX, Box, voxel_ids
+from bouton.segment.components import find
 from bouton.segment.ratios import level
 
 RUN_COLUMNS = {"start": "uint64", "label": "uint64"}
 PACKAGE = "mwatershed"
+
+
+@dataclass(frozen=True)
+class MutexRule:
+    """What attracts, what repels, and what is background.
+
+    Attributes
+    ----------
+    bias : float
+        In [0, 1]: affinities above it attract, others repel.
+    reach : (z, y, x)
+        Distance along each axis, in voxels, at which voxels repel; below 2 they repel as neighbours only.
+    low : float
+        In [0, 1]: a voxel that nothing attracts joins along affinities above this, or is background.
+    """
+
+    bias: float
+    reach: ZYX
+    low: float
 
 
 def check_package() -> None:
@@ -37,7 +59,7 @@ def check_package() -> None:
         )  # fmt: skip
 
 
-def mutex_watershed(affinities: np.ndarray, bias: float, reach: ZYX, box: Box, shape: ZYX) -> np.ndarray:
+def mutex_watershed(affinities: np.ndarray, rule: MutexRule, box: Box, shape: ZYX) -> np.ndarray:
     """Return the mutex watershed of a box.
 
     Parameters
@@ -45,10 +67,7 @@ def mutex_watershed(affinities: np.ndarray, bias: float, reach: ZYX, box: Box, s
     affinities : numpy.ndarray
         uint8 (3, z, y, x), v / 255: channel c joins a voxel with its lower neighbour along axis c. Edges that leave
         the array do not exist.
-    bias : float
-        In [0, 1]: affinities above it attract, others repel.
-    reach : (z, y, x)
-        Distance along each axis, in voxels, at which voxels repel; below 2 they repel as neighbours only.
+    rule : MutexRule
     box : Box
         Where the array lies in the data set.
     shape : (z, y, x)
@@ -57,29 +76,37 @@ def mutex_watershed(affinities: np.ndarray, bias: float, reach: ZYX, box: Box, s
     Returns
     -------
     numpy.ndarray
-        uint64 (z, y, x): global id of each segment's first voxel; 0 where no edge attracts. Segments are connected.
+        uint64 (z, y, x): global id of each segment's first voxel; 0 is background. Segments are connected.
 
     Raises
     ------
     SpecError
-        The package is not installed, or ``bias`` is no affinity.
+        The package is not installed, or ``bias`` or ``low`` is no affinity.
     DataError
         The array is not uint8 with three channels.
     """
     check_package()
-    import mwatershed
-
     if affinities.ndim != 4 or affinities.shape[0] != 3 or affinities.dtype != np.uint8:
         raise DataError(f"affinities {affinities.dtype} {affinities.shape}", expected="uint8 (3, z, y, x)")
-    order = _order(bias)
+    order, above = _order(rule.bias), math.floor(level(rule.low))
+    steps = [(axis, 1) for axis in range(3)] + [(axis, rule.reach[axis]) for axis in range(3) if rule.reach[axis] > 1]
     # the package refuses edges that are longer than the box
-    steps = [(axis, 1) for axis in range(3)] + [(axis, reach[axis]) for axis in range(3) if reach[axis] > 1]
     steps = [(axis, distance) for axis, distance in steps if distance < affinities.shape[1 + axis]]
-    if not steps:
-        return np.zeros(affinities.shape[1:], np.uint64)
+    labels = np.zeros(affinities.shape[1:], np.uint64)
+    if steps:
+        labels = _solve(_weights(affinities, steps, order), steps)
+    attracted = _with_edge(order[1][affinities])
+    parent = _parents(labels.ravel(), attracted.ravel(), int(labels.max(initial=0)))
+    values, lower, upper = _open_edges(affinities, attracted, above)
+    _grow(parent, attracted.ravel(), lower, upper, np.argsort(255 - values, kind="stable"))
+    return _name(parent, attracted.ravel(), voxel_ids(box, shape).ravel()).reshape(box.shape)
+
+
+def _solve(weights: np.ndarray, steps: list[tuple[int, int]]) -> np.ndarray:
+    import mwatershed
+
     offsets = [[-distance if a == axis else 0 for a in range(3)] for axis, distance in steps]
-    labels = mwatershed.agglom(_weights(affinities, steps, order), offsets)
-    return _name(labels, _attracted(order[1][affinities]), voxel_ids(box, shape))
+    return np.asarray(mwatershed.agglom(weights, offsets))
 
 
 def path_minimum(affinities: np.ndarray, axis: int, steps: int) -> np.ndarray:
@@ -146,30 +173,68 @@ def _weigh(
             weights[i] = np.float64((ranks[value] + 1) * edges + tie)
 
 
-def _attracted(attracts: np.ndarray) -> np.ndarray:
-    """Return bool (z, y, x): whether a voxel has an edge, inside the array, that attracts."""
-    found = np.zeros(attracts.shape[1:], np.bool_)
+def _with_edge(edges: np.ndarray) -> np.ndarray:
+    """Return bool (z, y, x): whether one of a voxel's edges inside the array is True, bool (3, z, y, x)."""
+    found = np.zeros(edges.shape[1:], np.bool_)
     for axis in range(3):
-        upper = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        lower = tuple(slice(0, -1) if a == axis else slice(None) for a in range(3))
-        found[upper] |= attracts[axis][upper]
-        found[lower] |= attracts[axis][upper]
+        upper, lower = _ends(axis)
+        found[upper] |= edges[axis][upper]
+        found[lower] |= edges[axis][upper]
     return found
 
 
-def _name(labels: np.ndarray, foreground: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    most = int(labels.max(initial=0))
-    return _first_ids(labels.ravel(), foreground.ravel(), ids.ravel(), most).reshape(labels.shape)
+def _ends(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the places of the upper and of the lower ends of all edges along an axis."""
+    upper = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
+    return upper, tuple(slice(0, -1) if a == axis else slice(None) for a in range(3))
+
+
+def _open_edges(affinities: np.ndarray, taken: np.ndarray, above: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the edges above ``above`` with an end that is not ``taken``: affinity, lower and upper end (flat)."""
+    places = np.arange(taken.size).reshape(taken.shape)
+    values, lowers, uppers = [], [], []
+    for axis in range(3):
+        upper, lower = _ends(axis)
+        edge = (affinities[axis][upper] > above) & ~(taken[upper] & taken[lower])
+        values.append(affinities[axis][upper][edge])
+        lowers.append(places[lower][edge])
+        uppers.append(places[upper][edge])
+    return np.concatenate(values), np.concatenate(lowers), np.concatenate(uppers)
 
 
 @njit(cache=True, nogil=True)
-def _first_ids(labels: np.ndarray, foreground: np.ndarray, ids: np.ndarray, most: int) -> np.ndarray:
-    first, result = np.zeros(most + 1, np.uint64), np.zeros(len(labels), np.uint64)
+def _parents(labels: np.ndarray, taken: np.ndarray, most: int) -> np.ndarray:
+    """Return, for each voxel, its segment's first voxel; itself where it is not taken."""
+    first, parent = np.full(most + 1, -1), np.arange(len(labels))
     for i in range(len(labels)):
-        if foreground[i]:
-            if first[labels[i]] == 0:
-                first[labels[i]] = ids[i]
-            result[i] = first[labels[i]]
+        if taken[i]:
+            if first[labels[i]] < 0:
+                first[labels[i]] = i
+            parent[i] = first[labels[i]]
+    return parent
+
+
+@njit(cache=True, nogil=True)
+def _grow(parent: np.ndarray, taken: np.ndarray, lower: np.ndarray, upper: np.ndarray, order: np.ndarray) -> None:
+    """Join the ends of the edges, in order, unless both belong to segments; ``taken`` says which roots do."""
+    for e in order:
+        i, j = find(parent, lower[e]), find(parent, upper[e])
+        if i == j or (taken[i] and taken[j]):
+            continue
+        if taken[j]:
+            i, j = j, i
+        parent[j] = i
+
+
+@njit(cache=True, nogil=True)
+def _name(parent: np.ndarray, taken: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    first, result = np.zeros(len(parent), np.uint64), np.zeros(len(parent), np.uint64)
+    for i in range(len(parent)):
+        root = find(parent, i)
+        if taken[root]:
+            if first[root] == 0:
+                first[root] = ids[i]
+            result[i] = first[root]
     return result
 
 

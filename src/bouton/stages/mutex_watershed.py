@@ -13,11 +13,11 @@ import numpy as np
 
 from bouton.errors import SpecError
 from bouton.geometry import NM, ZERO, ZYX, nm_to_voxels
-from bouton.segment.mutex import RUN_COLUMNS, check_package, label_runs, mutex_watershed, paint_runs
+from bouton.segment.mutex import RUN_COLUMNS, MutexRule, check_package, label_runs, mutex_watershed, paint_runs
 from bouton.segment.region_graph import SIZE_COLUMNS, fragment_sizes
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage, Table, WholePart, WholeTask
 
-BYTES_PER_VOXEL = 560
+BYTES_PER_VOXEL = 600
 """Measured at six edges a voxel."""
 
 
@@ -31,6 +31,8 @@ class Params:
         Affinities above this (0 to 1) attract, others repel.
     reach_nm : float
         Distance along each axis, in nm, at which voxels with a boundary between them repel; 0: neighbours only.
+    low : float
+        A voxel whose best affinity is not above this (0 to 1) is background.
     dust_voxels : int
         Segments of fewer voxels become background.
     max_voxels : int
@@ -39,12 +41,13 @@ class Params:
 
     bias: float = 0.5
     reach_nm: float = 50.0
+    low: float = 0.1
     dust_voxels: int = 0
     max_voxels: int = 16_777_216
 
     def __post_init__(self) -> None:
-        if not 0 <= self.bias <= 1:
-            raise SpecError(f"bias = {self.bias}", expected="0 to 1")
+        if not (0 <= self.bias <= 1 and 0 <= self.low <= 1):
+            raise SpecError(f"bias = {self.bias}, low = {self.low}", expected="both 0 to 1")
         if self.reach_nm < 0 or self.dust_voxels < 0 or self.max_voxels < 1:
             raise SpecError(
                 f"reach_nm = {self.reach_nm}, dust_voxels = {self.dust_voxels}, max_voxels = {self.max_voxels}",
@@ -63,8 +66,8 @@ def segments(task: WholeTask) -> Output:
             fix=f"--bounds-zyx BOX, or max_voxels: {bounds.voxels} with about {need + 1} GiB of memory, or the stages "
             "fragments, agglomeration and segmentation, which have no such limit",
         )
-    reach = nm_to_voxels(params.reach_nm, task.voxel_size_nm)
-    labels = mutex_watershed(task.volumes["affinities"].read(bounds), params.bias, reach, bounds, task.shape)
+    rule = MutexRule(params.bias, nm_to_voxels(params.reach_nm, task.voxel_size_nm), params.low)
+    labels = mutex_watershed(task.volumes["affinities"].read(bounds), rule, bounds, task.shape)
     sizes = fragment_sizes(labels, bounds)
     large = sizes["voxels"] >= params.dust_voxels
     labels[np.isin(labels, sizes["id"][~large])] = 0

@@ -25,6 +25,7 @@ from bouton.segment.contraction import (
     TwigRule,
     contract,
 )
+from bouton.segment.equivalences import PAIR_COLUMNS
 from bouton.segment.histograms import HISTOGRAM_COLUMNS, add_histograms, contract_histograms, histogram_rows
 from bouton.segment.history import MERGE_COLUMNS, merge_rows
 from bouton.segment.ratios import level
@@ -125,7 +126,8 @@ def small_segments(task: MergeTask) -> Output:
     sizes = add_sizes(task.rows("_pieces", "_small_sizes"))
     done = _contract(task, graph, sizes, rule)
     merges = merge_rows(done.history, True, task.params.floor)
-    return Output(tables={"merges": merges, "_small_edges": done.edges, "_small_sizes": done.sizes})
+    kept = {"merges": merges, "_small_moves": {"a": merges["a"], "b": merges["b"]}}
+    return Output(tables={**kept, "_small_edges": done.edges, "_small_sizes": done.sizes})
 
 
 def agglomerate(task: MergeTask) -> Output:
@@ -135,8 +137,7 @@ def agglomerate(task: MergeTask) -> Output:
     counts = add_histograms(task.rows("_histograms", "_open_histograms"))
     if task.is_leaf:
         # a merge of what touches this block is made by this block's node or one above it
-        merges = task.table("merges", task.box)
-        small = rows_where(merges, merges["small"] != 0)
+        small = task.table("_small_moves", task.box)
         moves = join(small["a"], small["b"])
         graph, sizes = contract_edges(graph, *moves), contract_sizes(sizes, *moves)
         counts = contract_histograms(counts, *moves)
@@ -216,7 +217,7 @@ STAGE = Stage(
             small_segments,
             ("_edges", "_pieces"),
             {"_small_edges": EDGES, "_small_sizes": SIZES},
-            kept={"merges": MERGES},
+            kept={"merges": MERGES, "_small_moves": Table(PAIR_COLUMNS)},
         ),
         MergePart(
             "agglomerate",

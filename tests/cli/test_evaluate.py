@@ -160,9 +160,9 @@ def test_fragments_with_a_mapping_are_scored_as_their_roots(tmp_path, volumes):
     ("table", "said"),
     [
         ({"id": np.array([1], np.uint64)}, "no column root"),
-        ({"id": np.array([1, 1], np.uint64), "root": np.array([2, 3], np.uint64)}, "id 1 twice"),
-        ({"id": np.array([1.0]), "root": np.array([2], np.uint64)}, "column id of float64"),
-        ({"id": np.array([-1]), "root": np.array([2], np.uint64)}, "column id of int64"),
+        ({"id": np.array([1, 1], np.uint64), "root": np.array([2, 3], np.uint64)}, "id 1 has two rows"),
+        ({"id": np.array([1.0]), "root": np.array([2], np.uint64)}, "float64 values that are no ids"),
+        ({"id": np.array([-1]), "root": np.array([2], np.uint64)}, "int64 values that are no ids"),
     ],
 )
 def test_bad_mappings_are_named(tmp_path, volumes, table, said):

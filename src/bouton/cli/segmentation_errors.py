@@ -15,10 +15,12 @@ from bouton.errors import DataError
 from bouton.geometry import NM, Box
 from bouton.report.errors import MERGE, SPLIT, Reader, error_picture, neuron_errors
 from bouton.report.pictures import png_bytes
-from bouton.segment.components import relabel
+from bouton.server.cuts import MappedVolume
+from bouton.server.cuts import Mapping as FragmentMapping
 from bouton.stage import VolumeReader
 from bouton.stages.evaluate_segmentation import Params, evaluate_volumes
-from bouton.volume import TableData, Volume, read_table, write_bytes
+from bouton.volume import TableData, Volume, write_bytes
+from bouton.volume.mapping import read_mapping
 
 BLOCK = (64, 256, 256)
 _TITLES = {SPLIT: "Largest splits: pieces cut off from true neurons", MERGE: "Largest merges: neurons in one segment"}
@@ -36,48 +38,6 @@ class Choices:
     out: Path | None = None
 
 
-class MappedVolume:
-    """Fragments read as segments; ids that the mapping does not name stay as they are.
-
-    Parameters
-    ----------
-    volume : Volume
-    ids, roots : numpy.ndarray
-        uint64 (n,), ``ids`` sorted, as from :func:`read_mapping`.
-    """
-
-    def __init__(self, volume: Volume, ids: np.ndarray, roots: np.ndarray) -> None:
-        self._volume, self._ids, self._roots = volume, ids, roots
-        self.shape, self.dtype = volume.shape, np.dtype(np.uint64)
-
-    def read(self, box: Box) -> np.ndarray:
-        """Return the segments of ``box``, uint64 (z, y, x)."""
-        return relabel(self._volume.read(box).astype(np.uint64), self._ids, self._roots)
-
-
-def read_mapping(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids, sorted, and the root of each from a table with columns id and root.
-
-    Raises
-    ------
-    DataError
-        The columns are missing or no integer ids, or an id stands there twice.
-    """
-    table, where = read_table(path), str(path)
-    expected = "columns id and root, integers, each id once, as bouton cut writes them"
-    for name in ("id", "root"):
-        if name not in table:
-            raise DataError(f"no column {name}", where=where, expected=expected, fix="bouton cut writes such a file")
-        if table[name].dtype.kind not in "iu" or (len(table[name]) and int(table[name].min()) < 0):
-            raise DataError(f"column {name} of {table[name].dtype}", where=where, expected=expected, fix="correct it")
-    order = np.argsort(table["id"], kind="stable")
-    ids, roots = (table[name][order].astype(np.uint64) for name in ("id", "root"))
-    twice = np.flatnonzero(ids[1:] == ids[:-1])
-    if len(twice):
-        raise DataError(f"id {ids[twice[0]]} twice", where=where, expected=expected, fix="keep one of the two rows")
-    return ids, roots
-
-
 def evaluate_segmentation(
     segmentation: Volume, truth: Volume, image: Volume | None, choices: Choices
 ) -> dict[str, TableData]:
@@ -88,7 +48,9 @@ def evaluate_segmentation(
     for role, volume in (("segmentation", segmentation), ("image", image)):
         if volume is not None and volume.box != truth.box:
             _check_covers(volume, role, truth, choices.bounds)
-    found = MappedVolume(segmentation, *read_mapping(choices.mapping)) if choices.mapping else segmentation
+    found = (
+        MappedVolume(segmentation, FragmentMapping(*read_mapping(choices.mapping))) if choices.mapping else segmentation
+    )
     params = Params(choices.border_nm, max(choices.errors, Params.errors_listed))
     size = choices.voxel_size_nm or (1.0, 1.0, 1.0)
     volumes = {"truth": truth, "segmentation": found}

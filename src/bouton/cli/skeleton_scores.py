@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bouton.cli.segmentation_errors import MappedVolume, read_mapping
 from bouton.cli.sweep_inputs import given_skeletons, labels_at
 from bouton.errors import SpecError
 from bouton.evaluate.scores import score_table
 from bouton.evaluate.skeletons import overlap, skeleton_scores
 from bouton.geometry import NM, Box
+from bouton.server.cuts import MappedVolume, Mapping
 from bouton.volume import TableData, Volume
+from bouton.volume.mapping import read_mapping
 
 
 def evaluate_skeletons(
@@ -34,5 +35,5 @@ def evaluate_skeletons(
     if size is None:
         raise SpecError("no volume says its voxel size", expected="--voxel-size-nm z,y,x such as 40,4,4")
     table = given_skeletons(*skeletons, box, size)
-    labels = MappedVolume(segmentation, *read_mapping(mapping)) if mapping else segmentation
+    labels = MappedVolume(segmentation, Mapping(*read_mapping(mapping))) if mapping else segmentation
     return score_table(skeleton_scores(overlap(table, labels_at(labels, table, box, size))))

@@ -47,6 +47,16 @@ class MappedVolume:
     fragments: Volume
     mapping: Mapping
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x)."""
+        return tuple(self.fragments.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint64."""
+        return np.dtype(np.uint64)
+
     def read(self, box: Box) -> np.ndarray:
         """Return the segments, uint64 (z, y, x), of ``box``."""
         labels = self.fragments.read(box).astype(np.uint64, copy=False)

@@ -62,8 +62,8 @@ def test_memory_beside_the_affinities():
     merge_history(affinities)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # 4 bytes a voxel for the labels, and a few planes
-    assert peak < 4.5 * affinities[0].size
+    # 4 bytes a voxel for the labels; a few planes and tables of fixed size
+    assert peak < 4 * affinities[0].size + 2**21
 
 
 @pytest.mark.parametrize("bad", [{"low": 0.9, "high": 0.5}, {"floor": -1.0}, {"small_affinity": 2.0}])

@@ -13,6 +13,7 @@ from numba import njit
 
 from bouton.errors import DataError
 from bouton.geometry import Box
+from bouton.segment.pair_sums import order_of_pairs, pair_sums
 
 EDGE_COLUMNS = {
     "a": "uint64",
@@ -54,12 +55,7 @@ def region_graph(labels: np.ndarray, affinities: np.ndarray, core: Box) -> Table
     if affinities.dtype != np.uint8 or affinities.shape != (3, *core.shape):
         raise DataError(f"affinities {affinities.dtype} {affinities.shape}", expected=f"uint8 {(3, *core.shape)}")
     labels, affinities = np.ascontiguousarray(labels), np.ascontiguousarray(affinities)
-    table, used, row = _new_table(3 * core.shape[2], EDGE_WIDTH), 0, 0
-    while True:
-        used, row = _add_edge_rows(labels, affinities, np.asarray(core.start), table, (used, row))
-        if row == core.shape[0] * core.shape[1]:
-            return _edge_rows(table)
-        table = _grown(table, 2)
+    return dict(zip(EDGE_COLUMNS, pair_sums(labels, affinities, core.start), strict=True))
 
 
 def fragment_sizes(labels: np.ndarray, box: Box) -> TableData:
@@ -78,18 +74,20 @@ def fragment_sizes(labels: np.ndarray, box: Box) -> TableData:
         ``SIZE_COLUMNS``, sorted by id; the bounding box is half-open, in voxels of the data set.
     """
     labels = np.ascontiguousarray(labels)
-    table, used, row = _new_table(labels.shape[2], SIZE_WIDTH), 0, 0
-    while True:
+    # a row of voxels fills a quarter of the first table at most
+    table = _new_table(max(1 << 12, 1 << (4 * labels.shape[2]).bit_length()))
+    used, row = 0, 0
+    while row < labels.shape[0] * labels.shape[1]:
+        if row:
+            table = _grown(table)
         used, row = _add_size_rows(labels, np.asarray(box.start), table, (used, row))
-        if row == labels.shape[0] * labels.shape[1]:
-            return _size_rows(table)
-        table = _grown(table, 1)
+    return _size_rows(table)
 
 
 def add_edges(tables: Sequence[TableData]) -> TableData:
     """Concatenate region graphs and add up the rows of equal (a, b); sorted by (a, b)."""
     rows = _concatenate(tables, EDGE_COLUMNS)
-    order = _order_of_pairs(rows["a"], rows["b"])
+    order = order_of_pairs(rows["a"], rows["b"])
     a, b = rows["a"][order], rows["b"][order]
     first = _firsts((a[1:] != a[:-1]) | (b[1:] != b[:-1]), len(a))
     added = {"a": a[first], "b": b[first]}
@@ -166,169 +164,44 @@ def _reduce(function: np.ufunc, values: np.ndarray, first: np.ndarray) -> np.nda
     return function.reduceat(values, first) if len(first) else values[:0]
 
 
-def _order_of_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the order that sorts pairs of uint64 by a, then b; equal pairs in any order. Five times numpy.lexsort."""
-    order = np.argsort(a)
-    _sort_ties(order, a[order], b[order])
-    return order
-
-
-def _edge_rows(table: np.ndarray) -> TableData:
-    a, b, sums, packed = _columns(table)
-    order = _order_of_pairs(a, b)
-    counts, maxima = packed >> np.uint64(8), packed & BYTE
-    data = a[order], b[order], sums[order], counts[order], maxima[order]
-    return {name: column.astype(dtype) for (name, dtype), column in zip(EDGE_COLUMNS.items(), data, strict=True)}
-
-
 def _size_rows(table: np.ndarray) -> TableData:
-    columns = _columns(table)
-    order = np.argsort(columns[0])
-    pairs = zip(SIZE_COLUMNS.items(), columns, strict=True)
-    return {name: column[order].astype(dtype) for (name, dtype), column in pairs}
+    filled = np.flatnonzero(table[:, 0])
+    order = filled[np.argsort(table[filled, 0])]
+    return {name: table[order, i].astype(dtype) for i, (name, dtype) in enumerate(SIZE_COLUMNS.items())}
 
 
-def _columns(table: np.ndarray) -> list[np.ndarray]:
-    filled = table[:, 0] != 0
-    return [table[filled, i] for i in range(table.shape[1])]
-
-
-def _new_table(row: int, width: int) -> np.ndarray:
-    """Return an empty table: one row of voxels fills a quarter of it at most."""
-    return _zeros(max(1 << 12, 1 << (4 * row).bit_length()), width)
-
-
-def _grown(table: np.ndarray, keys: int) -> np.ndarray:
-    grown = _zeros(2 * len(table), table.shape[1])
-    _copy_table(table, keys, grown)
-    return grown
-
-
-def _zeros(length: int, width: int) -> np.ndarray:
+def _new_table(length: int) -> np.ndarray:
     # numpy asks for large pages for empty arrays only
-    table = np.empty((length, width), np.uint64)
+    table = np.empty((length, len(SIZE_COLUMNS)), np.uint64)
     table.fill(0)
     return table
 
 
-# A table is a matrix of uint64 with open addressing, one row an entry (32 or 64 bytes: a line of the cache), its size a
-# power of two. Columns 0 and 1, or 0 alone, are the key; 0 in column 0 is an empty row.
-EDGE_WIDTH, SIZE_WIDTH = 4, 8
-BYTE = np.uint64(255)
+def _grown(table: np.ndarray) -> np.ndarray:
+    grown = _new_table(2 * len(table))
+    _copy_table(table, grown)
+    return grown
+
+
+# A table of sizes is a matrix of uint64 with open addressing, one row an entry (64 bytes: a line of the cache), its
+# length a power of two. Column 0 is the label, 0 where a row is empty; the others as in SIZE_COLUMNS.
 
 
 @njit(cache=True, nogil=True)
-def _sort_ties(order: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-    """Sort ``order`` within each run of equal ``a`` by ``b``, both given in that order; ``b`` is used up."""
-    first = 0
-    while first < len(order):
-        stop = first + 1
-        while stop < len(order) and a[stop] == a[first]:
-            stop += 1
-        if stop - first > 20:
-            order[first:stop] = order[first:stop][np.argsort(b[first:stop])]
-        else:
-            _insertion_sort(order[first:stop], b[first:stop])
-        first = stop
-
-
-@njit(cache=True, nogil=True)
-def _insertion_sort(order: np.ndarray, values: np.ndarray) -> None:
-    for i in range(1, len(order)):
-        moving, value, at = order[i], values[i], i
-        while at > 0 and values[at - 1] > value:
-            order[at], values[at] = order[at - 1], values[at - 1]
-            at -= 1
-        order[at], values[at] = moving, value
-
-
-@njit(cache=True, nogil=True)
-def _slot(table: np.ndarray, a: np.uint64, b: np.uint64) -> np.uint64:
-    """Return where the pair (a, b) is, or goes."""
-    mask = np.uint64(len(table) - 1)
-    slot = _mixed(a, b) & mask
-    while table[slot, 0] != 0 and (table[slot, 0] != a or table[slot, 1] != b):
+def _slot(table: np.ndarray, label: np.uint64) -> np.uint64:
+    """Return where the label is, or goes."""
+    mask, mixed = np.uint64(len(table) - 1), label * np.uint64(0x9E3779B97F4A7C15)
+    slot = (mixed ^ (mixed >> np.uint64(29))) & mask
+    while table[slot, 0] != 0 and table[slot, 0] != label:
         slot = (slot + np.uint64(1)) & mask
     return slot
 
 
 @njit(cache=True, nogil=True)
-def _slot_of_one(table: np.ndarray, a: np.uint64) -> np.uint64:
-    """Return where the key a is, or goes."""
-    mask = np.uint64(len(table) - 1)
-    slot = _mixed(a, np.uint64(0)) & mask
-    while table[slot, 0] != 0 and table[slot, 0] != a:
-        slot = (slot + np.uint64(1)) & mask
-    return slot
-
-
-@njit(cache=True, nogil=True)
-def _mixed(a: np.uint64, b: np.uint64) -> np.uint64:
-    mixed = a * np.uint64(0x9E3779B97F4A7C15) ^ (b + np.uint64(0x632BE59BD9B4E019)) * np.uint64(0xC2B2AE3D27D4EB4F)
-    return mixed ^ (mixed >> np.uint64(29))
-
-
-@njit(cache=True, nogil=True)
-def _copy_table(table: np.ndarray, keys: int, grown: np.ndarray) -> None:
+def _copy_table(table: np.ndarray, grown: np.ndarray) -> None:
     for i in range(len(table)):
         if table[i, 0] != 0:
-            slot = _slot(grown, table[i, 0], table[i, 1]) if keys == 2 else _slot_of_one(grown, table[i, 0])
-            grown[slot] = table[i]
-
-
-@njit(cache=True, nogil=True)
-def _add_edge_rows(
-    labels: np.ndarray, affinities: np.ndarray, start: np.ndarray, table: np.ndarray, state: tuple[int, int]
-) -> tuple[int, int]:
-    """Add the rows of voxels from ``state`` on, until the table could become too full; return the new state."""
-    _, nz, ny, nx = affinities.shape
-    z0, y0, x0 = start
-    used, row = state
-    places = np.empty(nx + 1, np.uint32)
-    while row < nz * ny and (used + 3 * nx) * 4 <= len(table) * 3:
-        z, y = row // ny, row % ny
-        upper = labels[z0 + z, y0 + y]
-        if y0 + y > 0:
-            lower = labels[z0 + z, y0 + y - 1]
-            used += _add_row(table, upper[x0:], lower[x0:], affinities[1, z, y], places)
-        if z0 + z > 0:
-            lower = labels[z0 + z - 1, y0 + y]
-            used += _add_row(table, upper[x0:], lower[x0:], affinities[0, z, y], places)
-        skip = 1 if x0 == 0 else 0
-        used += _add_row(table, upper[x0 + skip :], upper[x0 + skip - 1 :], affinities[2, z, y, skip:], places)
-        row += 1
-    return used, row
-
-
-@njit(cache=True, nogil=True)
-def _add_row(
-    table: np.ndarray, upper: np.ndarray, lower: np.ndarray, affinities: np.ndarray, places: np.ndarray
-) -> int:
-    """Add a row of edges; return how many pairs are new."""
-    new = 0
-    for i in range(_places(upper, lower, len(affinities), places)):
-        x = places[i]
-        one, other, affinity = np.uint64(upper[x]), np.uint64(lower[x]), np.uint64(affinities[x])
-        a, b = min(one, other), max(one, other)
-        slot = _slot(table, a, b)
-        entry = table[slot]
-        if entry[0] == 0:
-            entry[0], entry[1] = a, b
-            new += 1
-        entry[2] += affinity
-        # the last column is count * 256 + maximum, to make an entry half a line of the cache
-        entry[3] = max(entry[3] & ~BYTE | affinity, entry[3]) + (BYTE + np.uint64(1))
-    return new
-
-
-@njit(cache=True, nogil=True)
-def _places(upper: np.ndarray, lower: np.ndarray, n: int, places: np.ndarray) -> np.int64:
-    """List where the labels differ and none is 0, without a branch."""
-    count = np.int64(0)
-    for x in range(n):
-        places[count] = x
-        count += np.int64((upper[x] != lower[x]) & (upper[x] != 0) & (lower[x] != 0))
-    return count
+            grown[_slot(grown, table[i, 0])] = table[i]
 
 
 @njit(cache=True, nogil=True)
@@ -365,7 +238,7 @@ def _ends_of_runs(voxels: np.ndarray, ends: np.ndarray) -> np.int64:
 @njit(cache=True, nogil=True)
 def _add_run(table: np.ndarray, label: np.uint64, run: tuple[int, int, int, int]) -> int:
     z, y, begin, end = np.uint64(run[0]), np.uint64(run[1]), np.uint64(run[2]), np.uint64(run[3])
-    slot, one = _slot_of_one(table, label), np.uint64(1)
+    slot, one = _slot(table, label), np.uint64(1)
     entry = table[slot]
     new = entry[0] == 0
     if new:

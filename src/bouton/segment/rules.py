@@ -202,7 +202,7 @@ def below(edges: np.ndarray, e: int, score: float, level: Level) -> bool:
     if score != level.value or level.numerator == 0:
         return score < level.value
     if edges[e].level >= 0:
-        return compare_ratios(np.int64(edges[e].level), 1, level.numerator, level.denominator) < 0
+        return compare_ratios(edges[e].level, 1, level.numerator, level.denominator) < 0
     return compare_ratios(edges[e].sum, edges[e].count, level.numerator, level.denominator) < 0
 
 

@@ -151,8 +151,8 @@ def test_quantiles_by_rank_are_reducible_and_interpolated_ones_are_not():
         for _ in range(300):
             one, two = (rng.integers(0, 6, rng.integers(1, 7)).tolist() for _ in range(2))
             assert score_of(one + two, rule) <= max(score_of(one, rule), score_of(two, rule))
-    # a merges with b at 9; {0, 10} to c is 7.5 from either, less than c's pair with d at 8, and then rises to 10: where c
-    # goes would depend on whether a and b have merged already, in a block
+    # a merges with b at 9; {0, 10} to c is 7.5 from either, less than c's pair with d at 8, and then rises to 10: where
+    # c goes would depend on whether a and b have merged already, in a block
     assert np.quantile([0, 10], 0.75) < 8 < np.quantile([0, 10, 0, 10], 0.75)
 
 
@@ -201,7 +201,7 @@ def test_large_graphs_with_hubs(seed, shares):
     nodes = 6000
     graph = hubs(rng, nodes, (1, 3, 40, 400)[seed], 30000, (1, 50, 700, 6)[seed])
     names = list(EDGE_COLUMNS)
-    rows = np.array([(*pair, *values, values[0]) for pair, values in sorted(graph.items())], np.int64)
+    rows = np.array([(*pair, *values, values[0] // values[1]) for pair, values in sorted(graph.items())], np.int64)
     edges = {name: rows[:, i].astype(EDGE_COLUMNS[name]) for i, name in enumerate(names)}
     sizes = {name: np.ones(nodes, dtype) for name, dtype in SIZE_COLUMNS.items()}
     sizes["id"] = np.arange(1, nodes + 1, dtype=np.uint64)

@@ -8,7 +8,7 @@ found in the rows of the block's own node and the nodes above it: a row about a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,13 +20,13 @@ PAIR_COLUMNS = {"a": "uint64", "b": "uint64"}
 OPEN_COLUMNS = {**SIZE_COLUMNS, "root": "uint64"}
 
 
-def border_labels(labels: np.ndarray, core: Box, bounds: Box) -> TableData:
+def border_labels(read: Callable[[Box], np.ndarray], core: Box, bounds: Box) -> TableData:
     """Return the labels on those faces of ``core`` that are no faces of ``bounds``, each its own root.
 
     Parameters
     ----------
-    labels : numpy.ndarray
-        uint64 (z, y, x), the voxels of ``core``; 0 is background.
+    read : callable
+        Returns the labels of a box, uint64 (z, y, x); 0 is background.
     core, bounds : Box
         In voxels of the data set.
 
@@ -37,7 +37,7 @@ def border_labels(labels: np.ndarray, core: Box, bounds: Box) -> TableData:
     """
     planes = [face(core, axis, core.start[axis]) for axis in range(3) if core.start[axis] > bounds.start[axis]]
     planes += [face(core, axis, core.stop[axis] - 1) for axis in range(3) if core.stop[axis] < bounds.stop[axis]]
-    found = add_sizes([fragment_sizes(np.ascontiguousarray(labels[p.within(core).slices]), p) for p in planes])
+    found = add_sizes([fragment_sizes(read(plane), plane) for plane in planes])
     return found | {"root": found["id"]}
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bouton.geometry import Box
-from bouton.segment.basins import cut_at_bounds, joined_edges
-from bouton.segment.components import distinct_pairs, face, join, label_joined, relabel
+from bouton.segment.basins import Window, cut_at_bounds, joined_edges, label_basins
+from bouton.segment.components import distinct_pairs, face, join, relabel
 from bouton.segment.equivalences import OPEN_COLUMNS, PAIR_COLUMNS, border_labels, join_inside
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table
 
@@ -39,35 +38,31 @@ OPEN = Table(OPEN_COLUMNS)
 
 def basins(task: BlockTask) -> Output:
     """Label the components inside the block by their first voxels' global ids."""
-    affinities = cut_at_bounds(task.read("affinities"), task.box(), task.bounds)
-    joined, foreground = joined_edges(affinities, task.core.within(task.box()), task.params.low, task.params.high)
-    return Output(layers={"_basins": label_joined(joined, foreground, task.core, task.shape)})
+    window = Window(task.box(), task.core, task.bounds)
+    thresholds = (task.params.low, task.params.high)
+    return Output(layers={"_basins": label_basins(task.read("affinities"), window, task.shape, thresholds)})
 
 
 def links(task: BlockTask) -> Output:
     """Emit the labels on the block's faces, and the pairs that are joined across the lower ones."""
-    labels = task.read("_basins")
-    pairs = [_across(task, labels, axis) for axis in range(3) if task.core.start[axis] > task.bounds.start[axis]]
+    pairs = [_across(task, axis) for axis in range(3) if task.core.start[axis] > task.bounds.start[axis]]
     none = np.zeros(0, np.uint64)
     a = np.concatenate([pair[0] for pair in pairs] or [none])
     b = np.concatenate([pair[1] for pair in pairs] or [none])
     a, b = distinct_pairs(a, b)
-    border = border_labels(labels[_at(task.core, task)], task.core, task.bounds)
+    border = border_labels(task.volumes["_basins"].read, task.core, task.bounds)
     return Output(tables={"_pairs": {"a": a, "b": b}, "_border": border})
 
 
-def _across(task: BlockTask, labels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+def _across(task: BlockTask, axis: int) -> tuple[np.ndarray, np.ndarray]:
     upper = face(task.core, axis, task.core.start[axis])
     box = upper.grow((1, 1, 1)) & task.bounds
     affinities = cut_at_bounds(task.volumes["affinities"].read(box), box, task.bounds)
     joined, _ = joined_edges(affinities, upper.within(box), task.params.low, task.params.high)
     crossing = (joined >> axis) & 1 == 1
     lower = face(task.core, axis, task.core.start[axis] - 1)
-    return labels[_at(lower, task)][crossing], labels[_at(upper, task)][crossing]
-
-
-def _at(box: Box, task: BlockTask) -> tuple[slice, slice, slice]:
-    return box.within(task.box()).slices
+    below, above = (task.volumes["_basins"].read(plane) for plane in (lower, upper))
+    return below[crossing], above[crossing]
 
 
 def equivalences(task: MergeTask) -> Output:
@@ -101,7 +96,7 @@ STAGE = Stage(
             links,
             tables={"_pairs": PAIRS, "_border": OPEN},
             halo=lambda params, voxel_size_nm: (1, 1, 1),
-            bytes_per_voxel=16.0,
+            bytes_per_voxel=4.0,
         ),
         MergePart(
             "equivalences",

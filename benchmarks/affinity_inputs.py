@@ -1,9 +1,9 @@
 """Affinities for the segmentation benchmark: made from real or synthetic shapes, or read from files.
 
 ``pinky40`` makes them from ``pinky40_seg512``, an automated segmentation of 512^3 voxels of 40 x 32 x 32 nm, from that
-corner of it that is neuropil (the opposite one is a soma); ``phantom`` from the true neurons of bouton's phantom. With d
-the distance to the nearest voxel of another label in nm, L = (min(d, 80) - 24) / 10 + n1 + n2, where n1 and n2 are noise
-of unit variance, smoothed by Gaussians of (0.7, 1.5, 1.5) and (2, 6, 6) voxels. The affinity of two neighbours is
+corner of it that is neuropil (the opposite one is a soma); ``phantom`` from the true neurons of bouton's phantom. With
+d the distance to the nearest voxel of another label in nm, L = (min(d, 80) - 24) / 10 + n1 + n2, where n1 and n2 are
+noise of unit variance, smoothed by Gaussians of (0.7, 1.5, 1.5) and (2, 6, 6) voxels. The affinity of two neighbours is
 sigmoid(min(L of both) + 2) where their labels agree, - 2 where they differ. Volumes of more than 512 voxels a side
 repeat those of 512, mirrored.
 """

@@ -231,9 +231,8 @@ def measure_peak(program: str, affinities: np.ndarray, options: argparse.Namespa
         np.save(path, affinities)
         peak = peak_bytes(program, path, options)
     n = affinities[0].size
-    print(
-        f"{program + ', memory beside its input':34}{peak / n:8.1f} bytes/voxel (the input: {affinities.nbytes / n:.0f})"
-    )
+    beside = f"{program}, memory beside its input"
+    print(f"{beside:34}{peak / n:8.1f} bytes/voxel (the input: {affinities.nbytes / n:.0f})")
     return peak
 
 

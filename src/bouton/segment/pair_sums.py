@@ -39,7 +39,7 @@ def pair_sums(labels: np.ndarray, affinities: np.ndarray, start: tuple[int, int,
     while state[0] >= 0:
         state = _fill(labels, affinities, np.asarray(start), state, table, places)
         if len(rows) < filled + SLOTS:
-            rows.resize((2 * len(rows), WIDTH), refcheck=False)
+            rows.resize((len(rows) * 5 // 4 + SLOTS, WIDTH), refcheck=False)
         filled += _empty(table, rows[filled:])
     return add_rows(rows[:filled])
 
@@ -47,9 +47,9 @@ def pair_sums(labels: np.ndarray, affinities: np.ndarray, start: tuple[int, int,
 def add_rows(rows: np.ndarray) -> tuple[np.ndarray, ...]:
     """Sort rows of a, b, sum, count * 256 + maximum (uint64) and add up those of equal pairs, as five columns."""
     order = order_of_pairs(rows[:, 0], rows[:, 1])
-    columns = np.empty((2, len(rows)), np.uint64), np.empty((3, len(rows)), np.int64)
-    n = _add_sorted(rows, order, *columns)
-    return (*(column[:n].copy() for pair in columns for column in pair),)
+    ends, values = np.empty((2, len(rows)), np.uint64), np.empty((3, len(rows)), np.int64)
+    n = _add_sorted(rows, order, ends, values)
+    return ends[0, :n], ends[1, :n], values[0, :n], values[1, :n], values[2, :n]
 
 
 def order_of_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:

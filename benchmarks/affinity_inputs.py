@@ -4,8 +4,8 @@
 corner of it that is neuropil (the opposite one is a soma); ``phantom`` from the true neurons of bouton's phantom. With
 d the distance to the nearest voxel of another label in nm, L = (min(d, 80) - 24) / 10 + n1 + n2, where n1 and n2 are
 noise of unit variance, smoothed by Gaussians of (0.7, 1.5, 1.5) and (2, 6, 6) voxels. The affinity of two neighbours is
-sigmoid(min(L of both) + 2) where their labels agree, - 2 where they differ. Volumes of more than 512 voxels a side
-repeat those of 512, mirrored.
+sigmoid(min(L of both) + 2) where their labels agree, - 2 where they differ. Larger volumes than there are repeat them,
+mirrored.
 """
 
 from __future__ import annotations
@@ -75,25 +75,25 @@ def _mirrored(n: int, length: int) -> np.ndarray:
     return np.minimum(place, 2 * n - 1 - place)
 
 
-def pinky40(side: int, seed: int = 0) -> Tissue:
-    """Return a cube of ``side`` voxels made from pinky40_seg512."""
+def pinky40(side: int, largest: int = LARGEST) -> Tissue:
+    """Return a cube of ``side`` voxels made from pinky40_seg512, mirrored from ``largest`` voxels on."""
     if importlib.util.find_spec("crackle") is None:
         raise SystemExit("pinky40_seg512 is stored by crackle: pip install crackle-codec, or choose another --input")
     packed = (data_folder() / "pinky40_seg512" / "connectomics.npy.ckl.gz").read_bytes()
     # the file's axes are x, y, z
     labels = np.moveaxis(importlib.import_module("crackle").decompress(gzip.decompress(packed)), (0, 1, 2), (2, 1, 0))
-    labels = np.ascontiguousarray(labels[-side:, -side:, -side:])
-    return _tissue(labels, (40, 32, 32), (side,) * 3, seed)
+    n = min(side, largest)
+    return _tissue(np.ascontiguousarray(labels[-n:, -n:, -n:]), (40, 32, 32), (side,) * 3)
 
 
-def phantom(side: int, seed: int = 0) -> Tissue:
-    """Return a cube of ``side`` voxels of a phantom of 40 x 32 x 32 nm."""
-    size, n = (40, 32, 32), min(side, LARGEST)
+def phantom(side: int, largest: int = LARGEST) -> Tissue:
+    """Return a cube of ``side`` voxels of a phantom of 40 x 32 x 32 nm, mirrored from ``largest`` voxels on."""
+    size, n = (40, 32, 32), min(side, largest)
     labels = np.empty((n,) * 3, np.uint64)
     for z in range(0, n, 64):
         box = Box((z, 0, 0), (min(z + 64, n), n, n))
-        labels[box.slices] = generate(box, PhantomParams(seed=seed, voxel_size_nm=size)).neuron_ids
-    return _tissue(labels, size, (side,) * 3, seed)
+        labels[box.slices] = generate(box, PhantomParams(voxel_size_nm=size)).neuron_ids
+    return _tissue(labels, size, (side,) * 3)
 
 
 def from_file(path: str) -> np.ndarray:
@@ -116,9 +116,9 @@ def data_folder() -> Path:
     return Path(os.environ.get("BOUTON_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def _tissue(labels: np.ndarray, size_nm: tuple[int, int, int], shape: tuple[int, int, int], seed: int) -> Tissue:
+def _tissue(labels: np.ndarray, size_nm: tuple[int, int, int], shape: tuple[int, int, int]) -> Tissue:
     logits = (distance_to_another_label_nm(labels, size_nm) - 24) / 10
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for sigma in ((0.7, 1.5, 1.5), (2.0, 6.0, 6.0)):
         noise = rng.standard_normal(logits.shape, dtype=np.float32)
         ndimage.gaussian_filter(noise, sigma, output=noise)

@@ -236,10 +236,10 @@ def measure_peak(program: str, affinities: np.ndarray, options: argparse.Namespa
     return peak
 
 
-def made_tissue(name: str, side: int) -> affinity_inputs.Tissue | None:
+def made_tissue(name: str, side: int, largest: int = affinity_inputs.LARGEST) -> affinity_inputs.Tissue | None:
     """Return the generated tissue of that name, if it is one."""
     makers = {"pinky40": affinity_inputs.pinky40, "phantom": affinity_inputs.phantom}
-    return makers[name](side) if name in makers else None
+    return makers[name](side, largest) if name in makers else None
 
 
 def read_affinities(name: str) -> np.ndarray:
@@ -248,12 +248,13 @@ def read_affinities(name: str) -> np.ndarray:
 
 
 def scaling(options: argparse.Namespace) -> None:
-    """Print the time against the volume, and the slope of the logarithms."""
+    """Print the time against the volume, and the slope of the logarithms; the smallest volume, mirrored, is all."""
     params, rows = bouton_params(options), []
     for side in (side for side in SCALING_SIDES if side <= options.side):
-        tissue = made_tissue(options.input, side)
-        affinities = tissue.affinities(np.uint8) if tissue else read_affinities(options.input)
-        del tissue
+        tissue = made_tissue(options.input, side, SCALING_SIDES[0])
+        if tissue is None:
+            raise SystemExit("--scaling takes --input pinky40 or phantom")
+        affinities = tissue.affinities(np.uint8)
         timer = Timer(1 if side > 512 else options.repeats, side**3)
         seconds, _ = timer.part(f"{side}^3", 7, lambda values=affinities: merge_history(values, params))
         rows.append((np.log(side**3), np.log(seconds)))

@@ -80,10 +80,9 @@ def expected_pipeline(affinities):
     graph = oracle.region_graph(affinities, labels)
     ids, voxels = np.unique(labels[labels != 0], return_counts=True)
     sizes = dict(zip(ids.tolist(), voxels.tolist(), strict=True))
-    small = Fraction(str(AGGLOMERATE.small_affinity))
-    first, graph, sizes = oracle.greedy(
-        graph, sizes, oracle.strongest, lambda s, a, b: s >= small and min(a, b) < AGGLOMERATE.min_size_voxels
-    )
+    root = oracle.small_joins(graph, sizes, AGGLOMERATE.small_affinity, AGGLOMERATE.min_size_voxels)
+    first = [(a, b, 0, 0, 0) for b, a in root.items() if a != b]
+    graph, sizes = oracle.contracted(graph, root), oracle.added(sizes, root)
     floor = Fraction(str(AGGLOMERATE.floor))
     second, _, _ = oracle.greedy(graph, sizes, oracle.mean, lambda s, a, b: s >= floor)
     applied = first + [merge for merge in second if oracle.mean(merge[2:]) >= Fraction(str(CUT.threshold))]

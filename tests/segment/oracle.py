@@ -85,6 +85,39 @@ def greedy(graph, sizes, value, live):
             old[2] = max(old[2], row[2])
 
 
+def small_joins(graph, sizes, floor, limit):
+    """Return {fragment: its cluster's smallest}: edges in falling order (max, a, b), if one of the two is small."""
+    cluster = {i: {i} for i in sizes}
+    for (a, b), row in sorted(graph.items(), key=lambda edge: (edge[1][2], edge[0]), reverse=True):
+        one, two = cluster[a], cluster[b]
+        if one is two or Fraction(row[2], 255) < Fraction(str(floor)):
+            continue
+        if min(sum(sizes[i] for i in members) for members in (one, two)) < limit:
+            for member in two:
+                cluster[member] = one
+            one |= two
+    return {i: min(members) for i, members in cluster.items()}
+
+
+def contracted(graph, root):
+    """Replace each end by its root; drop what becomes a loop, add up what becomes parallel."""
+    found = {}
+    for (a, b), row in graph.items():
+        pair = tuple(sorted((root[a], root[b])))
+        if pair[0] != pair[1]:
+            old = found.setdefault(pair, [0, 0, 0])
+            found[pair] = [old[0] + row[0], old[1] + row[1], max(old[2], row[2])]
+    return found
+
+
+def added(sizes, root):
+    """Add up sizes by root."""
+    total = {}
+    for i, size in sizes.items():
+        total[root[i]] = total.get(root[i], 0) + size
+    return total
+
+
 def mean(row):
     return Fraction(row[0], row[1] * 255)
 

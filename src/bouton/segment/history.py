@@ -57,6 +57,17 @@ def merge_rows(history: TableData, small: bool, floor: float) -> TableData:
     return rows | {"score": numerator / denominator / 255, "floor": np.full(len(order), floor, np.float64)}
 
 
+def small_rows(ids: np.ndarray, roots: np.ndarray, floor: float) -> TableData:
+    """Return the joins of small segments as rows of ``MERGE_COLUMNS``: fragments (b) and their clusters' smallest (a).
+
+    They always apply, whatever their order: ``score`` is 1 and the affinities are 0.
+    """
+    zero = np.zeros(len(ids), np.int64)
+    rows = {"a": roots, "b": ids} | dict.fromkeys(("affinity_sum", "affinity_count", "affinity_max"), zero)
+    rows |= {"affinity_quantile": np.full(len(ids), BY_MEAN, np.int64), "small": np.ones(len(ids), np.uint8)}
+    return rows | {"score": np.ones(len(ids)), "floor": np.full(len(ids), floor)}
+
+
 def join_histories(tables: Sequence[TableData], columns: dict[str, str]) -> TableData:
     """Concatenate histories, whose merges have nothing to do with one another, sorted by b."""
     rows = {name: np.concatenate([np.zeros(0, columns[name]), *(table[name] for table in tables)]) for name in columns}

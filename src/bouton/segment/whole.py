@@ -12,10 +12,11 @@ import numpy as np
 from bouton.geometry import Box
 from bouton.segment.basins import narrow_fragments
 from bouton.segment.components import join
-from bouton.segment.contraction import MAXIMUM, MEAN, Rule, contract
-from bouton.segment.history import MERGE_COLUMNS, join_histories, merge_rows
+from bouton.segment.contraction import MEAN, Rule, contract
+from bouton.segment.history import MERGE_COLUMNS, join_histories, merge_rows, small_rows
 from bouton.segment.ratios import level
 from bouton.segment.region_graph import TableData, contract_edges, contract_sizes, fragment_sizes, region_graph
+from bouton.segment.small import SmallRule, join_small, small_edges, small_sizes
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,17 @@ def merge_history(affinities: np.ndarray, params: WholeParams | None = None) -> 
         The array is not uint8 with three channels.
     """
     params = params or WholeParams()
-    small_rule = Rule(MAXIMUM, level(params.small_affinity), params.min_size_voxels)
     rule = Rule(MEAN, level(params.floor))
     fragments = narrow_fragments(affinities, (params.low, params.high))
     whole = Box.of_shape(fragments.shape)
     edges, sizes = region_graph(fragments, affinities, whole), fragment_sizes(fragments, whole)
     rows = []
     if params.min_size_voxels > 1:
-        small = contract(edges, sizes, _none(sizes), small_rule).history
-        moves = join(small["a"], small["b"])
+        small = SmallRule(params.min_size_voxels, level(params.small_affinity))
+        joins = join_small(small_edges(edges), small_sizes(sizes), _none(sizes), small).moves
+        moves = join(joins["a"], joins["b"])
         edges, sizes = contract_edges(edges, *moves), contract_sizes(sizes, *moves)
-        rows.append(merge_rows(small, True, params.floor))
+        rows.append(small_rows(*moves, params.floor))
     rows.append(merge_rows(contract(edges, sizes, _none(sizes), rule).history, False, params.floor))
     return fragments, join_histories(rows, MERGE_COLUMNS)
 

@@ -1,7 +1,7 @@
 """agglomeration: fragments -> merge history, down to a floor; ``segmentation`` cuts it at any threshold above.
 
-First, segments below a size merge along their strongest affinity; then all merge by mean affinity. Both are contracted
-up an octree of blocks, with segments that touch a block's face frozen, and equal the greedy algorithm on the whole.
+First, segments below a size join others along their strongest affinity; then all merge by score. Both are done up an
+octree of blocks, with segments that touch a block's face frozen, and equal the greedy algorithm on the whole.
 Every node keeps the merges, edges and sizes that it completes, and hands on what touches its faces: none holds all.
 """
 
@@ -15,7 +15,6 @@ import numpy as np
 from bouton.segment.attributes import greatest_of
 from bouton.segment.components import join
 from bouton.segment.contraction import (
-    MAXIMUM,
     MEAN,
     QUANTILE,
     Accept,
@@ -27,7 +26,7 @@ from bouton.segment.contraction import (
 )
 from bouton.segment.equivalences import PAIR_COLUMNS
 from bouton.segment.histograms import HISTOGRAM_COLUMNS, add_histograms, contract_histograms, histogram_rows
-from bouton.segment.history import MERGE_COLUMNS, merge_rows
+from bouton.segment.history import MERGE_COLUMNS, join_histories, merge_rows, small_rows
 from bouton.segment.ratios import level
 from bouton.segment.region_graph import (
     EDGE_COLUMNS,
@@ -37,11 +36,22 @@ from bouton.segment.region_graph import (
     contract_edges,
     contract_sizes,
     fragment_sizes,
+    move,
     region_graph,
     rows_where,
     touches_face,
 )
 from bouton.segment.rules import limits_of
+from bouton.segment.small import (
+    SMALL_EDGE_COLUMNS,
+    SMALL_SIZE_COLUMNS,
+    SmallRule,
+    gather,
+    gather_sizes,
+    join_small,
+    small_edges,
+    small_sizes,
+)
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table, TableData
 
 
@@ -119,32 +129,43 @@ def totals(task: MergeTask) -> Output:
 
 
 def small_segments(task: MergeTask) -> Output:
-    """Merge segments of too few voxels along their strongest affinity."""
-    accept = Accept(somata_apart="somata" in task.volumes)
-    rule = Rule(MAXIMUM, level(task.params.small_affinity), task.params.min_size_voxels, accept)
-    graph = add_edges(task.rows("_edges", "_small_edges"))
-    sizes = add_sizes(task.rows("_pieces", "_small_sizes"))
-    done = _contract(task, graph, sizes, rule)
-    merges = merge_rows(done.history, True, task.params.floor)
-    kept = {"merges": merges, "_small_moves": {"a": merges["a"], "b": merges["b"]}}
-    return Output(tables={**kept, "_small_edges": done.edges, "_small_sizes": done.sizes})
+    """Join segments of too few voxels to others along their strongest affinity."""
+    graphs, pieces = task.rows("_edges", "_small_edges"), task.rows("_pieces", "_small_sizes")
+    if task.is_leaf:
+        graphs, pieces = [small_edges(table) for table in graphs], [small_sizes(table) for table in pieces]
+    sizes = gather_sizes(pieces)
+    rule = SmallRule(task.params.min_size_voxels, level(task.params.small_affinity))
+    done = join_small(gather(graphs), sizes, touches_face(sizes, task.box, task.bounds), rule)
+    return Output(tables={"_small_moves": done.moves, "_small_edges": done.edges, "_small_sizes": done.sizes})
 
 
 def agglomerate(task: MergeTask) -> Output:
-    """Merge what the small segments left by mean affinity, down to the floor."""
+    """Merge what the small segments left by score, down to the floor; keep the joins of small segments as well."""
     graph = add_edges(task.rows("_edges", "_open_edges"))
     sizes = add_sizes(task.rows("_pieces", "_open_sizes"))
     counts = add_histograms(task.rows("_histograms", "_open_histograms"))
+    members = task.rows("_pieces", "_members")
     if task.is_leaf:
         # a merge of what touches this block is made by this block's node or one above it
         small = task.table("_small_moves", task.box)
         moves = join(small["a"], small["b"])
+        members = [_members(sizes, *moves)]
         graph, sizes = contract_edges(graph, *moves), contract_sizes(sizes, *moves)
         counts = contract_histograms(counts, *moves)
     done = _contract(task, graph, sizes, rule_of(task.params, "somata" in task.volumes), counts)
-    merges = merge_rows(done.history, False, task.params.floor)
+    # a fragment's row is kept where all of the fragment is: every block that holds some of it finds it there
+    joined = gather_sizes(members)
+    touching = touches_face(joined, task.box, task.bounds)
+    whole = small_rows(joined["id"][~touching], joined["name"][~touching], task.params.floor)
+    merges = join_histories([whole, merge_rows(done.history, False, task.params.floor)], MERGE_COLUMNS)
     rest = {"_open_edges": done.edges, "_open_sizes": done.sizes, "_open_histograms": done.histograms}
-    return Output(tables={"merges": merges, **rest})
+    return Output(tables={"merges": merges, "_members": rows_where(joined, touching), **rest})
+
+
+def _members(sizes: TableData, ids: np.ndarray, roots: np.ndarray) -> TableData:
+    """Return the fragments of ``sizes`` that joined another one, which is their ``name``."""
+    named = small_sizes(sizes) | {"name": move(sizes["id"], ids, roots)}
+    return rows_where(named, named["name"] != named["id"])
 
 
 def rule_of(params: Params, somata: bool) -> Rule:
@@ -185,10 +206,10 @@ def _inside(pairs: TableData, sizes: TableData) -> np.ndarray:
 
 
 EDGES, MERGES, HISTOGRAMS = Table(EDGE_COLUMNS), Table(MERGE_COLUMNS), Table(HISTOGRAM_COLUMNS)
-SIZES = Table({**SIZE_COLUMNS, "soma": "int64"})
+SIZES, MEMBERS = Table({**SIZE_COLUMNS, "soma": "int64"}), Table(SMALL_SIZE_COLUMNS)
 
 STAGE = Stage(
-    version=2,
+    version=3,
     params=Params,
     reads={
         "affinities": Layer("uint8", channels=3, kind="affinities"),
@@ -216,14 +237,14 @@ STAGE = Stage(
             "small_segments",
             small_segments,
             ("_edges", "_pieces"),
-            {"_small_edges": EDGES, "_small_sizes": SIZES},
-            kept={"merges": MERGES, "_small_moves": Table(PAIR_COLUMNS)},
+            {"_small_edges": Table(SMALL_EDGE_COLUMNS), "_small_sizes": MEMBERS},
+            kept={"_small_moves": Table(PAIR_COLUMNS)},
         ),
         MergePart(
             "agglomerate",
             agglomerate,
             ("_edges", "_pieces", "_histograms"),
-            {"_open_edges": EDGES, "_open_sizes": SIZES, "_open_histograms": HISTOGRAMS},
+            {"_open_edges": EDGES, "_open_sizes": SIZES, "_open_histograms": HISTOGRAMS, "_members": MEMBERS},
             kept={"merges": MERGES},
         ),
     ),

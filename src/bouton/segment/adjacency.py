@@ -10,8 +10,8 @@ capacity moves to the pool's end; when the pool is full, the lists move together
 
 When two lists become one, the edges to the same neighbour must be found. ``marks`` says where in a list a neighbour's
 edge stands: in the second column for the list in hand, in the first one for a long list, whose marks are kept, because
-the same cluster often goes on merging (``OWNER``). A *hub*'s list is too long even for that. It is summarised in blocks
-(``nodes``), and a hash table finds its edges.
+the same cluster often goes on merging (``OWNER``). A *hub*'s list is too long even for that. It is summarised in blocks,
+the leaves of a tree (``nodes``) whose root is the best of all, and a hash table finds its edges.
 """
 
 # in a kernel, numpy's integers are integers
@@ -89,7 +89,7 @@ def new_graph(
         slots=slots,
         marks=np.zeros((len(clusters), 2), np.int32),
         pool=np.empty(room, ENTRY),
-        nodes=np.empty(room // BLOCK + 2, NODE),
+        nodes=np.empty(2 * (room // BLOCK) + 4, NODE),
         table=np.zeros(entries, np.int32),  # edge + 1, 0 where free; untouched pages cost nothing
         state=np.array([0, soft, 0, min(entries, max(16, entries // 16)) - 1, sure, -1], np.int64),
         cells=histograms[0],
@@ -143,10 +143,15 @@ def root_of(slots: np.ndarray, slot: int) -> int:
 
 @kernel
 def reserve(graph: Graph, slot: int, joining: int) -> None:
-    """Make room in the list of ``slot`` for that of ``joining`` (-1: nothing); long lists grow by half."""
-    hub, needed = graph.clusters[slot].hub, _needed(graph, slot, joining)
-    if needed <= graph.clusters[slot].capacity:
-        return
+    """Make room in the list of ``slot`` for that of ``joining``; long lists grow by half."""
+    if _needed(graph, slot, joining) > graph.clusters[slot].capacity:
+        _grow(graph, slot, joining, graph.clusters[slot].hub)
+
+
+@kernel
+def _grow(graph: Graph, slot: int, joining: int, hub: int) -> None:
+    """Move a list to the pool's end, with room for that of ``joining`` (-1: nothing), as that of a hub or not."""
+    needed = _needed(graph, slot, joining)
     if graph.state[END] + HEADER + _wanted(hub, needed) > graph.state[SOFT]:
         _collect(graph)
         needed = _needed(graph, slot, joining)
@@ -156,7 +161,10 @@ def reserve(graph: Graph, slot: int, joining: int) -> None:
     start = graph.state[END] + HEADER
     graph.pool[start - 1].edge, graph.pool[start - 1].to = slot, capacity
     graph.state[END] = start + capacity
-    _move(graph, slot, start, capacity)
+    _move(graph, slot, start)
+    graph.clusters[slot].capacity, graph.clusters[slot].hub = capacity, hub
+    if hub:
+        _plant(graph, slot)
 
 
 @kernel
@@ -173,7 +181,7 @@ def _wanted(hub: int, needed: int) -> int:
 
 
 @kernel
-def _move(graph: Graph, slot: int, start: int, capacity: int) -> None:
+def _move(graph: Graph, slot: int, start: int) -> None:
     """Copy the list of ``slot``, without what is removed, to a place below the old one or apart from it."""
     cluster, pool, length = graph.clusters[slot], graph.pool, 0
     for i in range(cluster.start, cluster.start + cluster.length):
@@ -183,13 +191,9 @@ def _move(graph: Graph, slot: int, start: int, capacity: int) -> None:
         target = pool[start + length]
         target.key, target.edge, target.to = entry.key, entry.edge, entry.to
         length += 1
-    cluster.start, cluster.length, cluster.capacity = start, length, capacity
+    cluster.start, cluster.length = start, length
     if graph.state[OWNER] == slot:
         graph.state[OWNER] = -1
-    if cluster.hub:
-        first = start // BLOCK
-        for k in range(first, first + capacity // BLOCK):
-            graph.nodes[k].key = np.inf
 
 
 @kernel
@@ -201,11 +205,11 @@ def _collect(graph: Graph) -> None:
         slot, capacity = np.int64(pool[read].edge), np.int64(pool[read].to)
         cluster = clusters[slot]
         if graph.slots[slot].into == slot and cluster.start == read + HEADER:
-            _move(graph, slot, end + HEADER, capacity)
+            _move(graph, slot, end + HEADER)
+            cluster.capacity = cluster.length
             if cluster.hub:
                 cluster.capacity = min(capacity, (cluster.length // BLOCK + 1) * BLOCK)
-            else:
-                cluster.capacity = cluster.length
+                _plant(graph, slot)
             pool[end].edge, pool[end].to = slot, cluster.capacity
             end += HEADER + cluster.capacity
         read += HEADER + capacity
@@ -215,23 +219,60 @@ def _collect(graph: Graph) -> None:
 
 @kernel
 def make_hub(graph: Graph, slot: int) -> None:
-    """Give a cluster of many edges blocks and a place in the table."""
+    """Give a cluster of many edges a tree and a place in the table."""
+    _grow(graph, slot, -1, 1)
     cluster = graph.clusters[slot]
-    cluster.hub, cluster.capacity = 1, 0
-    reserve(graph, slot, -1)
     for i in range(cluster.start, cluster.start + cluster.length):
-        put(graph, np.int64(graph.pool[i].edge))
+        if graph.edges[graph.pool[i].edge].u >= 0:
+            put(graph, np.int64(graph.pool[i].edge))
+
+
+@kernel
+def tree_of(graph: Graph, slot: int) -> tuple[int, int]:
+    """Return where the tree of a hub begins, and its number of leaves: node i has the children 2 i and 2 i + 1."""
+    return 2 * (graph.clusters[slot].start // BLOCK), np.int64(graph.clusters[slot].capacity) // BLOCK
+
+
+@kernel
+def _plant(graph: Graph, slot: int) -> None:
+    tree, leaves = tree_of(graph, slot)
+    for k in range(leaves):
+        node = graph.nodes[tree + leaves + k]
+        node.key, node.name = np.inf if k * BLOCK < graph.clusters[slot].length else REMOVED, -1
+    for i in range(leaves - 1, 0, -1):
+        _raise(graph, tree, i)
+
+
+@kernel
+def _raise(graph: Graph, tree: int, i: int) -> bool:
+    """Give a node the better of its children; return whether that changed it."""
+    node, child, second = graph.nodes[tree + i], graph.nodes[tree + 2 * i], graph.nodes[tree + 2 * i + 1]
+    if second.key > child.key or (second.key == child.key and second.name > child.name):
+        child = second
+    changed = node.key != child.key or node.name != child.name
+    node.key, node.name = child.key, child.name
+    return changed
+
+
+@kernel
+def set_leaf(graph: Graph, slot: int, k: int, key: float, name: int) -> None:
+    """State the best key and name of a block of a hub's list."""
+    tree, leaves = tree_of(graph, slot)
+    i = leaves + k
+    graph.nodes[tree + i].key, graph.nodes[tree + i].name = key, name
+    i //= 2
+    while i > 0 and _raise(graph, tree, i):
+        i //= 2
 
 
 @kernel
 def append(graph: Graph, slot: int, key: float, e: int, to: int) -> None:
     """Add edge e to the list of a hub, which has room for it."""
-    at = _write(graph, slot, key, e, to)
-    node, name = graph.nodes[graph.clusters[slot].start // BLOCK + at // BLOCK], graph.slots[to].name
-    if at % BLOCK == 0 or key > node.key:
-        node.key, node.name = key, name
-    elif key == node.key:
-        node.name = max(node.name, name)
+    k, name = _write(graph, slot, key, e, to) // BLOCK, graph.slots[to].name
+    tree, leaves = tree_of(graph, slot)
+    leaf = graph.nodes[tree + leaves + k]
+    if key > leaf.key or (key == leaf.key and name > leaf.name):
+        set_leaf(graph, slot, k, key, name)
 
 
 @kernel
@@ -269,10 +310,11 @@ def put(graph: Graph, e: int) -> None:
 @kernel
 def _enter(graph: Graph, e: int) -> None:
     at = _first_place(graph.edges[e].u, graph.edges[e].v, graph.state[MASK])
-    while graph.table[at] != 0:
+    # what is gone makes place: else edges between the same two hubs would pile up
+    while graph.table[at] != 0 and graph.edges[graph.table[at] - 1].u >= 0:
         at = (at + 1) & graph.state[MASK]
+    graph.state[USED] += graph.table[at] == 0
     graph.table[at] = e + 1
-    graph.state[USED] += 1
 
 
 @kernel

@@ -36,6 +36,8 @@ from bouton.segment.adjacency import (
     put,
     reserve,
     root_of,
+    set_leaf,
+    tree_of,
 )
 from bouton.segment.compiled import kernel
 from bouton.segment.histograms import join_cells, quantile_of
@@ -186,29 +188,33 @@ def _search(graph: Graph, slot: int, start: int, stop: int, so_far: Best, limits
 
 @kernel
 def _search_hub(graph: Graph, slot: int, limits: Limits) -> Best:
-    """The same for a hub: the block that promises most, then those that promise no less than it held."""
-    nodes, edges, cluster = graph.nodes, graph.edges, graph.clusters[slot]
-    first, promising, best = cluster.start // BLOCK, 0, _nothing(limits)
-    blocks = (np.int64(cluster.length) + BLOCK - 1) // BLOCK
-    for k in range(1, blocks):
-        if nodes[first + k].key > nodes[first + promising].key:
-            promising = k
-    for turn in range(blocks):
-        k = promising if turn == 0 else turn - (turn <= promising)
-        node = nodes[first + k]
-        if node.key < best.score:
-            continue
-        if node.key == best.score and node.name < best.name and edges[best.edge].count <= graph.state[SURE]:
-            best = Best(best.edge, best.score, best.name, True)
-            continue
-        begin, end = cluster.start + k * BLOCK, cluster.start + min(np.int64(cluster.length), (k + 1) * BLOCK)
-        best = _search(graph, slot, begin, end, best, limits)
-        _summarise(graph, first + k, begin, end)
-    return best
+    """The same for a hub: the block that promises most, until none promises more than was found."""
+    nodes, best = graph.nodes, _nothing(limits)
+    tree, leaves = tree_of(graph, slot)
+    root, sure = nodes[tree + 1], True
+    while root.key >= best.score:
+        if best.edge >= 0 and root.key == best.score:
+            sure = graph.edges[best.edge].count <= graph.state[SURE]
+            if not sure or root.name <= best.name:
+                break
+        i = 1
+        while i < leaves:
+            i *= 2
+            i += nodes[tree + i].key != nodes[tree + i // 2].key or nodes[tree + i].name != nodes[tree + i // 2].name
+        best = _search_block(graph, slot, i - leaves, best, limits)
+    for k in range(0 if sure else leaves):
+        # rounded scores that are equal, and may differ
+        if nodes[tree + leaves + k].key == best.score:
+            best = _search_block(graph, slot, k, best, limits)
+    return Best(best.edge, best.score, best.name, True)
 
 
 @kernel
-def _summarise(graph: Graph, node: int, begin: int, end: int) -> None:
+def _search_block(graph: Graph, slot: int, k: int, so_far: Best, limits: Limits) -> Best:
+    cluster = graph.clusters[slot]
+    begin = cluster.start + k * BLOCK
+    end = min(cluster.start + cluster.length, begin + BLOCK)
+    best = _search(graph, slot, begin, end, so_far, limits)
     key, name = REMOVED, np.int64(-1)
     for i in range(begin, end):
         entry = graph.pool[i]
@@ -216,7 +222,8 @@ def _summarise(graph: Graph, node: int, begin: int, end: int) -> None:
             key, name = entry.key, np.int64(graph.slots[entry.to].name)
         elif entry.key == key:
             name = max(name, np.int64(graph.slots[entry.to].name))
-    graph.nodes[node].key, graph.nodes[node].name = key, name
+    set_leaf(graph, slot, k, key, name)
+    return best
 
 
 @kernel

@@ -142,6 +142,21 @@ def test_scores_that_are_equal_as_floats():
     assert done.history["b"].tolist() == [2, 3]
 
 
+def test_scores_of_a_hub_that_are_equal_as_floats():
+    n, leaves = 2**50, 1500
+    graph = {(1, 2 + i): [n + i + 1, n + i, 200] for i in range(leaves)}
+    done = contract(*tables(graph, dict.fromkeys(range(1, leaves + 2), 1)), np.zeros(leaves + 1, bool), RULES[0])
+    # 1 + 1 / (n + i) falls with i, where the ids would put the last one first
+    assert done.history["b"].tolist() == list(range(2, leaves + 2))
+
+
+def test_a_star_of_equal_scores_is_no_trap():
+    leaves = 40000
+    graph = {(1, 2 + i): [i % 2, 1, i % 2] for i in range(leaves)}
+    done = contract(*tables(graph, dict.fromkeys(range(1, leaves + 2), 1)), np.zeros(leaves + 1, bool), RULES[0])
+    assert done.history["b"].tolist() == [*range(leaves + 1, 1, -2), *range(leaves, 1, -2)]
+
+
 def test_the_threshold_is_the_decimal_number_written():
     # 0.7 * 255 = 178.5: sums 357 / 2 reach it, and nothing below does
     limit = level(0.7)

@@ -10,8 +10,8 @@ capacity moves to the pool's end; when the pool is full, the lists move together
 
 When two lists become one, the edges to the same neighbour must be found. ``marks`` says where in a list a neighbour's
 edge stands: in the second column for the list in hand, in the first one for a long list, whose marks are kept, because
-the same cluster often goes on merging (``OWNER``). A *hub*'s list is too long even for that. It is summarised in blocks,
-the leaves of a tree (``nodes``) whose root is the best of all, and a hash table finds its edges.
+the same cluster often goes on merging (``OWNER``). A *hub*'s list is too long even for that. It is summarised in
+blocks, the leaves of a tree (``nodes``) whose root is the best of all, and a hash table finds its edges.
 """
 
 # in a kernel, numpy's integers are integers

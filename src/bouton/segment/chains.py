@@ -159,7 +159,7 @@ def _search(graph: Graph, slot: int, start: int, stop: int, so_far: Best, limits
         entry = pool[i]
         if entry.key < top:
             continue
-        if entry.key == top and slots[entry.to].name < name and edges[best].count <= graph.state[SURE]:
+        if entry.key == top and slots[entry.to].name < name and _is_sure(graph, best, limits):
             tied = True
             continue
         e = np.int64(entry.edge)
@@ -187,6 +187,12 @@ def _search(graph: Graph, slot: int, start: int, stop: int, so_far: Best, limits
 
 
 @kernel
+def _is_sure(graph: Graph, e: int, limits: Limits) -> bool:
+    """Return whether a rounded score equal to that of edge e is exactly equal."""
+    return limits.score != MEAN or graph.edges[e].count <= graph.state[SURE]
+
+
+@kernel
 def _search_hub(graph: Graph, slot: int, limits: Limits) -> Best:
     """The same for a hub: the block that promises most, until none promises more than was found."""
     nodes, best = graph.nodes, _nothing(limits)
@@ -194,7 +200,7 @@ def _search_hub(graph: Graph, slot: int, limits: Limits) -> Best:
     root, sure = nodes[tree + 1], True
     while root.key >= best.score:
         if best.edge >= 0 and root.key == best.score:
-            sure = graph.edges[best.edge].count <= graph.state[SURE]
+            sure = _is_sure(graph, best.edge, limits)
             if not sure or root.name <= best.name:
                 break
         i = 1

@@ -23,7 +23,7 @@ from bouton import open_run
 from bouton.evaluate.contingency import count_pairs
 from bouton.evaluate.partition import adapted_rand, variation_of_information
 from bouton.geometry import Box
-from bouton.segment.basins import fragments_of
+from bouton.segment.basins import Thresholds, fragments_of
 from bouton.segment.components import join, relabel
 from bouton.segment.contraction import MAXIMUM, MEAN, Rule, contract
 from bouton.segment.history import MERGE_COLUMNS, cut, join_histories, merge_rows
@@ -66,7 +66,7 @@ def mutex(affinities: np.ndarray, bias: float, reach: int) -> np.ndarray:
 
 def segmentations(affinities: np.ndarray, params: dict[str, list]) -> Iterator[tuple[str, object, np.ndarray, float]]:
     """Yield method, parameters, segmentation and CPU seconds."""
-    fragments = fragments_of(affinities, 0.0, 0.99)
+    fragments = fragments_of(affinities, Thresholds(0.0, 0.99))
     graph = region_graph(fragments, affinities, Box.of_shape(fragments.shape))
     methods = {
         "agglomeration": lambda threshold: agglomerate(affinities, fragments, threshold),
@@ -102,7 +102,7 @@ def gaps(affinities: np.ndarray, truth: np.ndarray) -> None:
             bridged[1:, z], bridged[0, z] = blank[1:, bridge.section(z)], blank[0, bridge.edge(z)]
         for name, volume in (("imaged", affinities), ("blank", blank), ("bridged", bridged)):
             started = time.process_time()
-            labels = agglomerate(volume, fragments_of(volume, 0.0, 0.99), CHOSEN["agglomeration"][0])
+            labels = agglomerate(volume, fragments_of(volume, Thresholds(0.0, 0.99)), CHOSEN["agglomeration"][0])
             show(f"{length} sections {name}", truth[kept], labels[kept], time.process_time() - started)
 
 

@@ -38,7 +38,7 @@ from bouton.engine import run_workflow
 from bouton.evaluate.contingency import count_pairs
 from bouton.evaluate.partition import variation_of_information
 from bouton.geometry import Box
-from bouton.segment.basins import Window, label_basins, narrow_fragments
+from bouton.segment.basins import Thresholds, Window, label_basins, narrow_fragments
 from bouton.segment.components import relabel
 from bouton.segment.contraction import MEAN, Rule, contract
 from bouton.segment.history import cut
@@ -93,7 +93,7 @@ class Timer:
 
 def measure_parts(affinities: np.ndarray, options: argparse.Namespace, timer: Timer) -> tuple[float, Any]:
     """Print bouton's parts; return the seconds from affinities to merge history, and fragments and merges."""
-    whole, thresholds = Box.of_shape(affinities.shape[1:]), (options.low, options.high)
+    whole, thresholds = Box.of_shape(affinities.shape[1:]), Thresholds(options.low, options.high, 0.9)
     block = Window(whole, whole, whole)
     timer.part("basins, in memory", 7, lambda: narrow_fragments(affinities, thresholds))
     _, labels = timer.part("basins, of a block", 11, lambda: label_basins(affinities, block, whole.shape, thresholds))

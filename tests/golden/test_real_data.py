@@ -12,7 +12,7 @@ import pytest
 import bouton
 from bouton.evaluate.contingency import count_pairs
 from bouton.evaluate.partition import adapted_rand, variation_of_information
-from bouton.segment.basins import fragments_of
+from bouton.segment.basins import Thresholds, fragments_of
 from bouton.spec import Choices, load_workflow
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def test_fragments_of_real_affinities_agree_with_a_published_watershed() -> None
         affinities = np.round(file["main"][...] * 255).astype(np.uint8)
     with h5py.File(need("piriform_affinity/piriform.seg.h5")) as file:
         published = file["seg"][...].astype(np.uint64)
-    pairs = count_pairs(published, fragments_of(affinities, 0.01, 0.9))
+    pairs = count_pairs(published, fragments_of(affinities, Thresholds(0.01, 0.9)))
     rand = adapted_rand(pairs)
     assert rand.error == pytest.approx(0.088, abs=0.01)
     assert rand.precision > 0.92, "fragments join what the published watershed keeps apart"

@@ -17,7 +17,7 @@ from bouton.stages import agglomeration, fragments, segmentation
 from harness import assert_same, run_stage, sort_rows
 from segment import oracle
 
-FRAGMENTS = fragments.Params(low=0.3, high=0.9)
+FRAGMENTS = fragments.Params(low=0.3, high=0.9, flat=0.5)
 AGGLOMERATE = agglomeration.Params(floor=0.2, min_size_voxels=6, small_affinity=0.35)
 CUT = segmentation.Params(threshold=0.5, dust_voxels=4)
 PUBLIC = ["fragments", "merges", "region_graph", "fragment_sizes", "segmentation", "segment_sizes"]
@@ -47,7 +47,7 @@ def test_fragments(seed, shape, block, smooth, fan_out):
     affinities = tissue(seed, shape, smooth)
     run = {"seed": seed, "fan_out": fan_out}
     blocked = run_stage(fragments.STAGE, FRAGMENTS, {"affinities": affinities}, block, **run)["fragments"]
-    np.testing.assert_array_equal(blocked, oracle.fragments(affinities, 0.3, 0.9))
+    np.testing.assert_array_equal(blocked, oracle.fragments(affinities, 0.3, 0.9, 0.5))
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -76,7 +76,7 @@ def pipeline(affinities, block, seed=None, bounds=None, agglomerate=AGGLOMERATE,
 
 def expected_pipeline(affinities):
     """The definition, voxel by voxel and edge by edge."""
-    labels = oracle.fragments(affinities, FRAGMENTS.low, FRAGMENTS.high)
+    labels = oracle.fragments(affinities, FRAGMENTS.low, FRAGMENTS.high, FRAGMENTS.flat)
     graph = oracle.region_graph(affinities, labels)
     ids, voxels = np.unique(labels[labels != 0], return_counts=True)
     sizes = dict(zip(ids.tolist(), voxels.tolist(), strict=True))

@@ -19,7 +19,7 @@ def edges_of(affinities):
                 yield int(affinities[(c, *voxel)]), flat * 3 + c, flat, flat - steps[c]
 
 
-def fragments(affinities, low, high):
+def fragments(affinities, low, high, flat=1.0):
     shape = affinities.shape[1:]
     count = int(np.prod(shape))
     best = [None] * count
@@ -27,9 +27,12 @@ def fragments(affinities, low, high):
         for voxel in edge[2:]:
             if Fraction(edge[0], 255) > Fraction(str(low)) and (best[voxel] is None or edge[:2] > best[voxel][:2]):
                 best[voxel] = edge
-    joined = [edge for edge in best if edge] + [
-        edge for edge in edges_of(affinities) if Fraction(edge[0], 255) >= Fraction(str(high))
-    ]
+    joined = [edge for edge in best if edge]
+    for edge in edges_of(affinities):
+        ends = [best[voxel] for voxel in edge[2:]]
+        equal = all(end is not None and end[0] == edge[0] for end in ends)
+        if Fraction(edge[0], 255) >= Fraction(str(high)) or (equal and Fraction(edge[0], 255) >= Fraction(str(flat))):
+            joined.append(edge)
     root = roots(count, [edge[2:] for edge in joined])
     return np.array([root[i] + 1 if best[i] else 0 for i in range(count)], np.uint64).reshape(shape)
 

@@ -9,7 +9,7 @@ from bouton import open_run
 from bouton.errors import SpecError
 from bouton.geometry import Box
 from bouton.segment import multicut
-from bouton.segment.basins import fragments_of
+from bouton.segment.basins import Thresholds, fragments_of
 from bouton.segment.components import relabel
 from bouton.segment.region_graph import region_graph
 from bouton.stages.multicut import STAGE, Params
@@ -24,7 +24,7 @@ PARAMS = Params(boundary=0.6)
 
 
 def inputs():
-    fragments = fragments_of(AFFINITIES, 0.1, 0.99).astype(np.uint64)
+    fragments = fragments_of(AFFINITIES, Thresholds(0.1, 0.99)).astype(np.uint64)
     return {"fragments": fragments, "region_graph": region_graph(fragments, AFFINITIES, Box.of_shape(fragments.shape))}
 
 

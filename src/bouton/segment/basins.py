@@ -1,17 +1,20 @@
 """Fragments: basins of the affinity graph, the same for every tiling.
 
 Edges of the voxel graph are totally ordered by (affinity, edge index), edge index = voxel id * 3 + channel. Every voxel
-joins its greatest incident edge, if that edge's affinity exceeds ``low``; edges of at least ``high`` always join. A
-fragment is a connected component of joined edges. A voxel without an edge above ``low`` is background (0). Which edges
-join is decided by the six edges of each end, hence locally.
+joins its greatest incident edge, if that edge's affinity exceeds ``low``; edges of at least ``high`` always join, and
+so do edges of at least ``flat`` whose affinity is the greatest of both of their ends: else the flat inside of a cell,
+where many edges are equal, would fall into columns. A fragment is a connected component of joined edges. A voxel
+without an edge above ``low`` is background (0). Which edges join is decided by the six edges of each end, hence locally.
 
-After the watershed of Zlateski & Seung 2015, arXiv:1505.00249, with a total order in place of plateau correction.
+After the watershed of Zlateski & Seung 2015, arXiv:1505.00249, which joins flat maxima likewise and divides other
+plateaus among their neighbours, where here the total order decides.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -30,28 +33,35 @@ from bouton.segment.rows import (
     new_work,
 )
 
-NONE = 7  # code of a voxel without an edge above low
+NONE = 0  # code of a voxel without an edge above low
 
 
-def fragments_of(affinities: np.ndarray, low: float, high: float) -> np.ndarray:
+class Thresholds(NamedTuple):
+    """What joins, in [0, 1], ``low < high``: see the module's text. ``flat`` of 1 leaves every tie to the order."""
+
+    low: float
+    high: float
+    flat: float = 1.0
+
+
+def fragments_of(affinities: np.ndarray, thresholds: Thresholds) -> np.ndarray:
     """Return the fragments of a whole volume.
 
     Parameters
     ----------
     affinities : numpy.ndarray
         uint8 (3, z, y, x), v / 255: channel c joins a voxel with its lower neighbour along axis c.
-    low, high : float
-        Thresholds in [0, 1], ``low < high``.
+    thresholds : Thresholds
 
     Returns
     -------
     numpy.ndarray
         uint64 (z, y, x): each fragment's first voxel's C-order index plus one; 0 is background.
     """
-    return narrow_fragments(affinities, (low, high)).astype(np.uint64)
+    return narrow_fragments(affinities, thresholds).astype(np.uint64)
 
 
-def narrow_fragments(affinities: np.ndarray, thresholds: tuple[float, float]) -> np.ndarray:
+def narrow_fragments(affinities: np.ndarray, thresholds: Thresholds) -> np.ndarray:
     """Return :func:`fragments_of` a whole volume in 4 bytes a voxel, or 8 from 2**32 - 1 voxels on; nothing more."""
     _check(affinities)
     whole = Box.of_shape(affinities.shape[1:])
@@ -83,7 +93,7 @@ class Window:
         return np.array([core.start, core.stop, at_bounds], np.int64)
 
 
-def label_basins(affinities: np.ndarray, window: Window, shape: ZYX, thresholds: tuple[float, float]) -> np.ndarray:
+def label_basins(affinities: np.ndarray, window: Window, shape: ZYX, thresholds: Thresholds) -> np.ndarray:
     """Label the basins inside of a block.
 
     The same as :func:`joined_edges` of what :func:`cut_at_bounds` leaves, and
@@ -96,8 +106,7 @@ def label_basins(affinities: np.ndarray, window: Window, shape: ZYX, thresholds:
     window : Window
     shape : (z, y, x)
         Shape of the whole data set.
-    thresholds : (float, float)
-        Low and high, in [0, 1], ``low < high``.
+    thresholds : Thresholds
 
     Returns
     -------
@@ -112,9 +121,9 @@ def label_basins(affinities: np.ndarray, window: Window, shape: ZYX, thresholds:
     return labels
 
 
-def _parents(affinities: np.ndarray, window: Window, thresholds: tuple[float, float]) -> np.ndarray:
+def _parents(affinities: np.ndarray, window: Window, thresholds: Thresholds) -> np.ndarray:
     parents = new_parents(window.core.voxels)
-    _label(np.ascontiguousarray(affinities), window.rows(), threshold_levels(*thresholds), parents)
+    _label(np.ascontiguousarray(affinities), window.rows(), threshold_levels(thresholds), parents)
     return parents
 
 
@@ -137,7 +146,7 @@ def cut_at_bounds(affinities: np.ndarray, box: Box, bounds: Box) -> np.ndarray:
     return affinities
 
 
-def joined_edges(affinities: np.ndarray, core: Box, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+def joined_edges(affinities: np.ndarray, core: Box, thresholds: Thresholds) -> tuple[np.ndarray, np.ndarray]:
     """Decide which edges of the voxels of ``core`` join.
 
     Parameters
@@ -147,8 +156,7 @@ def joined_edges(affinities: np.ndarray, core: Box, low: float, high: float) -> 
         (from :func:`cut_at_bounds`).
     core : Box
         The core in the array's coordinates.
-    low, high : float
-        Thresholds in [0, 1], ``low < high``.
+    thresholds : Thresholds
 
     Returns
     -------
@@ -162,21 +170,22 @@ def joined_edges(affinities: np.ndarray, core: Box, low: float, high: float) -> 
     # edges across the lower faces of the array were cut, or belong to voxels whose edges do not matter
     rows = np.array([core.start, core.stop, (0, 0, 0)], np.int64)
     bits = np.empty(core.shape, np.uint8)
-    _find_joined(np.ascontiguousarray(affinities), rows, threshold_levels(low, high), bits)
+    _find_joined(np.ascontiguousarray(affinities), rows, threshold_levels(thresholds), bits)
     return bits & 7, bits >= INSIDE
 
 
-def threshold_levels(low: float, high: float) -> tuple[int, int]:
-    """Return (a, b): affinity v / 255 exceeds ``low`` if v > a, and reaches ``high`` if v >= b.
+def threshold_levels(thresholds: Thresholds) -> tuple[int, int, int]:
+    """Return (a, b, c): affinity v / 255 exceeds ``low`` if v > a, reaches ``high`` if v >= b, and ``flat`` if v >= c.
 
     Raises
     ------
     SpecError
-        Unless 0 <= low < high <= 1.
+        Unless 0 <= low < high <= 1 and 0 <= flat <= 1.
     """
-    if not 0 <= low < high <= 1:
-        raise SpecError(f"low={low}, high={high}", expected="0 <= low < high <= 1")
-    return math.floor(low * 255 + 1e-9), math.ceil(high * 255 - 1e-9)
+    low, high, flat = thresholds
+    if not 0 <= low < high <= 1 or not 0 <= flat <= 1:
+        raise SpecError(f"low={low}, high={high}, flat={flat}", expected="0 <= low < high <= 1 and 0 <= flat <= 1")
+    return math.floor(low * 255 + 1e-9), math.ceil(high * 255 - 1e-9), math.ceil(flat * 255 - 1e-9)
 
 
 def _check(affinities: np.ndarray) -> None:
@@ -193,13 +202,13 @@ def _check(affinities: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _label(affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int], parents: np.ndarray) -> None:
+def _label(affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int, int], parents: np.ndarray) -> None:
     nz, ny, nx = rows[1] - rows[0]
     codes, below, scratch = _first_planes(affinities, rows, levels)
     bits, work = np.empty(nx, np.uint8), new_work(parents, nx)
     for z in range(nz):
         codes, below = below, codes
-        _codes_of_plane(affinities, rows, z, levels[0], scratch, codes)
+        _codes_of_plane(affinities, rows, z, levels, scratch, codes)
         for y in range(ny):
             _bits_of_row(affinities, rows, (z, y), levels[1], (codes, below), scratch, bits)
             bits[0] &= ~LOWER_X
@@ -212,11 +221,11 @@ def _label(affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int], pa
 
 
 @njit(cache=True, nogil=True)
-def _find_joined(affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int], bits: np.ndarray) -> None:
+def _find_joined(affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int, int], bits: np.ndarray) -> None:
     codes, below, scratch = _first_planes(affinities, rows, levels)
     for z in range(bits.shape[0]):
         codes, below = below, codes
-        _codes_of_plane(affinities, rows, z, levels[0], scratch, codes)
+        _codes_of_plane(affinities, rows, z, levels, scratch, codes)
         for y in range(bits.shape[1]):
             _bits_of_row(affinities, rows, (z, y), levels[1], (codes, below), scratch, bits[z, y])
 
@@ -229,7 +238,7 @@ def _clear(bits: np.ndarray, bit: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _first_planes(
-    affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int]
+    affinities: np.ndarray, rows: np.ndarray, levels: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Return the codes of the plane below the core's first one, memory for those of the next, and for rows."""
     _, ny, nx = rows[1] - rows[0]
@@ -237,7 +246,7 @@ def _first_planes(
     scratch = np.zeros(affinities.shape[3], np.uint8), np.zeros(nx + 2, np.uint8)
     other = codes.copy()
     if rows[0, 0] > 0:
-        _codes_of_plane(affinities, rows, -1, levels[0], scratch, codes)
+        _codes_of_plane(affinities, rows, -1, levels, scratch, codes)
     return codes, other, scratch
 
 
@@ -246,11 +255,14 @@ def _codes_of_plane(
     affinities: np.ndarray,
     rows: np.ndarray,
     plane: int,
-    above: int,
+    levels: tuple[int, int, int],
     scratch: tuple[np.ndarray, np.ndarray],
     codes: np.ndarray,
 ) -> None:
-    """Fill in each voxel's greatest edge: 0-2 to the lower z, y, x, 3-5 to the upper x, y, z neighbour; else NONE."""
+    """Fill in each voxel's greatest edges as bits: 0-2 to the lower z, y, x, 3-5 to the upper x, y, z neighbour.
+
+    Of several equal ones below ``flat`` only the last; none at all, NONE, if they are not above ``low``.
+    """
     _, nz, ny, _ = affinities.shape
     z, stop_x = rows[0, 0] + plane, rows[1, 2]
     # with one voxel more below, where there is one
@@ -263,7 +275,7 @@ def _codes_of_plane(
         upper_y = affinities[1, z, y + 1, first_x:stop_x] if y + 1 < ny else nothing
         upper_z = affinities[0, z + 1, y, first_x:stop_x] if z + 1 < nz else nothing
         _copy_x(affinities[2, z, y], first_x, stop_x, rows[2, 2], along_x)
-        _best_of_row((lower_z, lower_y, along_x), upper_y, upper_z, above, codes[y - rows[0, 1] + 1, 1 - extra :])
+        _best_of_row((lower_z, lower_y, along_x), upper_y, upper_z, levels, codes[y - rows[0, 1] + 1, 1 - extra :])
 
 
 @njit(cache=True, nogil=True)
@@ -284,23 +296,25 @@ def _copy_x(row: np.ndarray, first: int, stop: int, at_bounds: int, along_x: np.
 
 @njit(cache=True, nogil=True)
 def _best_of_row(
-    lower: tuple[np.ndarray, ...], upper_y: np.ndarray, upper_z: np.ndarray, above: int, codes: np.ndarray
+    lower: tuple[np.ndarray, ...],
+    upper_y: np.ndarray,
+    upper_z: np.ndarray,
+    levels: tuple[int, int, int],
+    codes: np.ndarray,
 ) -> None:
-    # of equal affinities the last wins: the codes 0..5 are in ascending order of the global edge index
+    # the bits are in ascending order of the global edge index: of equal affinities the highest bit is the best
     lower_z, lower_y, along_x = lower
+    above, _, flat = levels
     for x in range(len(upper_y)):
-        best, code = lower_z[x], np.uint8(0)
-        code = np.uint8(1) if lower_y[x] >= best else code
-        best = max(best, lower_y[x])
-        code = np.uint8(2) if along_x[x] >= best else code
-        best = max(best, along_x[x])
-        code = np.uint8(3) if along_x[x + 1] >= best else code
-        best = max(best, along_x[x + 1])
-        code = np.uint8(4) if upper_y[x] >= best else code
-        best = max(best, upper_y[x])
-        code = np.uint8(5) if upper_z[x] >= best else code
-        best = max(best, upper_z[x])
-        codes[x] = code if best > above else np.uint8(NONE)
+        best = max(max(max(lower_z[x], lower_y[x]), max(along_x[x], along_x[x + 1])), max(upper_y[x], upper_z[x]))
+        equal = np.uint8(lower_z[x] == best) | np.uint8(lower_y[x] == best) << np.uint8(1)
+        equal |= np.uint8(along_x[x] == best) << np.uint8(2) | np.uint8(along_x[x + 1] == best) << np.uint8(3)
+        equal |= np.uint8(upper_y[x] == best) << np.uint8(4) | np.uint8(upper_z[x] == best) << np.uint8(5)
+        last = equal | equal >> np.uint8(1)
+        last |= last >> np.uint8(2)
+        last |= last >> np.uint8(4)
+        last ^= last >> np.uint8(1)
+        codes[x] = (equal if best >= flat else last) if best > above else np.uint8(NONE)
 
 
 @njit(cache=True, nogil=True)
@@ -329,8 +343,13 @@ def _joined_in_row(
     lower_z, lower_y, lower_x = lower
     below_z, below_y, codes = neighbours
     for x in range(len(bits)):
-        code = codes[x + 1]
-        joined = np.uint8((code == 0) | (below_z[x] == 5) | (lower_z[x] >= always))
-        joined |= np.uint8((code == 1) | (below_y[x] == 4) | (lower_y[x] >= always)) << np.uint8(1)
-        joined |= np.uint8((code == 2) | (codes[x] == 3) | (lower_x[x] >= always)) << np.uint8(2)
+        # an edge joins if it is the last one, the best, of either end, or among the equal ones of both
+        code, under_y, under_x = codes[x + 1], below_y[x], codes[x]
+        joined = np.uint8((code == 1) | (below_z[x] >> np.uint8(5) != 0) | (lower_z[x] >= always))
+        both = (code >> np.uint8(1)) & (under_y >> np.uint8(4)) & np.uint8(1)
+        one = (code >> np.uint8(1) == 1) | (under_y >> np.uint8(4) == 1) | (lower_y[x] >= always)
+        joined |= (np.uint8(one) | both) << np.uint8(1)
+        both = (code >> np.uint8(2)) & (under_x >> np.uint8(3)) & np.uint8(1)
+        one = (code >> np.uint8(2) == 1) | (under_x >> np.uint8(3) == 1) | (lower_x[x] >= always)
+        joined |= (np.uint8(one) | both) << np.uint8(2)
         bits[x] = joined | np.uint8(code != NONE) << np.uint8(3)

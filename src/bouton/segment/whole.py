@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.geometry import Box
-from bouton.segment.basins import narrow_fragments
+from bouton.segment.basins import Thresholds, narrow_fragments
 from bouton.segment.components import join
 from bouton.segment.contraction import MEAN, Rule, contract
 from bouton.segment.history import MERGE_COLUMNS, join_histories, merge_rows, small_rows
@@ -25,8 +25,8 @@ class WholeParams:
 
     Attributes
     ----------
-    low, high : float
-        Affinities (0 to 1): up to ``low`` none joins, from ``high`` on all join.
+    low, high, flat : float
+        Affinities (0 to 1): up to ``low`` none joins, from ``high`` on all join, from ``flat`` on all equal best ones.
     floor : float
         Mean affinity (0 to 1) down to which merges are recorded.
     min_size_voxels : int
@@ -37,6 +37,7 @@ class WholeParams:
 
     low: float = 0.1
     high: float = 0.99
+    flat: float = 0.9
     floor: float = 0.2
     min_size_voxels: int = 100
     small_affinity: float = 0.3
@@ -70,7 +71,7 @@ def merge_history(affinities: np.ndarray, params: WholeParams | None = None) -> 
     """
     params = params or WholeParams()
     rule = Rule(MEAN, level(params.floor))
-    fragments = narrow_fragments(affinities, (params.low, params.high))
+    fragments = narrow_fragments(affinities, Thresholds(params.low, params.high, params.flat))
     whole = Box.of_shape(fragments.shape)
     edges, sizes = region_graph(fragments, affinities, whole), fragment_sizes(fragments, whole)
     rows = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bouton.segment.basins import Window, cut_at_bounds, joined_edges, label_basins
+from bouton.segment.basins import Thresholds, Window, cut_at_bounds, joined_edges, label_basins
 from bouton.segment.components import distinct_pairs, face, join, relabel
 from bouton.segment.equivalences import OPEN_COLUMNS, PAIR_COLUMNS, border_labels, join_inside
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table
@@ -26,10 +26,17 @@ class Params:
         A voxel whose best affinity is not above this (0 to 1) is background.
     high : float
         Affinities of at least this (0 to 1) always join; above ``low``.
+    flat : float
+        Affinities of at least this (0 to 1) join where no edge of either voxel is greater, equal ones or not.
     """
 
     low: float = 0.1
     high: float = 0.99
+    flat: float = 0.9
+
+
+def _thresholds(params: Params) -> Thresholds:
+    return Thresholds(params.low, params.high, params.flat)
 
 
 PAIRS = Table(PAIR_COLUMNS)
@@ -39,7 +46,7 @@ OPEN = Table(OPEN_COLUMNS)
 def basins(task: BlockTask) -> Output:
     """Label the components inside the block by their first voxels' global ids."""
     window = Window(task.box(), task.core, task.bounds)
-    thresholds = (task.params.low, task.params.high)
+    thresholds = _thresholds(task.params)
     return Output(layers={"_basins": label_basins(task.read("affinities"), window, task.shape, thresholds)})
 
 
@@ -58,7 +65,7 @@ def _across(task: BlockTask, axis: int) -> tuple[np.ndarray, np.ndarray]:
     upper = face(task.core, axis, task.core.start[axis])
     box = upper.grow((1, 1, 1)) & task.bounds
     affinities = cut_at_bounds(task.volumes["affinities"].read(box), box, task.bounds)
-    joined, _ = joined_edges(affinities, upper.within(box), task.params.low, task.params.high)
+    joined, _ = joined_edges(affinities, upper.within(box), _thresholds(task.params))
     crossing = (joined >> axis) & 1 == 1
     lower = face(task.core, axis, task.core.start[axis] - 1)
     below, above = (task.volumes["_basins"].read(plane) for plane in (lower, upper))
@@ -79,7 +86,7 @@ def fragments(task: BlockTask) -> Output:
 
 
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
     reads={"affinities": Layer("uint8", channels=3, kind="affinities")},
     writes=("fragments",),

@@ -4,7 +4,7 @@ Edges of the voxel graph are totally ordered by (affinity, edge index), edge ind
 joins its greatest incident edge, if that edge's affinity exceeds ``low``; edges of at least ``high`` always join, and
 so do edges of at least ``flat`` whose affinity is the greatest of both of their ends: else the flat inside of a cell,
 where many edges are equal, would fall into columns. A fragment is a connected component of joined edges. A voxel
-without an edge above ``low`` is background (0). Which edges join is decided by the six edges of each end, hence locally.
+without an edge above ``low`` is background (0). The six edges of each end decide which edges join, hence locally.
 
 After the watershed of Zlateski & Seung 2015, arXiv:1505.00249, which joins flat maxima likewise and divides other
 plateaus among their neighbours, where here the total order decides.

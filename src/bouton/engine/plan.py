@@ -19,7 +19,7 @@ from bouton.geometry import Box
 from bouton.spec import Step, Workflow
 from bouton.stage import BlockPart, ChainPart, MergePart, ObjectPart, Part, Stage, WholePart
 
-BASE_BYTES = 200 << 20
+BASE_BYTES = 380 << 20  # a worker with its libraries and compiled kernels
 
 
 @dataclass(frozen=True)

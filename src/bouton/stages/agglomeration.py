@@ -224,7 +224,7 @@ STAGE = Stage(
             edges,
             tables={"_edges": EDGES, "_pieces": SIZES, "_histograms": HISTOGRAMS},
             halo=lambda params, voxel_size_nm: (1, 1, 1),
-            bytes_per_voxel=20.0,
+            bytes_per_voxel=25.0,
         ),
         MergePart(
             "totals",

@@ -96,14 +96,14 @@ STAGE = Stage(
             basins,
             layers={"_basins": Layer("uint64", kind="labels")},
             halo=lambda params, voxel_size_nm: (1, 1, 1),
-            bytes_per_voxel=24.0,
+            bytes_per_voxel=16.0,
         ),
         BlockPart(
             "links",
             links,
             tables={"_pairs": PAIRS, "_border": OPEN},
             halo=lambda params, voxel_size_nm: (1, 1, 1),
-            bytes_per_voxel=4.0,
+            bytes_per_voxel=1.0,
         ),
         MergePart(
             "equivalences",
@@ -112,6 +112,6 @@ STAGE = Stage(
             tables={"_open": OPEN, "_open_pairs": PAIRS},
             kept={"_moves": PAIRS},
         ),
-        BlockPart("fragments", fragments, layers={"fragments": Layer("uint64", kind="labels")}, bytes_per_voxel=20.0),
+        BlockPart("fragments", fragments, layers={"fragments": Layer("uint64", kind="labels")}, bytes_per_voxel=16.5),
     ),
 )

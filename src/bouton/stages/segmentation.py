@@ -82,12 +82,12 @@ STAGE = Stage(
     reads={"fragments": Layer("uint64", kind="labels"), "merges": Table(MERGE_COLUMNS)},
     writes=("segmentation", "segment_sizes"),
     parts=(
-        BlockPart("pieces", pieces, tables={"_pieces": SIZES}, bytes_per_voxel=24.0),
+        BlockPart("pieces", pieces, tables={"_pieces": SIZES}, bytes_per_voxel=18.0),
         MergePart(
             "segment_sizes", segment_sizes, ("_pieces",), {"_partial_sizes": SIZES}, kept={"segment_sizes": SIZES}
         ),
         BlockPart(
-            "segmentation", segmentation, layers={"segmentation": Layer("uint64", kind="labels")}, bytes_per_voxel=28.0
+            "segmentation", segmentation, layers={"segmentation": Layer("uint64", kind="labels")}, bytes_per_voxel=18.0
         ),
     ),
 )

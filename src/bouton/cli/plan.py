@@ -60,7 +60,7 @@ def command(
 
 
 def _table(plan: Plan, workers: int) -> Table:
-    note = "volumes only: the tables of merges (agglomeration, synapses) come on top, in memory and on disk"
+    note = "memory of all workers at usual densities of fragments; on disk, tables come on top of the volumes"
     table = Table(title=f"plan for {workers} worker{'s' if workers > 1 else ''}", caption=note)
     table.add_column("step", overflow="fold")
     for name in ("tasks", "done", "voxels", "peak memory", "output at most", "time left"):

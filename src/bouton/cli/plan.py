@@ -63,7 +63,7 @@ def _table(plan: Plan, workers: int) -> Table:
     note = "memory of all workers at usual densities of fragments; on disk, tables come on top of the volumes"
     table = Table(title=f"plan for {workers} worker{'s' if workers > 1 else ''}", caption=note)
     table.add_column("step", overflow="fold")
-    for name in ("tasks", "done", "voxels", "peak memory", "output at most", "time left"):
+    for name in ("tasks", "done", "voxels", "peak memory", "volumes at most", "time left"):
         table.add_column(name, justify="right")
     for step in plan.steps:
         left = max(0.0, 1 - step.done / step.tasks) if step.tasks else 1.0

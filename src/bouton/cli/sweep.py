@@ -33,7 +33,7 @@ from bouton.evaluate.sweep import CHOICES, Bootstrap, Recommendation, Sweep, boo
 from bouton.geometry import NM, Box
 from bouton.report.sweep_plots import sweep_plot
 from bouton.server.cuts import history_step, read_history
-from bouton.volume import write_bytes
+from bouton.volume import part_file, write_bytes
 from bouton.volume.run_folder import Run, RunStep, open_run
 from bouton.volume.skeletons import write_skeletons
 
@@ -80,7 +80,9 @@ def command(
     no_skeletons: Annotated[bool, typer.Option("--no-skeletons", help="No run lengths.")] = False,
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for table and plot; default: sweep/ in the run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for table and plot; default: sweep/ in the run, or sweep_BOX/.")
+    ] = None,
     runs: RunsFolder = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -108,7 +110,8 @@ def command(
     box = sweep_box(labels, gt, bounds_zyx)
     merges = read_history(opened, history)[0]
     at = parse_thresholds(thresholds, merges)
-    folder = out or opened.folder / "sweep"
+    # each box has a folder of its own: what was reported does not overwrite what was chosen
+    folder = out or opened.folder / ("sweep" if box == labels.layer.bounds else Path(part_file("sweep", box)).stem)
     source = _Source(skeletons or [], swc_unit_nm, folder)
     inside = None if no_skeletons else _skeletons(source, labels, gt, (box, opened.voxel_size_nm))
     scores = sweep(count_box(labels, gt, box), merge_steps(merges, at), at, inside)

@@ -58,6 +58,8 @@ def find_labels(run: Run, name: str | None, dataset: str | None = None) -> Label
         return _only_truth(run, layers)
     found = [layer for layer in layers if name in (layer.ref, layer.name)]
     if found:
+        if found[0].kind != "labels" and not found[0].ref.startswith("data:"):
+            raise SpecError(f"{name} holds {found[0].kind}", expected="labels: neuron ids", fix="another --truth")
         return _checked(run.volume(found[0].ref), found[0])
     if not Path(name).exists():
         names = [layer.name for layer in layers if layer.kind == "labels"]

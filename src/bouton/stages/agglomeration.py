@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from bouton.errors import SpecError
 from bouton.segment.attributes import greatest_of
 from bouton.segment.components import join
 from bouton.segment.contraction import (
@@ -94,6 +95,12 @@ class Params:
     twig_faces: int = 50
 
     def __post_init__(self) -> None:
+        for name in ("floor", "small_affinity", "large_affinity", "twig_affinity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SpecError(f"{name} = {getattr(self, name)}", expected="an affinity from 0 to 1")
+        for name in ("min_size_voxels", "large_voxels", "together_voxels", "twig_voxels", "twig_faces"):
+            if getattr(self, name) < 0:
+                raise SpecError(f"{name} = {getattr(self, name)}", expected="at least 0")
         rule_of(self, somata=False)
 
 

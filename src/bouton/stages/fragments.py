@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bouton.segment.basins import Thresholds, Window, cut_at_bounds, joined_edges, label_basins
+from bouton.segment.basins import Thresholds, Window, cut_at_bounds, joined_edges, label_basins, threshold_levels
 from bouton.segment.components import distinct_pairs, face, join, relabel
 from bouton.segment.equivalences import OPEN_COLUMNS, PAIR_COLUMNS, border_labels, join_inside
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table
@@ -33,6 +33,9 @@ class Params:
     low: float = 0.1
     high: float = 0.99
     flat: float = 0.9
+
+    def __post_init__(self) -> None:
+        threshold_levels(_thresholds(self))
 
 
 def _thresholds(params: Params) -> Thresholds:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bouton.errors import SpecError
 from bouton.segment.components import relabel
 from bouton.segment.history import MERGE_COLUMNS, cut
 from bouton.segment.region_graph import SIZE_COLUMNS, add_sizes, fragment_sizes, rows_where, touches_face
@@ -38,6 +39,13 @@ class Params:
 
     threshold: float = 0.5
     dust_voxels: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1 or self.dust_voxels < 0:
+            raise SpecError(
+                f"threshold = {self.threshold}, dust_voxels = {self.dust_voxels}",
+                expected="a threshold from 0 to 1, and dust_voxels of at least 0",
+            )
 
 
 def pieces(task: BlockTask) -> Output:

@@ -162,7 +162,7 @@ def _damaged(path: Path, reason: str) -> DataError:
         f"damaged or no table ({reason.splitlines()[0]})",
         where=str(path),
         expected="a Parquet file",
-        fix="restore the file, or make it anew",
+        fix="bouton verify RUN --repair if a run wrote it, else restore the file",
     )
 
 

@@ -15,11 +15,10 @@ Greedy additive contraction and Kernighan-Lin: Keuper et al. 2015, doi:10.1109/I
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 
 from bouton.errors import SpecError
+from bouton.segment.packages import require
 
 GRAPH_COLUMNS = {"a": "uint64", "b": "uint64", "affinity_sum": "int64", "affinity_count": "int64"}
 PACKAGE = "bioimage_cpp"
@@ -30,11 +29,7 @@ MOST_COST = 2**53
 
 def check_package() -> None:
     """Raise :class:`SpecError` unless the package is installed."""
-    if find_spec(PACKAGE) is None:
-        raise SpecError(
-            f"the package {PACKAGE} is not installed", expected="bioimage-cpp 0.9 or later",
-            fix="pip install 'bouton[multicut]'",
-        )  # fmt: skip
+    require(PACKAGE, "bioimage-cpp 0.9", "multicut")
 
 
 def cut_costs(graph: dict[str, np.ndarray], boundary: float) -> np.ndarray:

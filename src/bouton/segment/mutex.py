@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 from numba import njit
 
-from bouton.errors import DataError, SpecError
+from bouton.errors import DataError
 from bouton.geometry import ZYX, Box, voxel_ids
 from bouton.segment.components import find
+from bouton.segment.packages import require
 from bouton.segment.ratios import level
 
 RUN_COLUMNS = {"start": "uint64", "label": "uint64"}
@@ -52,11 +52,7 @@ class MutexRule:
 
 def check_package() -> None:
     """Raise :class:`SpecError` unless the package is installed."""
-    if find_spec(PACKAGE) is None:
-        raise SpecError(
-            f"the package {PACKAGE} is not installed", expected="mwatershed 0.5.4 or later",
-            fix="pip install 'bouton[mutex]'",
-        )  # fmt: skip
+    require(PACKAGE, "mwatershed 0.5.4", "mutex")
 
 
 def mutex_watershed(affinities: np.ndarray, rule: MutexRule, box: Box, shape: ZYX) -> np.ndarray:

@@ -34,7 +34,7 @@ from bouton.errors import DataError, SpecError
 from bouton.segment.adjacency import CLUSTER, EDGE, UNKNOWN, Graph, new_graph
 from bouton.segment.chains import run_chains
 from bouton.segment.histograms import CELL, contract_histograms, new_cells, quantiles_of
-from bouton.segment.region_graph import EDGE_COLUMNS, TableData, contract_sizes
+from bouton.segment.region_graph import EDGE_COLUMNS, TableData, both_in, contract_sizes, rows_where
 from bouton.segment.rules import (
     MAXIMUM,
     MEAN,
@@ -255,5 +255,4 @@ def _residual_histograms(
 ) -> TableData | None:
     if histograms is None:
         return None
-    inside = np.isin(histograms["a"], kept) & np.isin(histograms["b"], kept)
-    return contract_histograms({name: values[inside] for name, values in histograms.items()}, *pair)
+    return contract_histograms(rows_where(histograms, both_in(histograms, kept)), *pair)

@@ -14,7 +14,16 @@ import numpy as np
 
 from bouton.geometry import Box
 from bouton.segment.components import distinct_pairs, face, join, relabel
-from bouton.segment.region_graph import SIZE_COLUMNS, TableData, add_sizes, fragment_sizes, rows_where, touches_face
+from bouton.segment.region_graph import (
+    SIZE_COLUMNS,
+    TableData,
+    add_sizes,
+    both_in,
+    concatenate,
+    fragment_sizes,
+    rows_where,
+    touches_face,
+)
 
 PAIR_COLUMNS = {"a": "uint64", "b": "uint64"}
 OPEN_COLUMNS = {**SIZE_COLUMNS, "root": "uint64"}
@@ -60,12 +69,10 @@ def join_inside(
         ``PAIR_COLUMNS``: roots that ended (a) and the root, smaller, that they joined (b), sorted by a; the labels that
         touch a face of the box; the pairs that lead out of it.
     """
-    rows = {name: np.concatenate([table[name] for table in opened]) for name in OPEN_COLUMNS}
-    order = np.argsort(rows["id"], kind="stable")
-    rows = {name: values[order] for name, values in rows.items()}
-    a = np.concatenate([table["a"] for table in pairs])
-    b = np.concatenate([table["b"] for table in pairs])
-    inside = np.isin(a, rows["id"]) & np.isin(b, rows["id"])
+    rows = concatenate(opened, OPEN_COLUMNS)
+    rows = rows_where(rows, np.argsort(rows["id"], kind="stable"))
+    found = concatenate(pairs, PAIR_COLUMNS)
+    (a, b), inside = found.values(), both_in(found, rows["id"])
     ids, roots = join(relabel(a[inside], rows["id"], rows["root"]), relabel(b[inside], rows["id"], rows["root"]))
     rows["root"] = relabel(rows["root"], ids, roots)
     touching = touches_face(rows, box, bounds)

@@ -17,7 +17,7 @@ from numba import njit
 from bouton.errors import DataError
 from bouton.geometry import Box
 from bouton.segment.compiled import kernel
-from bouton.segment.region_graph import TableData, move
+from bouton.segment.region_graph import TableData, check_affinities, concatenate, move_pairs, rows_where
 from bouton.segment.rules import Level
 
 HISTOGRAM_COLUMNS = {"a": "uint64", "b": "uint64", "affinity": "uint8", "affinity_count": "int64"}
@@ -41,8 +41,7 @@ def histogram_rows(labels: np.ndarray, affinities: np.ndarray, core: Box) -> Tab
     dict of str -> numpy.ndarray
         ``HISTOGRAM_COLUMNS``, a < b, sorted by (a, b, affinity). Background (0) has no edges.
     """
-    if affinities.dtype != np.uint8 or affinities.shape != (3, *core.shape):
-        raise DataError(f"affinities {affinities.dtype} {affinities.shape}", expected=f"uint8 {(3, *core.shape)}")
+    check_affinities(affinities, core)
     rows: list[TableData] = []
     for axis in range(3):
         upper = core.slices
@@ -62,28 +61,21 @@ def histogram_rows(labels: np.ndarray, affinities: np.ndarray, core: Box) -> Tab
 
 def add_histograms(tables: Sequence[TableData]) -> TableData:
     """Concatenate histograms and add up the rows of equal (a, b, affinity); sorted by (a, b, affinity)."""
-    rows = {
-        name: np.concatenate([np.zeros(0, dtype), *(table[name] for table in tables)])
-        for name, dtype in HISTOGRAM_COLUMNS.items()
-    }
+    rows = concatenate(tables, HISTOGRAM_COLUMNS)
     order = np.lexsort((rows["affinity"], rows["b"], rows["a"]))
-    rows = {name: values[order] for name, values in rows.items()}
+    rows = rows_where(rows, order)
     new = np.ones(len(order), np.bool_)
     for name in ("a", "b", "affinity"):
         same = rows[name][1:] == rows[name][:-1]
         new[1:] = ~same if name == "a" else new[1:] | ~same
     first = np.flatnonzero(new)
     counts = np.add.reduceat(rows["affinity_count"], first) if len(first) else rows["affinity_count"]
-    return {name: values[first] for name, values in rows.items()} | {"affinity_count": counts}
+    return rows_where(rows, first) | {"affinity_count": counts}
 
 
 def contract_histograms(histograms: TableData, ids: np.ndarray, roots: np.ndarray) -> TableData:
     """Replace the ids of histograms by their roots, drop rows inside of one root, add up the others."""
-    a, b = move(histograms["a"], ids, roots), move(histograms["b"], ids, roots)
-    outside = a != b
-    moved = {name: values[outside] for name, values in histograms.items()}
-    moved["a"], moved["b"] = np.minimum(a, b)[outside], np.maximum(a, b)[outside]
-    return add_histograms([moved])
+    return add_histograms([move_pairs(histograms, ids, roots)])
 
 
 def new_cells(edges: TableData, histograms: TableData) -> tuple[np.ndarray, np.ndarray]:

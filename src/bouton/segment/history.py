@@ -16,7 +16,7 @@ from numba import njit
 from bouton.errors import DataError, SpecError
 from bouton.segment.contraction import HISTORY_COLUMNS
 from bouton.segment.ratios import compare_ratios, level, reaches
-from bouton.segment.region_graph import TableData, move
+from bouton.segment.region_graph import TableData, concatenate, move, rows_where
 
 BY_MEAN = -1
 MERGE_COLUMNS = {
@@ -70,9 +70,8 @@ def small_rows(ids: np.ndarray, roots: np.ndarray, floor: float) -> TableData:
 
 def join_histories(tables: Sequence[TableData], columns: dict[str, str]) -> TableData:
     """Concatenate histories, whose merges have nothing to do with one another, sorted by b."""
-    rows = {name: np.concatenate([np.zeros(0, columns[name]), *(table[name] for table in tables)]) for name in columns}
-    order = np.argsort(rows["b"], kind="stable")
-    return {name: values[order] for name, values in rows.items()}
+    rows = concatenate(tables, columns)
+    return rows_where(rows, np.argsort(rows["b"], kind="stable"))
 
 
 def check_threshold(merges: TableData, threshold: float) -> Fraction:

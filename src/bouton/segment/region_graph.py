@@ -52,10 +52,15 @@ def region_graph(labels: np.ndarray, affinities: np.ndarray, core: Box) -> Table
     dict of str -> numpy.ndarray
         ``EDGE_COLUMNS``, a < b, sorted by (a, b); affinities in 1/255. Background (0) has no edges.
     """
-    if affinities.dtype != np.uint8 or affinities.shape != (3, *core.shape):
-        raise DataError(f"affinities {affinities.dtype} {affinities.shape}", expected=f"uint8 {(3, *core.shape)}")
+    check_affinities(affinities, core)
     labels, affinities = np.ascontiguousarray(labels), np.ascontiguousarray(affinities)
     return dict(zip(EDGE_COLUMNS, pair_sums(labels, affinities, core.start), strict=True))
+
+
+def check_affinities(affinities: np.ndarray, core: Box) -> None:
+    """Raise :class:`DataError` unless the affinities are uint8 (3, z, y, x) over ``core`` alone."""
+    if affinities.dtype != np.uint8 or affinities.shape != (3, *core.shape):
+        raise DataError(f"affinities {affinities.dtype} {affinities.shape}", expected=f"uint8 {(3, *core.shape)}")
 
 
 def fragment_sizes(labels: np.ndarray, box: Box) -> TableData:
@@ -86,7 +91,7 @@ def fragment_sizes(labels: np.ndarray, box: Box) -> TableData:
 
 def add_edges(tables: Sequence[TableData]) -> TableData:
     """Concatenate region graphs and add up the rows of equal (a, b); sorted by (a, b)."""
-    rows = _concatenate(tables, EDGE_COLUMNS)
+    rows = concatenate(tables, EDGE_COLUMNS)
     order = order_of_pairs(rows["a"], rows["b"])
     a, b = rows["a"][order], rows["b"][order]
     first = _firsts((a[1:] != a[:-1]) | (b[1:] != b[:-1]), len(a))
@@ -100,7 +105,7 @@ def add_edges(tables: Sequence[TableData]) -> TableData:
 def add_sizes(tables: Sequence[TableData]) -> TableData:
     """Concatenate size tables and add up the rows of equal id; sorted by id. A column ``soma`` keeps its maximum."""
     columns = SIZE_COLUMNS | ({"soma": "int64"} if tables and all("soma" in table for table in tables) else {})
-    rows = _concatenate(tables, columns)
+    rows = concatenate(tables, columns)
     order = np.argsort(rows["id"], kind="stable")
     ids = rows["id"][order]
     first = _firsts(ids[1:] != ids[:-1], len(ids))
@@ -115,11 +120,7 @@ def add_sizes(tables: Sequence[TableData]) -> TableData:
 
 def contract_edges(edges: TableData, ids: np.ndarray, roots: np.ndarray) -> TableData:
     """Replace the ids of a region graph by their roots, drop edges inside of one root, add up the others."""
-    a, b = move(edges["a"], ids, roots), move(edges["b"], ids, roots)
-    outside = a != b
-    moved = {name: values[outside] for name, values in edges.items()}
-    moved["a"], moved["b"] = np.minimum(a, b)[outside], np.maximum(a, b)[outside]
-    return add_edges([moved])
+    return add_edges([move_pairs(edges, ids, roots)])
 
 
 def contract_sizes(sizes: TableData, ids: np.ndarray, roots: np.ndarray) -> TableData:
@@ -135,8 +136,19 @@ def move(values: np.ndarray, ids: np.ndarray, roots: np.ndarray) -> np.ndarray:
     return np.where(ids[at] == values, roots[at], values)
 
 
+def move_pairs(pairs: TableData, ids: np.ndarray, roots: np.ndarray) -> TableData:
+    """Return rows about pairs (a < b) with ``ids`` replaced by their roots, without those inside of one root."""
+    a, b = move(pairs["a"], ids, roots), move(pairs["b"], ids, roots)
+    return rows_where(pairs | {"a": np.minimum(a, b), "b": np.maximum(a, b)}, a != b)
+
+
+def both_in(pairs: TableData, ids: np.ndarray) -> np.ndarray:
+    """Return bool (n,): whether both ends, a and b, of each pair are among ``ids``."""
+    return np.isin(pairs["a"], ids) & np.isin(pairs["b"], ids)
+
+
 def rows_where(table: TableData, chosen: np.ndarray) -> TableData:
-    """Return the rows of a table where ``chosen`` (bool, one a row) is true."""
+    """Return the rows of a table that ``chosen`` names: bool, one a row, or row numbers in a new order."""
     return {name: values[chosen] for name, values in table.items()}
 
 
@@ -151,7 +163,8 @@ def touches_face(sizes: TableData, box: Box, bounds: Box) -> np.ndarray:
     return touching
 
 
-def _concatenate(tables: Sequence[TableData], columns: dict[str, str]) -> TableData:
+def concatenate(tables: Sequence[TableData], columns: dict[str, str]) -> TableData:
+    """Return the rows of all tables, in order; of none, empty columns."""
     empty = {name: np.zeros(0, dtype) for name, dtype in columns.items()}
     return {name: np.concatenate([table[name] for table in (empty, *tables)]) for name in columns}
 

@@ -36,7 +36,7 @@ from numba import njit
 
 from bouton.segment.components import find
 from bouton.segment.equivalences import PAIR_COLUMNS
-from bouton.segment.region_graph import SIZE_COLUMNS, TableData, add_sizes, rows_where
+from bouton.segment.region_graph import SIZE_COLUMNS, TableData, add_sizes, both_in, concatenate, rows_where
 
 SMALL_EDGE_COLUMNS = {"a": "uint64", "b": "uint64", "affinity_max": "int64", "key_a": "uint64", "key_b": "uint64"}
 SMALL_SIZE_COLUMNS = {**SIZE_COLUMNS, "soma": "int64", "name": "uint64"}
@@ -90,10 +90,7 @@ def small_sizes(sizes: TableData) -> TableData:
 
 def gather(tables: Sequence[TableData]) -> TableData:
     """Concatenate edges; of several between the same two clusters only the greatest counts. Sorted by (a, b)."""
-    rows = {
-        name: np.concatenate([np.zeros(0, dtype), *(table[name] for table in tables)])
-        for name, dtype in SMALL_EDGE_COLUMNS.items()
-    }
+    rows = concatenate(tables, SMALL_EDGE_COLUMNS)
     order = np.lexsort((rows["key_b"], rows["key_a"], rows["affinity_max"], rows["b"], rows["a"]))
     rows = rows_where(rows, order)
     last = np.ones(len(order), np.bool_)
@@ -127,7 +124,7 @@ def join_small(edges: TableData, sizes: TableData, frozen: np.ndarray, rule: Sma
     enough = edges["affinity_max"] * rule.floor.denominator >= rule.floor.numerator
     edges = rows_where(edges, enough)
     u, v = (np.searchsorted(ids, edges[name]) for name in "ab")
-    inside = np.isin(edges["a"], ids) & np.isin(edges["b"], ids)
+    inside = both_in(edges, ids)
     crossing = rows_where(edges, ~inside)
     edges, u, v = rows_where(edges, inside), u[inside], v[inside]
     order = np.lexsort((edges["key_b"], edges["key_a"], edges["affinity_max"]))

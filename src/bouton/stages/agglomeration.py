@@ -34,6 +34,7 @@ from bouton.segment.region_graph import (
     SIZE_COLUMNS,
     add_edges,
     add_sizes,
+    both_in,
     contract_edges,
     contract_sizes,
     fragment_sizes,
@@ -192,24 +193,18 @@ def rule_of(params: Params, somata: bool) -> Rule:
     return rule
 
 
-def _contract(
-    task: MergeTask, graph: TableData, sizes: TableData, rule: Rule, counts: TableData | None = None
-) -> Contraction:
+def _contract(task: MergeTask, graph: TableData, sizes: TableData, rule: Rule, counts: TableData) -> Contraction:
     # inside a box, a cluster that touches no face of it has all its edges and voxels there; at the root nothing touches
     frozen = touches_face(sizes, task.box, task.bounds)
     # an edge across the box's lower face has one end inside, which is frozen: the parent that sees both ends takes it
-    inside = _inside(graph, sizes)
-    if counts is None or rule.score != QUANTILE:
-        done = replace(contract(rows_where(graph, inside), sizes, frozen, rule), histograms=counts)
-    else:
-        known = _inside(counts, sizes)
-        done = contract(rows_where(graph, inside), sizes, frozen, rule, rows_where(counts, known))
-        done = replace(done, histograms=add_histograms([done.histograms or {}, rows_where(counts, ~known)]))
-    return replace(done, edges=add_edges([done.edges, rows_where(graph, ~inside)]))
-
-
-def _inside(pairs: TableData, sizes: TableData) -> np.ndarray:
-    return np.isin(pairs["a"], sizes["id"]) & np.isin(pairs["b"], sizes["id"])
+    inside, known = both_in(graph, sizes["id"]), both_in(counts, sizes["id"])
+    done = contract(rows_where(graph, inside), sizes, frozen, rule, rows_where(counts, known))
+    assert done.histograms is not None
+    return replace(
+        done,
+        edges=add_edges([done.edges, rows_where(graph, ~inside)]),
+        histograms=add_histograms([done.histograms, rows_where(counts, ~known)]),
+    )
 
 
 EDGES, MERGES, HISTOGRAMS = Table(EDGE_COLUMNS), Table(MERGE_COLUMNS), Table(HISTOGRAM_COLUMNS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ from typing import Any
 from bouton.errors import BoutonError, DataError, SpecError
 from bouton.geometry import NM, ZYX
 
-HEADS: Mapping[str, int] = {"affinities": 3, "synapse_evidence": 4}
+HEADS: Mapping[str, int | None] = {
+    "affinities": 3,
+    "long_affinities": None,  # as many as the model's ``long_offsets``
+    "boundaries": 1,
+    "synapse_evidence": 4,  # cleft, presynaptic side, postsynaptic side, excitatory
+    "clefts": 1,
+    "vesicles": 1,
+    "mitochondria": 1,
+    "tissue": 3,  # myelin, glia, soma
+}
 METADATA_KEY = "bouton_model"
 LARGEST_HEADER_BYTES = 1 << 20
 
@@ -87,6 +96,8 @@ class ModelInfo:
     temperature : float
         Outputs are sigmoid(logit / temperature). At 1 a network that is sure of itself says 255 nearly everywhere, and
         the order of its affinities, on which the fragments rest, is lost to rounding; a higher one keeps it.
+    long_offsets : tuple of (z, y, x)
+        Channel c of the head ``long_affinities`` tells whether voxel p and p + long_offsets[c] are one cell.
     """
 
     architecture: Architecture
@@ -97,12 +108,16 @@ class ModelInfo:
     mean: float
     std: float
     temperature: float = 1.0
+    long_offsets: tuple[ZYX, ...] = ()
 
     def __post_init__(self) -> None:
         multiple, heads, tile = self.architecture.multiple, self.heads, self.tile_zyx
         overlaps = zip(self.overlap_zyx, tile, strict=True)
         problems = [
-            (not heads or any(HEADS.get(name) != n for name, n in heads.items()), f"heads {dict(heads)}"),
+            (
+                not heads or any(head_channels(name, self.long_offsets) != n for name, n in heads.items()),
+                f"heads {dict(heads)}",
+            ),
             (sum(heads.values()) != self.architecture.outputs, f"number of outputs {self.architecture.outputs}"),
             (any(t < 1 or t % m for t, m in zip(tile, multiple, strict=True)), f"tile {tile}"),
             (any(not 0 <= 2 * o <= t for o, t in overlaps), f"overlap {self.overlap_zyx}"),
@@ -114,8 +129,14 @@ class ModelInfo:
             if wrong:
                 raise DataError(
                     f"model with unusable {what}",
-                    expected=f"heads of {dict(HEADS)}, tiles in multiples of {multiple}, overlaps up to half a tile",
+                    expected=f"heads of {', '.join(HEADS)}; tiles of n x {multiple}, overlaps up to half a tile",
                 )
+
+
+def head_channels(name: str, long_offsets: Sequence[ZYX]) -> int:
+    """Return the number of channels of a head; 0 for an unknown one."""
+    channels = HEADS.get(name, 0)
+    return len(long_offsets) if channels is None else channels
 
 
 def tile_halo(info: ModelInfo) -> ZYX:
@@ -134,6 +155,7 @@ def info_text(info: ModelInfo) -> str:
         "overlap_zyx": info.overlap_zyx,
         "normalisation": {"mean": info.mean, "std": info.std},
         "temperature": info.temperature,
+        "long_offsets": info.long_offsets,
     }
     return json.dumps(fields)
 
@@ -206,6 +228,7 @@ def _info_of(found: Mapping[str, Any]) -> ModelInfo:
         mean=float(found["normalisation"]["mean"]),
         std=float(found["normalisation"]["std"]),
         temperature=float(found["temperature"]),
+        long_offsets=tuple(_triple(offset) for offset in found.get("long_offsets", ())),
     )
 
 

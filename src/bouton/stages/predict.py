@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from bouton.learn.model import Model
 
 MODELS = Path(__file__).parent.parent / "models"
-KINDS = {"affinities": "affinities", "synapse_evidence": "probability"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,12 @@ def _cached_model(path: Path, modified_ns: int, size: int) -> Model:
 
 
 def _layers(params: Params) -> dict[str, Layer]:
-    return {name: Layer("uint8", channels=n, kind=KINDS[name]) for name, n in _info(params).heads.items()}
+    heads = _info(params).heads
+    return {name: Layer("uint8", channels=n, kind=_kind(name)) for name, n in heads.items()}
+
+
+def _kind(head: str) -> str:
+    return "affinities" if head == "affinities" else "probability"
 
 
 def _halo(params: Params, voxel_size_nm: NM) -> ZYX:

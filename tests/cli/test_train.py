@@ -112,7 +112,7 @@ def test_shipped_plans_are_valid(path: Path) -> None:
 def test_phantom_volumes_know_their_synapses() -> None:
     volume = phantom_volume(Phantoms(seeds=(1,), shape_zyx=(24, 96, 96)), 3, (30.0, 10.0, 10.0))
     assert volume.image.shape == volume.labels.shape == (24, 96, 96)
-    assert volume.classes is not None
-    cleft, pre, post = (np.count_nonzero(volume.classes & bit) for bit in (CLEFT, PRE, POST))
+    classes = volume.layers["synapse_evidence"]
+    cleft, pre, post = (np.count_nonzero(classes & bit) for bit in (CLEFT, PRE, POST))
     assert 0 < cleft < min(pre, post)
-    assert not (volume.classes[(volume.classes & CLEFT) == 0] & EXCITATORY).any()
+    assert not (classes[(classes & CLEFT) == 0] & EXCITATORY).any()

@@ -53,7 +53,7 @@ def test_synapse_evidence_of_one_synapse() -> None:
     classes = synapse_classes(clefts, cells, one, reach_nm=20, voxel_size_nm=(30, 10, 10))
     both = CLEFT | EXCITATORY
     np.testing.assert_array_equal(classes[0, 0], [0, PRE, PRE, PRE | both, POST | both, POST, POST, 0])
-    truth, weight = synapse_truth(classes, np.ones(classes.shape, bool))
+    truth, weight = synapse_truth(classes)
     np.testing.assert_array_equal(truth.sum((1, 2, 3)), [2, 3, 3, 2])
     np.testing.assert_array_equal(weight.sum((1, 2, 3)), [8, 8, 8, 2])
 

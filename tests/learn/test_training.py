@@ -25,12 +25,12 @@ def checkers(with_synapse: bool = False) -> TrainingVolume:
     labels = (1 + (z // 6) * 9 + (y // 8) * 3 + x // 8).astype(np.uint32)
     dark = (y % 8 == 7) | (x % 8 == 7)
     image = np.where(dark, 60, 180).astype(np.uint8)
-    classes = np.where((y == 20) & (x == 20), np.uint8(CLEFT), np.uint8(0)) if with_synapse else None
-    return TrainingVolume(image, labels, np.ones(labels.shape, bool), classes)
+    layers = {"synapse_evidence": np.where((y == 20) & (x == 20), np.uint8(CLEFT), np.uint8(0))} if with_synapse else {}
+    return TrainingVolume(image, labels, np.ones(labels.shape, bool), layers)
 
 
 def sampler(augmentation: Augmentation = Augmentation(), share: float = 0.5) -> PatchSampler:
-    settings = SamplingSettings((4, 8, 8), 5, (0, 1, 1), ((0, 0, -4),), share)
+    settings = SamplingSettings((4, 8, 8), 5, (0, 1, 1), auxiliary_offsets=((0, 0, -4),), synapse_share=share)
     return PatchSampler([checkers()], settings, augmentation)
 
 
@@ -84,7 +84,7 @@ def test_unchanged_patches_are_cut_out_of_the_volume() -> None:
 
 
 def test_patches_find_synapses() -> None:
-    settings = SamplingSettings((4, 8, 8), 5, (0, 1, 1), (), 1.0)
+    settings = SamplingSettings((4, 8, 8), 5, (0, 1, 1), ("affinities", "synapse_evidence"), synapse_share=1.0)
     draw = PatchSampler([checkers(with_synapse=True)], settings, STILL)
     assert all(draw(i).truth[3].any() for i in range(20))
     assert draw(0).truth.shape[0] == 7

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box, nm_to_voxels
 from bouton.learn.augment import Augmentation
-from bouton.learn.info import HEADS, Architecture, ModelInfo
+from bouton.learn.descriptors import CHANNELS as DESCRIPTORS
+from bouton.learn.info import HEADS, Architecture, ModelInfo, head_channels
 from bouton.learn.sampling import SamplingSettings, TrainingVolume
 from bouton.learn.targets import SynapseTruth, fill_unlabelled, synapse_classes
 from bouton.learn.train import TrainingSettings
@@ -44,14 +45,19 @@ class Network(_Strict):
 class Labelled(_Strict):
     """A labelled volume on disk: data sets ``image`` and ``labels`` of ``path``, over ``box_zyx``.
 
-    ``fill_voxels``: voxels labelled 0 so near to a label take it; further ones do not count.
+    ``layers``: for a head like ``clefts`` the data set of its annotation (0 no, else yes; for heads of several channels
+    bits). ``fill_voxels``: voxels labelled 0 so near to a label take it; further ones do not count. ``keep_every``:
+    take every n-th section only, once for each of the n ways. ``weight``: how often patches come from here.
     """
 
     path: str
     image: str
-    labels: str
+    labels: str | None = None
+    layers: dict[str, str] = {}
     box_zyx: str
     fill_voxels: float = 2.0
+    keep_every: Positive = 1
+    weight: Size = 1.0
 
 
 class Phantoms(_Strict):
@@ -76,8 +82,10 @@ class Plan(_Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     description: str = ""
     voxel_size_nm: tuple[Size, Size, Size]
-    heads: tuple[Literal["affinities", "synapse_evidence"], ...] = ("affinities",)
+    heads: Annotated[tuple[Literal[*HEADS], ...], Field(min_length=1)] = ("affinities",)
+    long_offsets: tuple[Offset, ...] = ()
     auxiliary_offsets: tuple[Offset, ...] = ()
+    descriptor_sigma_nm: Size | None = None
     network: Network
     data: Annotated[tuple[Labelled | Phantoms, ...], Field(min_length=1)]
     validation: Annotated[tuple[Labelled | Phantoms, ...], Field(min_length=1)]
@@ -94,11 +102,13 @@ class Plan(_Strict):
     @property
     def channels(self) -> dict[str, int]:
         """Heads and their channels, in order."""
-        return {name: HEADS[name] for name in self.heads}
+        return {name: head_channels(name, self.long_offsets) for name in self.heads}
 
     def architecture(self, *, auxiliary: bool) -> Architecture:
         """Return the network's shape, with or without the outputs that only training uses."""
-        outputs = sum(self.channels.values()) + (len(self.auxiliary_offsets) if auxiliary else 0)
+        outputs = sum(self.channels.values())
+        if auxiliary:
+            outputs += len(self.auxiliary_offsets) + (DESCRIPTORS if self.descriptor_sigma_nm else 0)
         return Architecture(**self.network.model_dump(), outputs=outputs)
 
     def info(self) -> ModelInfo:
@@ -110,13 +120,25 @@ class Plan(_Strict):
             tile_zyx=self.prediction.tile_zyx,
             overlap_zyx=self.prediction.overlap_zyx,
             temperature=self.prediction.temperature,
+            long_offsets=self.long_offsets,
             mean=self.training.mean,
             std=self.training.std,
         )
 
     def sampling(self) -> SamplingSettings:
         """Return how patches are drawn."""
-        return SamplingSettings(self.patch_zyx, self.seed, self.erode_zyx, self.auxiliary_offsets, self.synapse_share)
+        sigma = self.descriptor_sigma_nm
+        z, y, x = self.voxel_size_nm
+        return SamplingSettings(
+            patch_zyx=self.patch_zyx,
+            seed=self.seed,
+            erode_zyx=self.erode_zyx,
+            heads=self.heads,
+            long_offsets=self.long_offsets,
+            auxiliary_offsets=self.auxiliary_offsets,
+            descriptor_sigma_voxels=None if sigma is None else (sigma / z, sigma / y, sigma / x),
+            synapse_share=self.synapse_share,
+        )
 
 
 def read_plan(path: Path, overrides: list[str]) -> Plan:
@@ -152,15 +174,12 @@ def _known(keys: list[int | str]) -> list[str]:
 
 def load_volumes(sources: tuple[Labelled | Phantoms, ...], plan: Plan, folder: Path) -> list[TrainingVolume]:
     """Return the volumes of ``sources``; relative paths start at ``folder``."""
-    with_synapses = "synapse_evidence" in plan.heads
     volumes: list[TrainingVolume] = []
     for source in sources:
         if isinstance(source, Phantoms):
             volumes += [phantom_volume(source, seed, plan.voxel_size_nm) for seed in source.seeds]
-        elif with_synapses:
-            raise SpecError(f"{source.path} has no synapses", expected="phantoms, where synapse_evidence is trained")
         else:
-            volumes.append(_labelled_volume(source, plan.voxel_size_nm, folder))
+            volumes += _labelled_volumes(source, plan, folder)
     return volumes
 
 
@@ -174,17 +193,40 @@ def phantom_volume(source: Phantoms, seed: int, voxel_size_nm: NM) -> TrainingVo
     classes = synapse_classes(made.clefts, made.neuron_ids, truth, source.reach_nm, voxel_size_nm)
     cut = core.within(core.grow(halo)).slices
     labels = _small_ids(made.neuron_ids[cut])
-    return TrainingVolume(made.image[cut].copy(), labels, np.ones(core.shape, bool), classes[cut].copy())
+    layers = {"synapse_evidence": classes, "clefts": classes & 1, "vesicles": made.vesicles}
+    layers["mitochondria"] = made.mitochondria
+    layers = {name: values[cut].copy() for name, values in layers.items()}
+    return TrainingVolume(made.image[cut].copy(), labels, np.ones(core.shape, bool), layers)
 
 
-def _labelled_volume(source: Labelled, voxel_size_nm: NM, folder: Path) -> TrainingVolume:
+def _labelled_volumes(source: Labelled, plan: Plan, folder: Path) -> list[TrainingVolume]:
     path, box = folder / expand(source.path), Box.parse(source.box_zyx)
-    image = open_volume(path, source.image, voxel_size_nm=voxel_size_nm).read(box)
+
+    def read(dataset: str) -> np.ndarray:
+        return open_volume(path, dataset, voxel_size_nm=plan.voxel_size_nm).read(box)
+
+    image = read(source.image)
     if image.dtype != np.uint8:
         raise DataError(f"image of {image.dtype}", where=f"{path}, data set {source.image}", expected="uint8")
-    labels = open_volume(path, source.labels, voxel_size_nm=voxel_size_nm).read(box)
-    filled = _small_ids(fill_unlabelled(labels, source.fill_voxels))
-    return TrainingVolume(image, filled, filled != 0)
+    labels = np.zeros(image.shape, np.uint32)
+    if source.labels is not None:
+        labels = _small_ids(fill_unlabelled(read(source.labels), source.fill_voxels))
+    layers = {head: _bits(read(dataset), head) for head, dataset in source.layers.items()}
+    parts = [slice(first, None, source.keep_every) for first in range(source.keep_every)]
+    return [
+        TrainingVolume(
+            image[part].copy(),
+            labels[part].copy(),
+            labels[part] != 0,
+            {head: values[part].copy() for head, values in layers.items()},
+            source.weight,
+        )
+        for part in parts
+    ]
+
+
+def _bits(values: np.ndarray, head: str) -> np.ndarray:
+    return values.astype(np.uint8) if (HEADS[head] or 0) > 1 else (values != 0).astype(np.uint8)
 
 
 def _small_ids(labels: np.ndarray) -> np.ndarray:

@@ -19,8 +19,7 @@ from bouton.geometry import Box
 from bouton.learn.model import Model, model_bytes, ready_model
 from bouton.learn.network import build_network
 from bouton.learn.predict import predict
-from bouton.learn.sampling import PatchSampler, TrainingVolume
-from bouton.learn.targets import NEAREST, affinity_truth, interior, synapse_truth
+from bouton.learn.sampling import PatchSampler, TrainingVolume, head_truths
 from bouton.learn.train import Trainer
 from bouton.volume import write_bytes
 
@@ -99,10 +98,7 @@ class TrainingRun:
 def _scores(model: Model, volume: TrainingVolume, plan: Plan) -> tuple[float, float]:
     box = Box.of_shape(volume.image.shape)
     found = predict(model, volume.image, box, box, box)
-    inside = interior(volume.labels, plan.erode_zyx)
-    truths = {"affinities": affinity_truth(volume.labels, inside, volume.known, NEAREST)}
-    if volume.classes is not None:
-        truths["synapse_evidence"] = synapse_truth(volume.classes, volume.known)
+    truths = head_truths(volume, plan.sampling())
     channels = [
         _channel_scores(values[c], truths[head][0][c], truths[head][1][c] > 0)
         for head, values in found.items()

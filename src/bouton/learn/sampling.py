@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bouton.errors import DataError
 from bouton.geometry import ZYX
 from bouton.learn.augment import Augmentation, augment
-from bouton.learn.targets import CLEFT, NEAREST, affinity_truth, interior, synapse_truth
+from bouton.learn.descriptors import shape_descriptors
+from bouton.learn.info import head_channels
+from bouton.learn.targets import (
+    CLEFT,
+    NEAREST,
+    UNKNOWN,
+    affinity_truth,
+    bits_truth,
+    boundary_truth,
+    interior,
+    synapse_truth,
+)
+
+Truth = tuple[np.ndarray, np.ndarray]
+FROM_LABELS = ("affinities", "long_affinities", "boundaries")
 
 
 @dataclass(frozen=True)
@@ -25,14 +39,18 @@ class TrainingVolume:
         Integer cell ids, 0 = no cell.
     known : numpy.ndarray
         bool: where the labels are to be believed.
-    classes : numpy.ndarray, optional
-        uint8 bits of :func:`bouton.learn.targets.synapse_classes`.
+    layers : mapping of head -> numpy.ndarray
+        What is annotated beside cells, uint8: bit c for channel c of the head, 255 where nobody looked. A head that
+        a volume lacks is not trained on it.
+    weight : float
+        How often patches come from here, relative to what the volume's size says.
     """
 
     image: np.ndarray
     labels: np.ndarray
     known: np.ndarray
-    classes: np.ndarray | None = None
+    layers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +63,14 @@ class SamplingSettings:
     seed : int
     erode_zyx : (z, y, x)
         How far boundaries are widened (:func:`bouton.learn.targets.interior`).
+    heads : tuple of str
+        What the network says (:data:`bouton.learn.info.HEADS`), in the order of its channels.
+    long_offsets : tuple of (z, y, x)
+        Of the head ``long_affinities``.
     auxiliary_offsets : tuple of (z, y, x)
         Further affinities, learnt because they need context, dropped from the finished model.
+    descriptor_sigma_voxels : (z, y, x), optional
+        Window of local shape descriptors, learnt because they need shape, dropped from the finished model.
     synapse_share : float
         Share of patches placed on a synapse, where a volume has any.
     """
@@ -54,23 +78,30 @@ class SamplingSettings:
     patch_zyx: ZYX
     seed: int
     erode_zyx: ZYX = (1, 1, 1)
+    heads: tuple[str, ...] = ("affinities",)
+    long_offsets: tuple[ZYX, ...] = ()
     auxiliary_offsets: tuple[ZYX, ...] = ()
+    descriptor_sigma_voxels: tuple[float, float, float] | None = None
     synapse_share: float = 0.5
 
 
 @dataclass(frozen=True)
 class Patch:
-    """``image`` float32 (1, z, y, x), 0 to 255; ``truth`` and ``weight`` float32 (c, z, y, x)."""
+    """``image`` float32 (1, z, y, x), 0 to 255; ``truth`` and ``weight`` float32 (c, z, y, x).
+
+    The last ``values`` channels of the truth are values to come near to, the others are probabilities.
+    """
 
     image: np.ndarray
     truth: np.ndarray
     weight: np.ndarray
+    values: int = 0
 
 
 class PatchSampler:
     """Callable: ``sampler(index)`` returns a :class:`Patch`.
 
-    Channels of the truth: 3 affinities; 4 of synapse evidence where the volumes have it; the auxiliary affinities.
+    Channels of the truth: those of the heads; the auxiliary affinities; the local shape descriptors.
     """
 
     def __init__(
@@ -85,13 +116,11 @@ class PatchSampler:
                     fix="give a larger box or a smaller patch_zyx",
                 )
         self._insides = [interior(volume.labels, settings.erode_zyx) for volume in self.volumes]
-        self._clefts = [
-            None if volume.classes is None else np.argwhere(volume.classes & CLEFT) for volume in self.volumes
-        ]
+        self._clefts = [_cleft_voxels(volume) for volume in self.volumes]
         free = [np.prod([n - p + 1 for n, p in zip(v.image.shape, settings.patch_zyx, strict=True)]) for v in volumes]
         size = np.array([volume.image.size for volume in self.volumes], np.float64)
         # between the number of places and the number of voxels: a small volume still counts
-        self._share = np.sqrt(size * np.asarray(free, np.float64))
+        self._share = np.sqrt(size * np.asarray(free, np.float64)) * [volume.weight for volume in self.volumes]
         self._share /= self._share.sum()
 
     def __call__(self, index: int) -> Patch:
@@ -101,16 +130,19 @@ class PatchSampler:
         place = self._place(which, rng)
         image = volume.image[place].astype(np.float32) / np.float32(255)
         truths = [volume.labels[place], self._insides[which][place], volume.known[place]]
-        if volume.classes is not None:
-            truths.append(volume.classes[place])
+        truths += [_layer(volume, head)[place] for head in self._annotated]
         image, truths = augment(image, truths, self.augmentation, rng)
         return self._patch(image, truths)
+
+    @property
+    def _annotated(self) -> list[str]:
+        return [head for head in self.settings.heads if head not in FROM_LABELS]
 
     def _place(self, which: int, rng: np.random.Generator) -> tuple[slice, ...]:
         shape, patch, clefts = self.volumes[which].image.shape, self.settings.patch_zyx, self._clefts[which]
         last = [n - p for n, p in zip(shape, patch, strict=True)]
         start = [int(rng.integers(n + 1)) for n in last]
-        if clefts is not None and len(clefts) and rng.random() < self.settings.synapse_share:
+        if len(clefts) and rng.random() < self.settings.synapse_share:
             centre = clefts[int(rng.integers(len(clefts)))]
             offset = [int(rng.integers(p // 4, p - p // 4)) for p in patch]
             start = [int(np.clip(c - o, 0, n)) for c, o, n in zip(centre, offset, last, strict=True)]
@@ -118,10 +150,46 @@ class PatchSampler:
 
     def _patch(self, image: np.ndarray, truths: list[np.ndarray]) -> Patch:
         labels, inside, known = truths[:3]
-        parts = [affinity_truth(labels, inside, known, NEAREST)]
-        if len(truths) == 4:
-            parts.append(synapse_truth(truths[3], known))
-        if self.settings.auxiliary_offsets:
-            parts.append(affinity_truth(labels, labels != 0, known, self.settings.auxiliary_offsets))
+        annotated = dict(zip(self._annotated, truths[3:], strict=True))
+        settings, sigma = self.settings, self.settings.descriptor_sigma_voxels
+        parts = [_head_truth(head, annotated, (labels, inside, known), settings) for head in settings.heads]
+        if settings.auxiliary_offsets:
+            parts.append(affinity_truth(labels, labels != 0, known, settings.auxiliary_offsets))
+        if sigma is not None:
+            values, defined = shape_descriptors(labels, sigma)
+            parts.append((values, defined * known))
         truth, weight = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return Patch(image[None] * np.float32(255), truth, weight)
+        return Patch(image[None] * np.float32(255), truth, weight, 0 if sigma is None else len(values))
+
+
+def head_truths(volume: TrainingVolume, settings: SamplingSettings) -> dict[str, Truth]:
+    """Return truth and weight, float32 (c, z, y, x), of every head over a whole volume."""
+    cells = (volume.labels, interior(volume.labels, settings.erode_zyx), volume.known)
+    layers = {head: _layer(volume, head) for head in settings.heads}
+    return {head: _head_truth(head, layers, cells, settings) for head in settings.heads}
+
+
+def _head_truth(
+    head: str, layers: Mapping[str, np.ndarray], cells: tuple[np.ndarray, ...], settings: SamplingSettings
+) -> Truth:
+    labels, inside, known = cells
+    if head == "affinities":
+        return affinity_truth(labels, inside, known, NEAREST)
+    if head == "long_affinities":
+        return affinity_truth(labels, labels != 0, known, settings.long_offsets)
+    if head == "boundaries":
+        return boundary_truth(inside, known)
+    if head == "synapse_evidence":
+        return synapse_truth(layers[head])
+    return bits_truth(layers[head], head_channels(head, ()))
+
+
+def _layer(volume: TrainingVolume, head: str) -> np.ndarray:
+    found = volume.layers.get(head)
+    return np.broadcast_to(np.uint8(UNKNOWN), volume.image.shape) if found is None else found
+
+
+def _cleft_voxels(volume: TrainingVolume) -> np.ndarray:
+    """Return the places (n, 3) of voxels known to be in a cleft."""
+    found = [volume.layers[head] for head in ("synapse_evidence", "clefts") if head in volume.layers]
+    return np.concatenate([np.zeros((0, 3), int), *(np.argwhere((f != UNKNOWN) & (f & CLEFT != 0)) for f in found)])

@@ -16,6 +16,7 @@ from bouton.geometry import NM, ZYX, nm_to_voxels
 
 NEAREST: tuple[ZYX, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 CLEFT, PRE, POST, EXCITATORY = 1, 2, 4, 8
+UNKNOWN = 255  # in a layer of bits: not annotated
 
 
 def fill_unlabelled(labels: np.ndarray, distance_voxels: float) -> np.ndarray:
@@ -138,22 +139,43 @@ def synapse_classes(
     return classes
 
 
-def synapse_truth(classes: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bits_truth(layer: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return one channel per bit of an annotated layer, and where it is known.
+
+    Parameters
+    ----------
+    layer : numpy.ndarray
+        uint8 (z, y, x): bit c tells of channel c; :data:`UNKNOWN` where nobody looked.
+    channels : int
+
+    Returns
+    -------
+    truth, weight : numpy.ndarray
+        float32 (channels, z, y, x).
+    """
+    known = layer != UNKNOWN
+    truth = np.stack([(layer >> bit) & 1 for bit in range(channels)]).astype(np.float32) * known
+    return truth, np.repeat(known[None].astype(np.float32), channels, axis=0)
+
+
+def synapse_truth(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the four channels of synapse evidence (cleft, pre, post, excitatory) and where they are known.
 
     Parameters
     ----------
     classes : numpy.ndarray
-        uint8 bits (z, y, x) of :func:`synapse_classes`.
-    known : numpy.ndarray
-        bool (z, y, x).
+        uint8 bits (z, y, x) of :func:`synapse_classes`, or :data:`UNKNOWN`.
 
     Returns
     -------
     truth, weight : numpy.ndarray
         float32 (4, z, y, x). Whether a synapse excites is asked on cleft voxels only.
     """
-    truth = np.stack([(classes & bit) != 0 for bit in (CLEFT, PRE, POST, EXCITATORY)]).astype(np.float32)
-    weight = np.repeat(known[None].astype(np.float32), 4, axis=0)
+    truth, weight = bits_truth(classes, 4)
     weight[3] *= truth[0]
     return truth, weight
+
+
+def boundary_truth(inside: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where cells end, float32 (1, z, y, x), from bool (z, y, x) of :func:`interior`, and where it is known."""
+    return (~inside)[None].astype(np.float32), known[None].astype(np.float32)

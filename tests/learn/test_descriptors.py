@@ -42,7 +42,7 @@ def test_coarse_sums_come_near_the_definition() -> None:
     expected = np.array([brute_force(labels, sigma, tuple(v)) for v in voxels])
     found = np.array([truth[(slice(None), *v)] for v in voxels])
     assert np.abs(found - expected).max() < 0.1
-    assert np.abs(found - expected).mean() < 0.01
+    assert np.abs(found - expected).mean() < 0.03
     assert weight.all()
 
 

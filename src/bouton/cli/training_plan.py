@@ -16,7 +16,7 @@ from bouton.learn.augment import Augmentation
 from bouton.learn.descriptors import CHANNELS as DESCRIPTORS
 from bouton.learn.info import HEADS, Architecture, ModelInfo, head_channels
 from bouton.learn.sampling import SamplingSettings, TrainingVolume
-from bouton.learn.targets import SynapseTruth, fill_unlabelled, synapse_classes
+from bouton.learn.targets import UNKNOWN, SynapseTruth, fill_unlabelled, synapse_classes
 from bouton.learn.train import TrainingSettings
 from bouton.phantom import PhantomParams, generate
 from bouton.strict_yaml import Document, read_document, unknown
@@ -47,7 +47,8 @@ class Labelled(_Strict):
 
     ``layers``: for a head like ``clefts`` the data set of its annotation (0 no, else yes; for heads of several channels
     bits). ``fill_voxels``: voxels labelled 0 so near to a label take it; further ones do not count. ``keep_every``:
-    take every n-th section only, once for each of the n ways. ``weight``: how often patches come from here.
+    take every n-th section only, once for each of the n ways. ``weight``: how often patches come from here. A volume
+    smaller than a patch is mirrored up to its size; what is mirrored counts as not annotated.
     """
 
     path: str
@@ -212,17 +213,20 @@ def _labelled_volumes(source: Labelled, plan: Plan, folder: Path) -> list[Traini
     if source.labels is not None:
         labels = _small_ids(fill_unlabelled(read(source.labels), source.fill_voxels))
     layers = {head: _bits(read(dataset), head) for head, dataset in source.layers.items()}
-    parts = [slice(first, None, source.keep_every) for first in range(source.keep_every)]
-    return [
-        TrainingVolume(
-            image[part].copy(),
-            labels[part].copy(),
-            labels[part] != 0,
-            {head: values[part].copy() for head, values in layers.items()},
-            source.weight,
+    volumes = []
+    for first in range(source.keep_every):
+        part = slice(first, None, source.keep_every)
+        room = [(0, max(0, p - n)) for p, n in zip(plan.patch_zyx, image[part].shape, strict=True)]
+        volumes.append(
+            TrainingVolume(
+                np.pad(image[part], room, mode="reflect"),
+                np.pad(labels[part], room),
+                np.pad(labels[part] != 0, room),
+                {head: np.pad(values[part], room, constant_values=UNKNOWN) for head, values in layers.items()},
+                source.weight,
+            )
         )
-        for part in parts
-    ]
+    return volumes
 
 
 def _bits(values: np.ndarray, head: str) -> np.ndarray:

@@ -13,7 +13,10 @@ from bouton.volume.precomputed import is_precomputed, open_precomputed
 from bouton.volume.store import ABSENT
 from bouton.volume.zarr import is_zarr, open_zarr
 
-FORMATS = "OME-Zarr, zarr, precomputed or N5 folder, folder of TIFF or PNG sections, HDF5, TIFF, PNG or .npy file"
+FORMATS = (
+    "OME-Zarr, zarr, precomputed or N5 folder, folder of TIFF or PNG sections, HDF5, TIFF, PNG or .npy file, "
+    "zipped webKnossos annotation"
+)
 _SUFFIXES = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
@@ -22,21 +25,22 @@ _SUFFIXES = {
     ".tiff": "tiff",
     ".npy": "npy",
     ".png": "png",
+    ".zip": "zip",
 }
 
 
 def open_volume(
     path: str | Path, dataset: str | None = None, voxel_size_nm: Sequence[float] | None = None, absent: str = "error"
 ) -> Volume:
-    """Open a volume for reading: OME-Zarr, zarr v2 and v3, precomputed, N5, HDF5, TIFF, sections, ``.npy``.
+    """Open a volume for reading: OME-Zarr, zarr, precomputed, N5, HDF5, TIFF, sections, ``.npy``, webKnossos zips.
 
     Parameters
     ----------
     path : path
         File or folder.
     dataset : str, optional
-        The array inside: path in an HDF5 file, a zarr or an N5 group; key of a precomputed scale. May be left out where
-        there is one array alone, or a multiscale volume (then its finest level).
+        The array inside: path in an HDF5 file, a zarr or an N5 group; key of a precomputed scale; layer of a webKnossos
+        annotation. May be left out where there is one array alone, or a multiscale volume (then its finest level).
     voxel_size_nm : (z, y, x), optional
         In nm; must agree with what the file says.
     absent : str
@@ -80,6 +84,10 @@ def _open_file(path: Path, dataset: str | None, declared: Sequence[float] | None
         from bouton.volume.hdf5 import open_hdf5
 
         return open_hdf5(path, dataset, declared)
+    if kind == "zip":
+        from bouton.volume.webknossos import open_annotation
+
+        return open_annotation(path, dataset, declared)
     from bouton.volume import stacks
 
     _no_dataset_here(path, dataset)
@@ -102,6 +110,8 @@ def _file_kind(path: Path) -> str:
         return "npy"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
     if path.suffix.lower() in _SUFFIXES:
         raise DataError(
             "empty file" if not head else f"no {path.suffix} file: it starts with {head[:8]!r}",

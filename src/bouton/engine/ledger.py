@@ -35,6 +35,18 @@ class OutputRow:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What one finished task took: time, peak memory, and the files of it that are left."""
+
+    part: str
+    task: str
+    seconds: float
+    peak_bytes: int
+    size_bytes: int
+    files: int
+
+
+@dataclass(frozen=True)
 class Failure:
     """One task that is quarantined (``failed``) or ``blocked``."""
 
@@ -207,6 +219,17 @@ class Ledger:
     def task_seconds(self) -> float:
         """Return the time that all tasks took together."""
         return self._db.execute("SELECT coalesce(sum(seconds), 0) FROM tasks").fetchone()[0]
+
+    def measured(self) -> Iterator[Measured]:
+        """Yield what the tasks took that were computed here, and the metadata of the layers (part and task "")."""
+        files = "SELECT part, task, sum(bytes) AS size, count(*) AS files FROM outputs GROUP BY part, task"
+        query = (
+            "SELECT t.part, t.task, t.seconds, t.peak_bytes, coalesce(o.size, 0), coalesce(o.files, 0) FROM tasks t "
+            f"LEFT JOIN ({files}) o ON o.part = t.part AND o.task = t.task "
+            "WHERE t.state IN ('done', 'folded') AND t.reused = 0 ORDER BY t.part, t.task"
+        )
+        for row in self._db.execute(query):
+            yield Measured(*row)
 
     def fact(self, name: str, default: float = 0.0) -> float:
         """Return a number kept under ``name``."""

@@ -34,15 +34,13 @@ from bouton.engine.inputs import Blocked
 from bouton.engine.ledger import Ledger
 from bouton.engine.outputs import all_files, file_record, remove_leftovers
 from bouton.engine.reuse import Siblings
-from bouton.engine.tasks import TaskId, TaskResult, count_tasks, parents_of, task_box, waves
+from bouton.engine.tasks import TaskId, TaskResult, count_tasks, parents_of, range_size, task_box, waves
 from bouton.errors import RunError
-from bouton.geometry import Grid
+from bouton.geometry import Box, Grid
 from bouton.stage import Layer, MergePart, ObjectPart, Part, Stage, part_tables
 from bouton.volume import create_volume, write_bytes
 
 LAYERS = ""
-RANGE = 256
-RANGES_PER_WORKER = 8
 
 
 @dataclass
@@ -68,10 +66,20 @@ class StepRun:
         Takes events.
     retries : int
         How often a task that failed is tried again before it is quarantined.
+    only : Box, optional
+        For a probe: of the block parts, compute the blocks that share a voxel with this box. None is copied from
+        another run, and the step does not count as complete.
     """
 
-    def __init__(self, context: StepContext, executor: Executor, emit: Callable[[Event], None], retries: int) -> None:
-        self.context, self.executor, self.emit, self.retries = context, executor, emit, retries
+    def __init__(
+        self,
+        context: StepContext,
+        executor: Executor,
+        emit: Callable[[Event], None],
+        retries: int,
+        only: Box | None = None,
+    ) -> None:
+        self.context, self.executor, self.emit, self.retries, self.only = context, executor, emit, retries, only
         self.root = context.root
         self.stage: Stage = load_stage_of(context)
         self.params = params_from_json(self.stage, context.params)
@@ -134,7 +142,7 @@ class StepRun:
         ledger.set_fact("tasks", self._total)
         if state == "done":
             ledger.set_fact("voxels", self.context.bounds.voxels)
-            ledger.set_fact("complete", 1)
+            ledger.set_fact("complete", self.only is None)
         seconds, peak = ledger.fact("seconds"), ledger.peak_bytes()
         numbers = (self._total, counts["failed"], counts["blocked"], counts["reused"], round(seconds, 3), peak)
         self.emit(StepFinished(self.context.step, state, *numbers))
@@ -150,14 +158,14 @@ class StepRun:
                 ledger, part, [TaskResult(TaskId(part.name, "00000000", (0,)), cause="blocked", error=str(error))]
             )
             return
-        done, total = ledger.done(part.name), count_tasks(self.context, part, objects)
+        done, total = ledger.done(part.name), count_tasks(self.context, part, objects, self.only)
         self._total += total
         voxels = 0 if isinstance(part, ObjectPart) else self.context.bounds.voxels
         done_voxels = ledger.voxels(part.name)
         self.emit(PartStarted(self.context.step, part.name, part.shape, total, len(done), voxels, done_voxels))
         root = self._root_name(part)
         if root not in done:
-            for wave in waves(self.context, part, objects):
+            for wave in waves(self.context, part, objects, self.only):
                 left = (task for task in wave if task.name not in done)
                 self._run_wave(ledger, part, self._unblocked(ledger, part, left, done), total)
                 if isinstance(part, MergePart) or part.shape == "chain":
@@ -183,8 +191,9 @@ class StepRun:
                 yield task
 
     def _run_wave(self, ledger: Ledger, part: Part, tasks: Iterator[TaskId], total: int) -> None:
-        size = max(1, min(RANGE, total // (self.executor.workers * RANGES_PER_WORKER)))
-        tasks = self._siblings.take(part, tasks, lambda results: self._commit(ledger, part, results))
+        size = range_size(total, self.executor.workers)
+        if self.only is None:
+            tasks = self._siblings.take(part, tasks, lambda results: self._commit(ledger, part, results))
         for attempt in range(1, self.retries + 2):
             failed: list[TaskResult] = []
             for results in self.executor.run(self.context, _ranges(tasks, size)):

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from bouton.engine.context import StepContext
 from bouton.geometry import ZYX, Box, Grid, block_name
-from bouton.stage import ChainPart, MergePart, ObjectPart, Part, WholePart
+from bouton.stage import BlockPart, ChainPart, MergePart, ObjectPart, Part, WholePart
+
+RANGE = 256
+RANGES_PER_WORKER = 8
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,16 @@ def node_name(level: int, index: ZYX) -> str:
     return f"level{level}-{block_name(index)}"
 
 
-def waves(context: StepContext, part: Part, objects: int = 0) -> Iterator[Iterator[TaskId]]:
-    """Yield the waves of a part. ``objects`` is the number of ids of an object part."""
+def range_size(tasks: int, workers: int) -> int:
+    """Return how many tasks a worker of ``workers`` gets at a time, of a part of ``tasks`` tasks."""
+    return max(1, min(RANGE, tasks // (workers * RANGES_PER_WORKER)))
+
+
+def waves(context: StepContext, part: Part, objects: int = 0, only: Box | None = None) -> Iterator[Iterator[TaskId]]:
+    """Yield the waves of a part.
+
+    ``objects`` is the number of ids of an object part; of a block part, only the blocks in the box ``only`` count.
+    """
     if isinstance(part, MergePart):
         tree = octree(context, part)
         for level in range(tree.levels):
@@ -115,16 +126,19 @@ def waves(context: StepContext, part: Part, objects: int = 0) -> Iterator[Iterat
         for index in context.grid(part):
             yield iter([TaskId(part.name, block_name(index), index)])
     else:
-        yield (TaskId(part.name, block_name(i), i) for i in context.grid(part))
+        yield (TaskId(part.name, block_name(i), i) for i in context.grid(part).blocks_in(only or context.bounds))
 
 
-def count_tasks(context: StepContext, part: Part, objects: int = 0) -> int:
-    """Return the number of tasks of a part."""
+def count_tasks(context: StepContext, part: Part, objects: int = 0, only: Box | None = None) -> int:
+    """Return the number of tasks of a part; of a block part, of those in the box ``only``."""
     if isinstance(part, MergePart):
         return octree(context, part).count()
     if isinstance(part, ObjectPart):
         return math.ceil(objects / part.ids_per_task)
-    return 1 if isinstance(part, WholePart) else len(context.grid(part))
+    if isinstance(part, WholePart):
+        return 1
+    grid = context.grid(part)
+    return len(Grid(grid.bounds & only, grid.block)) if only and isinstance(part, BlockPart) else len(grid)
 
 
 def parents_of(context: StepContext, part: Part, task: TaskId) -> list[str]:

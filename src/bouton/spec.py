@@ -342,7 +342,7 @@ class _Resolver:
             "code": _hash_file(Path(stage_name)) if private else "",
             "version": stage.version,
             "params": dataclasses.asdict(params),
-            "files": [_hash_file(path) for path in stage.files(params)],
+            "files": [_hash_content(content) for content in stage.files(params)],
             "reads": {key: self._identity(ref) for key, ref in refs.items()},
             "shape_zyx": [*self.shape],
             "voxel_size_nm": [*self.voxel_size_nm],
@@ -379,6 +379,10 @@ def _expand(path: str) -> str:
 
 def _ref_text(ref: Ref) -> str:
     return f"{ref.owner}.{ref.output}" if ref.output else f"data {ref.owner}"
+
+
+def _hash_content(content: Path | bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest() if isinstance(content, bytes) else _hash_file(content)
 
 
 def _hash_file(path: Path) -> str:

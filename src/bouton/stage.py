@@ -312,7 +312,8 @@ class Stage:
     parts : tuple of Part
     optional : frozenset of str
     files : callable
-        Files (models) whose content determines the result: ``params -> paths``. Their hashes join the step's key.
+        Files (models), or bytes, whose content determines the result: ``params -> paths or bytes``. Their hashes join
+        the step's key.
     """
 
     version: int
@@ -321,7 +322,7 @@ class Stage:
     writes: tuple[str, ...]
     parts: tuple[Part, ...]
     optional: frozenset[str] = frozenset()
-    files: Callable[[Any], Sequence[Path]] = lambda params: ()
+    files: Callable[[Any], Sequence[Path | bytes]] = lambda params: ()
 
     def __post_init__(self) -> None:
         if not dataclasses.is_dataclass(self.params):

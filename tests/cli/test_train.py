@@ -1,5 +1,6 @@
 """bouton train: a few steps end to end, resumed; and what is wrong in a training file is named."""
 
+import hashlib
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from bouton.cli.train import command
 from bouton.cli.training_plan import Phantoms, phantom_volume, read_plan
 from bouton.errors import BoutonError, DataError, SpecError
+from bouton.learn.card import read_card
 from bouton.learn.model import load_model
 from bouton.learn.targets import CLEFT, EXCITATORY, POST, PRE
 
@@ -55,16 +57,21 @@ def train(plan: Path, out: Path, *more: str) -> str:
 def test_trains_resumes_and_repeats(plan: Path, tmp_path: Path) -> None:
     assert "finished" in train(plan, tmp_path / "a")
     folder = tmp_path / "a" / "tiny"
-    assert {p.name for p in folder.iterdir()} == {"checkpoint.safetensors", "curve.png", "log.csv", "tiny.safetensors"}
+    assert {p.name for p in folder.iterdir()} == {"checkpoint.safetensors", "curve.png", "log.csv", "tiny"}
     lines = (folder / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["step", "3", "6"]
     assert all(0 < float(line.split(",")[4]) < 1 for line in lines[1:])
-    assert load_model(folder / "tiny.safetensors").info.voxel_size_nm == (30.0, 10.0, 10.0)
+    assert load_model(folder / "tiny").info.voxel_size_nm == (30.0, 10.0, 10.0)
+    card = read_card(folder / "tiny")
+    assert card.training.steps == 6
+    assert card.training.command == f"bouton train {plan}"
+    assert card.training.file_sha256 == hashlib.sha256(plan.read_bytes()).hexdigest()
+    assert card.training.data[0].boxes_zyx == ("0:6,0:32,0:32",)
     # stopped at once, then at the first step that takes longer than no time at all, then let go
     assert "stopped at step 0" in train(plan, tmp_path / "b", "--minutes", "0")
     assert "stopped at step" in train(plan, tmp_path / "b", "--minutes", "0.0001")
     assert "finished" in train(plan, tmp_path / "b")
-    assert (tmp_path / "b/tiny/tiny.safetensors").read_bytes() == (folder / "tiny.safetensors").read_bytes()
+    assert read_card(tmp_path / "b/tiny/tiny").weights == card.weights
     assert "from step 6" in train(plan, tmp_path / "b")
 
 

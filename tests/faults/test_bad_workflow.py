@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -130,13 +131,16 @@ def test_private_stage(code: str, status: int, said: str, folder: Path, bad_line
 
 def test_model_files(folder: Path, bad: Call) -> None:
     np.save("image.npy", np.zeros((4, 8, 8), np.uint8))
-    weights = model_path("phantom").read_bytes()
-    contents = {"text": b"hello", "empty": b"", "cut": weights[: len(weights) // 2], "short": weights[:100]}
+    whole = (model_path("phantom") / "weights.safetensors").read_bytes()
+    contents = {"text": b"hello", "empty": b"", "cut": whole[: len(whole) // 2], "flipped": whole[:-1] + b"\x77"}
     for name, content in contents.items():
-        Path(f"{name}.safetensors").write_bytes(content)
-        network = {"network": PREDICT["network"] | {"params": {"model": f"{name}.safetensors"}}}
-        flow(path="image.npy", steps=network)
-        bad(DATA, [f"{name}.safetensors: no model of bouton, or a damaged one", "bouton train"], *run())
+        shutil.copytree(model_path("phantom"), name)
+        (Path(name) / "weights.safetensors").write_bytes(content)
+        flow(path="image.npy", steps={"network": PREDICT["network"] | {"params": {"model": name}}})
+        bad(DATA, [f"{name}/weights.safetensors: no model of bouton, or a damaged one", "bouton train"], *run())
+    Path("old.pt").write_bytes(pickle.dumps({"weights": 1}))
+    flow(path="image.npy", steps={"network": PREDICT["network"] | {"params": {"model": "old.pt"}}})
+    bad(DATA, ["old.pt: a pickle", "bouton model import"], *run())
     network = {"network": PREDICT["network"] | {"params": {"model": "phantm"}}}
     flow(path="image.npy", steps=network)
     bad(SPEC, ["flow.yaml:", "no model 'phantm'", "one of affinity-fib25, phantom"], *run())

@@ -7,22 +7,19 @@ import numpy as np
 import pytest
 
 from bouton.errors import DataError, SpecError
-from bouton.learn.info import Architecture, ModelInfo
-from bouton.learn.model import load_model, model_bytes
-from bouton.learn.network import build_network
-from bouton.stages.predict import MODELS, STAGE, Params, model_names, model_path
+from bouton.learn.card import WEIGHTS
+from bouton.learn.info import info_bytes
+from bouton.learn.package import check_package
+from bouton.stages.predict import STAGE, Params, model_names, model_path
 from harness import run_stage
+from tiny_model import INFO, SHAPE, write_model
 
-SHAPE = Architecture(widths=(4, 6), kernels=((1, 3, 3), (3, 3, 3)), pools=((1, 2, 2),), entry=(1, 3, 3), outputs=3)
-INFO = ModelInfo(SHAPE, {"affinities": 3}, (30.0, 10.0, 10.0), (4, 8, 8), (1, 2, 2), 128.0, 40.0)
 SIZE = (30.0, 10.0, 10.0)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.safetensors"
-    path.write_bytes(model_bytes(INFO, build_network(SHAPE, 1).state_dict()))
-    return path
+    return write_model(tmp_path / "tiny")
 
 
 def test_blocks_and_their_order_do_not_matter(file: Path) -> None:
@@ -39,20 +36,23 @@ def test_blocks_and_their_order_do_not_matter(file: Path) -> None:
 def test_outputs_are_those_of_the_model(file: Path) -> None:
     assert list(STAGE.outputs(Params(model=str(file)))) == ["affinities"]
     both = replace(INFO, architecture=replace(SHAPE, outputs=7), heads={"affinities": 3, "synapse_evidence": 4})
-    file.write_bytes(model_bytes(both, build_network(both.architecture, 1).state_dict()))
+    write_model(file, both)
     outputs = STAGE.outputs(Params(model=str(file)))
     assert {name: layer.channels for name, layer in outputs.items()} == {"affinities": 3, "synapse_evidence": 4}
 
 
 def test_the_models_content_joins_the_key(file: Path) -> None:
-    assert list(STAGE.files(Params(model=str(file)))) == [file]
+    files = STAGE.files(Params(model=str(file)))
+    assert files == (info_bytes(INFO), check_package(file).weights.sha256.encode())
 
 
 def test_unknown_models_are_named() -> None:
     with pytest.raises(SpecError, match=r"no model 'affinity-fib52'.*bouton train"):
         model_path("affinity-fib52")
     with pytest.raises(SpecError, match="no model"):
-        STAGE.outputs(Params(model="/nowhere/x.safetensors"))
+        STAGE.outputs(Params(model="/nowhere/x"))
+    with pytest.raises(SpecError, match="no model ''"):
+        model_path("")
 
 
 def test_a_wrong_voxel_size_is_refused_when_planning(file: Path) -> None:
@@ -66,16 +66,22 @@ def test_a_wrong_voxel_size_is_refused_when_planning(file: Path) -> None:
 
 
 def test_a_damaged_model_is_refused_when_planning(file: Path) -> None:
-    file.write_bytes(b"not a model at all")
-    with pytest.raises(DataError, match=r"tiny\.safetensors"):
+    (file / WEIGHTS).write_bytes(b"not a model at all")
+    with pytest.raises(DataError, match=r"tiny/weights\.safetensors"):
         STAGE.outputs(Params(model=str(file)))
 
 
 @pytest.mark.parametrize("name", model_names())
 def test_shipped_models_open_and_have_a_card(name: str) -> None:
     path = model_path(name)
-    assert path.stat().st_size < 8 << 20
-    load_model(path)
-    card = (MODELS / f"{name}.md").read_text()
-    for word in ("Data", "Licence", "Scores", f"bouton train workflows/train/{name.split('-')[-1]}.yaml"):
-        assert word in card
+    assert sum(file.stat().st_size for file in path.iterdir()) < 16 << 20
+    assert (path / WEIGHTS).stat().st_size < 8 << 20
+    card = check_package(path)
+    assert card.name == name
+    assert card.description
+    assert card.limits
+    assert card.weights.licence == "BSD-3-Clause"
+    assert card.training.command.startswith("bouton train workflows/train/")
+    assert all(source.source and source.licence for source in card.training.data)
+    assert len(card.scores) >= 3
+    assert all(score.command.startswith("bouton ") for score in card.scores)

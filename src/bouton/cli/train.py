@@ -18,8 +18,8 @@ def command(
 ) -> None:
     """Train a network; an interrupted training goes on where it was.
 
-    OUT/NAME/ receives checkpoint.safetensors, log.csv, curve.png and the finished model NAME.safetensors (the running
-    mean of the weights), rewritten at every checkpoint: it can be used at any time.
+    OUT/NAME/ receives checkpoint.safetensors, log.csv, curve.png and the model: folder NAME (running mean of the
+    weights and a card), rewritten at every checkpoint: it can be used at any time.
 
     [bold]Examples[/bold]
 
@@ -27,7 +27,7 @@ def command(
 
       bouton train workflows/train/fib25.yaml --out /tmp/train --set training.steps=100
 
-      bouton run workflows/demo.yaml --set steps.network.params.model=runs/train/phantom/phantom.safetensors
+      bouton run workflows/demo.yaml --set steps.network.params.model=runs/train/phantom/phantom
     """
     # torch takes seconds to import: only who trains waits for it
     if not minutes >= 0:
@@ -37,12 +37,10 @@ def command(
 
     plan = read_plan(plan_file, overrides)
     folder = out / plan.name
-    run = TrainingRun(plan, plan_file.parent, folder)
+    run = TrainingRun(plan, plan_file, folder, overrides)
     typer.echo(
         f"{plan.name}: {len(run.sampler.volumes)} volumes, {run.parameters:,} weights, from step {run.trainer.step}"
     )
     run.train(minutes * 60)
     state = "finished" if run.trainer.step >= plan.training.steps else f"stopped at step {run.trainer.step}"
-    typer.echo(
-        f"{state}: model {folder / plan.name}.safetensors, log {folder / 'log.csv'}, curve {folder / 'curve.png'}"
-    )
+    typer.echo(f"{state}: model {run.model_folder}, log {folder / 'log.csv'}, curve {folder / 'curve.png'}")

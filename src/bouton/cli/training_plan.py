@@ -48,7 +48,8 @@ class Labelled(_Strict):
     ``layers``: for a head like ``clefts`` the data set of its annotation (0 no, else yes; for heads of several channels
     bits). ``fill_voxels``: voxels labelled 0 so near to a label take it; further ones do not count. ``keep_every``:
     take every n-th section only, once for each of the n ways. ``weight``: how often patches come from here. A volume
-    smaller than a patch is mirrored up to its size; what is mirrored counts as not annotated.
+    smaller than a patch is mirrored up to its size; what is mirrored counts as not annotated. ``source``, ``doi`` and
+    ``licence`` go into the model's card.
     """
 
     path: str
@@ -59,6 +60,9 @@ class Labelled(_Strict):
     fill_voxels: float = 2.0
     keep_every: Positive = 1
     weight: Size = 1.0
+    source: str = ""
+    doi: str = ""
+    licence: str = ""
 
 
 class Phantoms(_Strict):
@@ -82,6 +86,8 @@ class Plan(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     description: str = ""
+    limits: str = ""
+    licence: str = "not stated"
     voxel_size_nm: tuple[Size, Size, Size]
     heads: Annotated[tuple[Literal[*HEADS], ...], Field(min_length=1)] = ("affinities",)
     long_offsets: tuple[Offset, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from bouton.cli.training_card import training_card
 from bouton.cli.training_plan import Plan, load_volumes
 from bouton.errors import DataError
 from bouton.geometry import Box
-from bouton.learn.model import Model, model_bytes, ready_model
+from bouton.learn.model import Model, model_files, ready_model
 from bouton.learn.network import build_network
 from bouton.learn.predict import predict
 from bouton.learn.sampling import PatchSampler, TrainingVolume, head_truths
 from bouton.learn.train import Trainer
-from bouton.volume import write_bytes
+from bouton.volume import write_bytes, write_folder
 
 COLUMNS = ("step", "loss", "seconds", "validation_loss", "validation_accuracy")
 
@@ -29,8 +31,8 @@ COLUMNS = ("step", "loss", "seconds", "validation_loss", "validation_accuracy")
 class TrainingRun:
     """A training with its files."""
 
-    def __init__(self, plan: Plan, base: Path, folder: Path) -> None:
-        self.plan, self.folder = plan, folder
+    def __init__(self, plan: Plan, plan_file: Path, folder: Path, overrides: Sequence[str] = ()) -> None:
+        self.plan, self.folder, self.origin, base = plan, folder, (plan_file, overrides), plan_file.parent
         self.sampler = PatchSampler(load_volumes(plan.data, plan, base), plan.sampling(), plan.augmentation)
         self.validation = load_volumes(plan.validation, plan, base)
         network = build_network(plan.architecture(auxiliary=True), plan.seed)
@@ -75,15 +77,17 @@ class TrainingRun:
         self._save()
 
     @property
-    def model_file(self) -> Path:
+    def model_folder(self) -> Path:
         """Where the model goes."""
-        return self.folder / f"{self.plan.name}.safetensors"
+        return self.folder / self.plan.name
 
     def _save(self) -> None:
         lines = [",".join(COLUMNS), *(",".join("" if np.isnan(v) else f"{v:.6g}" for v in row) for row in self.rows)]
         write_bytes(self.folder / "log.csv", ("\n".join(lines) + "\n").encode())
         write_bytes(self.folder / "checkpoint.safetensors", save(self.trainer.state()))
-        write_bytes(self.model_file, model_bytes(self.plan.info(), self.trainer.ema))
+        hours = (self.rows[-1][2] if self.rows else 0.0) / 3600
+        card = training_card(self.plan, *self.origin, self.trainer.step, hours)
+        write_folder(self.model_folder, model_files(card, self.trainer.ema))
         if self.rows:
             _draw(np.array(self.rows), self.folder / "curve.png")
 

@@ -1,23 +1,22 @@
-"""What a model file says of itself; needs no torch, so that plans are made without waiting for it.
+"""What a model says of itself, and what that costs; needs no torch, so that plans are made without waiting for it.
 
-A model file is safetensors. Key ``bouton_model`` of its metadata is JSON::
-
-    {"architecture": {...}, "heads": {"affinities": 3}, "voxel_size_nm": [10, 10, 10], "tile_zyx": [...],
-     "overlap_zyx": [...], "normalisation": {"mean": 128, "std": 48}}
-
-safetensors hold numbers only, so that a file from anywhere can be opened without running anything it brings.
+It is the part ``prediction`` of a model's card (:mod:`bouton.learn.card`): all that applying a network takes, weights
+apart.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from bouton.errors import BoutonError, DataError, SpecError
+from pydantic import Discriminator, Tag
+
+from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX
 
 HEADS: Mapping[str, int | None] = {
@@ -30,8 +29,7 @@ HEADS: Mapping[str, int | None] = {
     "mitochondria": 1,
     "tissue": 3,  # myelin, glia, soma
 }
-METADATA_KEY = "bouton_model"
-LARGEST_HEADER_BYTES = 1 << 20
+STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class Architecture:
     outputs : int
         Channels of the last layer.
     """
+
+    __pydantic_config__: ClassVar[Any] = STRICT
 
     widths: tuple[int, ...]
     kernels: tuple[ZYX, ...]
@@ -79,12 +79,47 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """What a model file says of itself.
+class OnnxGraph:
+    """A network that came as an ONNX graph: only OpenVINO runs it.
 
     Attributes
     ----------
-    architecture : Architecture
+    input, output : str
+        Names of its tensors, float32 (1, 1, z, y, x) and (1, outputs, z, y, x) of one shape.
+    outputs : int
+    multiple : (z, y, x)
+        What the shape of an input must be divisible by.
+    logits : bool
+        Whether a sigmoid is still to come; without it, outputs are probabilities.
+    """
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    input: str
+    output: str
+    outputs: int
+    multiple: ZYX
+    logits: bool
+
+
+def _kind(value: Any) -> str:
+    """Return which of the two a card's ``architecture`` is."""
+    keys = value if isinstance(value, Mapping) else vars(value) if hasattr(value, "__dict__") else ()
+    return "onnx" if "logits" in keys else "network"
+
+
+AnyArchitecture = Annotated[
+    Annotated[Architecture, Tag("network")] | Annotated[OnnxGraph, Tag("onnx")], Discriminator(_kind)
+]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model says of itself.
+
+    Attributes
+    ----------
+    architecture : Architecture or OnnxGraph
     heads : mapping of name -> channels
         Outputs in the order of their channels.
     voxel_size_nm : (z, y, x)
@@ -100,7 +135,9 @@ class ModelInfo:
         Channel c of the head ``long_affinities`` tells whether voxel p and p + long_offsets[c] are one cell.
     """
 
-    architecture: Architecture
+    __pydantic_config__: ClassVar[Any] = STRICT
+
+    architecture: AnyArchitecture
     heads: Mapping[str, int]
     voxel_size_nm: NM
     tile_zyx: ZYX
@@ -145,93 +182,110 @@ def tile_halo(info: ModelInfo) -> ZYX:
     return z, y, x
 
 
-def info_text(info: ModelInfo) -> str:
-    """Return the JSON of :func:`parse_info`."""
-    fields = {
-        "architecture": asdict(info.architecture),
-        "heads": dict(info.heads),
-        "voxel_size_nm": info.voxel_size_nm,
-        "tile_zyx": info.tile_zyx,
-        "overlap_zyx": info.overlap_zyx,
-        "normalisation": {"mean": info.mean, "std": info.std},
-        "temperature": info.temperature,
-        "long_offsets": info.long_offsets,
-    }
-    return json.dumps(fields)
+def info_bytes(info: ModelInfo) -> bytes:
+    """Return ``info`` as JSON: equal for equal models, so that it can stand for one in a result's name."""
+    return json.dumps(asdict(info)).encode()
 
 
 def read_info(path: str | Path) -> ModelInfo:
-    """Read what a model file says of itself, without its weights.
+    """Read what a model says of itself, without its weights.
 
     Raises
     ------
     DataError
-        The file is missing, damaged or no model of bouton.
+        The folder or its card is missing, damaged or no model of bouton.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = file.read(min(length, LARGEST_HEADER_BYTES))
-    except OSError as error:
-        raise DataError(
-            f"cannot read the model ({error.strerror})",
-            where=str(path),
-            expected="a .safetensors file written by `bouton train`",
-            fix="check the path, or name a model that ships with bouton",
-        ) from None
-    return parse_info(header, path)
+    # a card holds a ModelInfo, so that module imports this one
+    from bouton.learn.card import read_card
+
+    return read_card(path).prediction
 
 
-def parse_info(header: bytes, path: Path) -> ModelInfo:
-    """Return what the JSON header of a safetensors file says.
+def network_of(info: ModelInfo) -> Architecture:
+    """Return the architecture of a model that bouton builds itself.
 
     Raises
     ------
     DataError
-        It is not the header of a model of bouton.
+        It is an ONNX graph.
     """
-    try:
-        return _info_of(json.loads(json.loads(header)["__metadata__"][METADATA_KEY]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise not_a_model(path, f"{type(error).__name__} in its header") from None
-    except BoutonError as error:
-        raise DataError(error.found, where=str(path), expected=error.expected, fix=error.fix) from None
-
-
-def not_a_model(path: Path, reason: str) -> DataError:
-    """Return the error for a file that is no model."""
-    return DataError(
-        f"no model of bouton, or a damaged one ({reason})",
-        where=str(path),
-        expected="a .safetensors file written by `bouton train`",
-        fix="restore the file, or train it again with `bouton train`",
+    if isinstance(info.architecture, Architecture):
+        return info.architecture
+    raise DataError(
+        "a model that came as an ONNX graph",
+        expected="a network of bouton's own, where torch is to run it",
+        fix="run it with OpenVINO: pip install 'bouton[openvino]'",
     )
 
 
-def _info_of(found: Mapping[str, Any]) -> ModelInfo:
-    shape = found["architecture"]
-    architecture = Architecture(
-        widths=tuple(int(w) for w in shape["widths"]),
-        kernels=tuple(_triple(k) for k in shape["kernels"]),
-        pools=tuple(_triple(p) for p in shape["pools"]),
-        entry=_triple(shape["entry"]),
-        outputs=int(shape["outputs"]),
-    )
-    z, y, x = (float(v) for v in found["voxel_size_nm"])
-    return ModelInfo(
-        architecture=architecture,
-        heads={str(name): int(n) for name, n in found["heads"].items()},
-        voxel_size_nm=(z, y, x),
-        tile_zyx=_triple(found["tile_zyx"]),
-        overlap_zyx=_triple(found["overlap_zyx"]),
-        mean=float(found["normalisation"]["mean"]),
-        std=float(found["normalisation"]["std"]),
-        temperature=float(found["temperature"]),
-        long_offsets=tuple(_triple(offset) for offset in found.get("long_offsets", ())),
-    )
+def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a network's weights, by its name (:mod:`bouton.learn.network`)."""
+    widths, found = architecture.widths, dict[str, tuple[int, ...]]()
+
+    def convolution(name: str, inputs: int, outputs: int, kernel: ZYX) -> None:
+        found[f"{name}.weight"], found[f"{name}.bias"] = (outputs, inputs, *kernel), (outputs,)
+
+    convolution("entry", 1, widths[0], architecture.entry)
+    for side, count in (("down", len(widths)), ("up", len(widths) - 1)):
+        for level in range(count):
+            for layer in ("first", "second"):
+                convolution(f"{side}.{level}.{layer}", widths[level], widths[level], architecture.kernels[level])
+    for level, (fine, coarse) in enumerate(itertools.pairwise(widths)):
+        convolution(f"wider.{level}", fine, coarse, (1, 1, 1))
+        found[f"finer.{level}.weight"] = (coarse, fine, *architecture.pools[level])
+        found[f"finer.{level}.bias"] = (fine,)
+    convolution("exit", widths[0], architecture.outputs, (1, 1, 1))
+    return found
 
 
-def _triple(values: Any) -> ZYX:
-    z, y, x = (int(v) for v in values)
+def level_of(name: str) -> int:
+    """Return the level (0 is the finest) at which the layer of a tensor works; of a change of level, the finer one."""
+    _, _, rest = name.partition(".")
+    level = rest.partition(".")[0]
+    return int(level) if level.isdigit() else 0
+
+
+def parameter_count(architecture: Architecture) -> int:
+    """Return the number of weights."""
+    return sum(math.prod(shape) for shape in parameter_shapes(architecture).values())
+
+
+def flops_per_voxel(architecture: Architecture) -> float:
+    """Return floating-point operations per input voxel: 2 for each multiply-add of the convolutions, biases left out.
+
+    Tiles that overlap cost more by their share of overlap.
+    """
+    total, shares = 0.0, [1.0]
+    for pool in architecture.pools:
+        shares.append(shares[-1] / math.prod(pool))
+    for name, shape in parameter_shapes(architecture).items():
+        if name.endswith(".weight"):
+            level = level_of(name)
+            # each weight works once a voxel of the layer's output; "finer" has a weight for each place of its pool
+            share = shares[level + 1] if name.startswith(("wider", "finer")) else shares[level]
+            total += 2.0 * math.prod(shape) * share
+    return total
+
+
+def receptive_field(architecture: Architecture) -> ZYX:
+    """Return the extent (z, y, x), in voxels, of what any one voxel of the output can depend on."""
+    z, y, x = (max(_field(architecture, axis, at) for at in range(architecture.multiple[axis])) for axis in range(3))
     return z, y, x
+
+
+def _field(architecture: Architecture, axis: int, at: int) -> int:
+    """Return the extent along one axis of what voxel ``at`` of the output depends on."""
+    sizes = [kernel[axis] // 2 * 2 for kernel in architecture.kernels]
+    pools = [pool[axis] for pool in architecture.pools]
+    # upwards: the interval that each level's skip has to give
+    spans = [(at, at)]
+    for level, pool in enumerate(pools):
+        low, high = spans[level]
+        spans[level] = low, high = low - sizes[level], high + sizes[level]
+        spans.append((low // pool, high // pool))
+    low, high = spans[-1]
+    for level in reversed(range(len(sizes))):
+        low, high = min(low, spans[level][0]) - sizes[level], max(high, spans[level][1]) + sizes[level]
+        if level:
+            low, high = low * pools[level - 1], high * pools[level - 1] + pools[level - 1] - 1
+    return high - low + 1 + architecture.entry[axis] // 2 * 2

@@ -1,4 +1,4 @@
-"""Model files: weights and what they need to be used, in one safetensors file (:mod:`bouton.learn.info`)."""
+"""A model ready to predict: its folder (:mod:`bouton.learn.package`) opened with torch, and made from weights."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from bouton.learn.info import METADATA_KEY, ModelInfo, info_text, not_a_model, parse_info, read_info
+from bouton.learn.card import WEIGHTS, Card
+from bouton.learn.info import ModelInfo, network_of
 from bouton.learn.network import ResidualUNet
+from bouton.learn.package import package_files, read_package, weights_of
 
 
 @dataclass(frozen=True)
@@ -30,38 +30,31 @@ def without_auxiliary(weights: Mapping[str, Tensor], outputs: int) -> dict[str, 
 
 def ready_model(info: ModelInfo, weights: Mapping[str, Tensor]) -> Model:
     """Return a model with a copy of ``weights``, fit for prediction."""
-    network = ResidualUNet(info.architecture)
+    network = ResidualUNet(network_of(info))
     network.load_state_dict(without_auxiliary(weights, info.architecture.outputs))
     network.eval().requires_grad_(False)
     return Model(info, network.to(memory_format=torch.channels_last_3d))  # type: ignore[call-overload]
 
 
-def model_bytes(info: ModelInfo, weights: Mapping[str, Tensor]) -> bytes:
-    """Return the model file. ``weights`` may hold more outputs (auxiliary ones) than the heads: those are dropped."""
-    kept = without_auxiliary(weights, info.architecture.outputs)
-    tensors = {
-        name: value.detach().to(torch.float32).clone(memory_format=torch.contiguous_format)
-        for name, value in kept.items()
-    }
-    return save(tensors, {METADATA_KEY: info_text(info)})
+def model_files(card: Card, weights: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """Return the files of a model's folder: name -> bytes.
+
+    ``weights`` may hold more outputs (auxiliary ones) than the heads: those are dropped.
+    """
+    kept = without_auxiliary(weights, card.prediction.architecture.outputs)
+    arrays = {name: value.detach().to("cpu", torch.float32).contiguous().numpy() for name, value in kept.items()}
+    return package_files(card, arrays)
 
 
 def load_model(path: str | Path) -> Model:
-    """Open a model file.
+    """Open the model in folder ``path``.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, no model of bouton, or holds weights that are not finite.
+        It is missing, damaged, no model of bouton, an ONNX graph, or holds weights that are not finite or not its own.
     """
-    path = Path(path)
-    read_info(path)
-    data = path.read_bytes()
-    try:
-        weights = load(data)
-        info = parse_info(data[8 : 8 + int.from_bytes(data[:8], "little")], path)
-        if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
-            raise not_a_model(path, "weights that are not finite")
-        return ready_model(info, weights)
-    except (SafetensorError, RuntimeError) as error:
-        raise not_a_model(path, (str(error).splitlines() or [type(error).__name__])[0][:100]) from None
+    card, data = read_package(path)
+    network_of(card.prediction)
+    arrays = weights_of(card, data, Path(path) / WEIGHTS)
+    return ready_model(card.prediction, {name: torch.from_numpy(value) for name, value in arrays.items()})

@@ -1,7 +1,7 @@
 """predict: image -> affinities and, if the model has them, synapse evidence (cleft, pre, post, excitatory).
 
 The tiles of the network lie on one global grid, so the result is the same for every block shape
-(:mod:`bouton.learn.predict`). A model is named, or given as a path to a ``.safetensors`` file.
+(:mod:`bouton.learn.predict`). A model is named, or given as a path to its folder (:mod:`bouton.learn.card`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
-
 from bouton.errors import SpecError
 from bouton.geometry import NM, ZYX
-from bouton.learn.info import HEADS, ModelInfo, not_a_model, read_info, tile_halo
+from bouton.learn.card import CARD, Card
+from bouton.learn.info import HEADS, ModelInfo, info_bytes, tile_halo
+from bouton.learn.package import check_package, package_stamp
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Params:
     Attributes
     ----------
     model : str
-        Name of a model that comes with bouton, or a path to a ``.safetensors`` file that ``bouton train`` wrote.
+        Name of a model that comes with bouton, or a path to the folder of one that ``bouton train`` wrote.
     voxel_size_tolerance : float
         How far the image's voxel size may be from the model's, on any axis, as a fraction of it.
     """
@@ -46,49 +46,49 @@ class Params:
 
 def model_names() -> list[str]:
     """Return the names of the models that come with bouton."""
-    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
+    return sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}"))
 
 
 def model_path(model: str) -> Path:
-    """Return the file of a model given by name or path.
+    """Return the folder of a model given by name or path.
 
     Raises
     ------
     SpecError
         There is no such model.
     """
-    path = Path(model) if model.endswith(".safetensors") else MODELS / f"{model}.safetensors"
-    if not path.is_file():
+    path = MODELS / model if model in model_names() else Path(model)
+    if not model or not path.exists():
         raise SpecError(
             f"no model {model!r}",
-            expected=f"one of {', '.join(model_names())}, or a path to a .safetensors file",
+            expected=f"one of {', '.join(model_names())}, or a path to a model's folder",
             fix="name one of these, or make one with `bouton train`",
         )
     return path.resolve()
 
 
 def _info(params: Params) -> ModelInfo:
-    return _cached_info(*_identity(model_path(params.model)))
+    return _cached_card(*_identity(model_path(params.model))).prediction
 
 
-def _identity(path: Path) -> tuple[Path, int, int]:
-    found = path.stat()
-    return path, found.st_mtime_ns, found.st_size
+def _identity(path: Path) -> tuple[Path, tuple[int, ...]]:
+    return path, package_stamp(path)
 
 
 @lru_cache(maxsize=4)
-def _cached_info(path: Path, modified_ns: int, size: int) -> ModelInfo:
-    info = read_info(path)
-    try:
-        # It compares the header with the file's length, without reading the weights: a file cut short fails at once.
-        with safe_open(path, "numpy"):
-            return info
-    except (SafetensorError, OSError) as error:
-        raise not_a_model(path, str(error)) from None
+def _cached_card(path: Path, stamp: tuple[int, ...]) -> Card:
+    # a damaged model fails here, when the run is planned
+    return check_package(path)
+
+
+def _files(params: Params) -> tuple[bytes, ...]:
+    """Return what of a model determines a prediction: not its description or scores."""
+    card = _cached_card(*_identity(model_path(params.model)))
+    return info_bytes(card.prediction), card.weights.sha256.encode()
 
 
 @lru_cache(maxsize=1)
-def _cached_model(path: Path, modified_ns: int, size: int) -> Model:
+def _cached_model(path: Path, stamp: tuple[int, ...]) -> Model:
     # torch takes seconds to import: only who predicts waits for it
     from bouton.learn.model import load_model
 
@@ -131,5 +131,5 @@ STAGE = Stage(
     reads={"image": Layer("uint8", kind="image")},
     writes=tuple(HEADS),
     parts=(BlockPart("predict", _predict, layers=_layers, halo=_halo, bytes_per_voxel=48),),
-    files=lambda params: (model_path(params.model),),
+    files=_files,
 )

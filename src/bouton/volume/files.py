@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -11,7 +12,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bouton.errors import DataError
@@ -37,6 +38,50 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files so that whoever opens it finds all of the old ones or all of the new ones.
+
+    A folder of that name is replaced with all that it holds.
+
+    Raises
+    ------
+    DataError
+        The disk is full, read-only or otherwise refuses, or ``path`` is a file.
+    """
+    path = Path(path)
+    new, old = (path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{kind}") for kind in ("partial", "old"))
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            new.mkdir()
+            for name, data in files.items():
+                _write_durably(new / name, data)
+            sync_folder(new)
+            _replace_folder(new, path, old)
+        finally:
+            _remove(new)
+            _remove(old)
+        sync_folder(path.parent)
+
+
+def _replace_folder(new: Path, path: Path, old: Path) -> None:
+    """Give ``new`` the name ``path``; in one step where the system can swap two names, else in two."""
+    if not path.exists():
+        new.rename(path)
+    elif not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    elif not _swapped(new, path):
+        path.rename(old)
+        new.rename(path)
+
+
+def _swapped(one: Path, other: Path) -> bool:
+    """Exchange two names at once (Linux, on most file systems); return whether that worked."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return exchange is not None and exchange(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
 
 
 def _write_durably(path: Path, data: bytes) -> None:

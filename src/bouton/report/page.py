@@ -59,8 +59,8 @@ def write_report(run_folder: Path, curves: Sequence[ThresholdCurve] = (), proble
     return page
 
 
-def render(content: Mapping[str, Any]) -> str:
-    """Return the report as HTML."""
+def render(content: Mapping[str, Any], template: str = "page.html.jinja") -> str:
+    """Return a page as HTML: a template of this folder with its content."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bouton.report", "."),
         autoescape=True,
@@ -68,7 +68,7 @@ def render(content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(content)
+    return environment.get_template(template).render(content)
 
 
 def _content(run: Run, rows: list[Row]) -> dict[str, Any]:

@@ -37,9 +37,12 @@ def command(
     ] = "",
     defect_rate: Annotated[float, typer.Option(help="Fraction of the sections that each defect strikes.")] = 0.04,
     synapses_per_um3: Annotated[float, typer.Option(help="0 to 2.")] = 1.0,
+    myelin: Annotated[float, typer.Option(help="Share of thick processes that are myelinated axons, 0 to 1.")] = 0.0,
     json_lines: Annotated[bool, typer.Option("--json", help="Progress as JSON lines on stdout.")] = False,
 ) -> None:
-    """Make a volume of phantom tissue: image, neuron_ids, clefts, mitochondria, mask (OME-Zarr), synapses.parquet.
+    """Make a volume of phantom tissue: OME-Zarr layers image, neuron_ids, clefts and more, and synapses.parquet.
+
+    The further layers: mitochondria, vesicles, boundaries, tissue (bits: 1 myelin, 2 glia, 4 soma), mask.
 
     The tissue is a pure function of seed and place: a larger shape with the same seed holds the smaller one. OUT
     appears when all of it is written.
@@ -57,7 +60,12 @@ def command(
     block = parse_triple(block_zyx, int, "--block-zyx") or (48, 192, 192)
     chosen = DEFECTS if defects == "all" else tuple(name for name in defects.split(",") if name)
     params = PhantomParams(
-        seed=seed, voxel_size_nm=size, defects=chosen, defect_rate=defect_rate, synapses_per_um3=synapses_per_um3
+        seed=seed,
+        voxel_size_nm=size,
+        defects=chosen,
+        defect_rate=defect_rate,
+        synapses_per_um3=synapses_per_um3,
+        myelin=myelin,
     )
     if out.exists():
         raise DataError("exists already", where=str(out), expected="a new folder", fix="give another, or remove it")

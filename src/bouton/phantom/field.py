@@ -59,9 +59,9 @@ def make_field(params: PhantomParams, low: np.ndarray, high: np.ndarray) -> Fiel
     # The walk along a rod looks up to a window beyond the region for somata that cut it.
     window = 34 * CELL_NM
     found = find_obstacles(params, middle - half - window, middle + half + window)
-    bodies = Bodies(found.kind, found.centre, found.axis, found.radius, found.dendrite)
+    bodies = Bodies(found.kind, found.centre, found.axis, found.radius, found.dendrite, float(params.myelin))
     close = find_obstacles(params, middle - half, middle + half)
-    near = Bodies(close.kind, close.centre, close.axis, close.radius, close.dendrite)
+    near = Bodies(close.kind, close.centre, close.axis, close.radius, close.dendrite, float(params.myelin))
     first = np.floor(low / GRID_NM).astype(np.int64) - 1
     shape = np.ceil(high / GRID_NM).astype(np.int64) + 2 - first
     grid = sample_map(key, (near.centre, near.axis, near.radius), first, shape, GRID_NM)

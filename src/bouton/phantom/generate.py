@@ -10,9 +10,11 @@ import numpy as np
 from bouton.geometry import Box
 from bouton.phantom.defects import jitter_nm, spoil
 from bouton.phantom.field import Field, fill_box, make_field, section_shift
+from bouton.phantom.layers import membranes, tissue_bits
 from bouton.phantom.obstacles import VESSEL
 from bouton.phantom.params import PhantomParams
 from bouton.phantom.render import (
+    Greys,
     blur,
     blur_radius,
     expose,
@@ -49,6 +51,10 @@ class PhantomBlock:
         Synapse id in its cleft, else 0.
     mitochondria, vesicles : uint8
         1 inside.
+    tissue : uint8
+        Bits: 1 myelin (the sheath bears its axon's id), 2 glia, 4 soma with its nucleus.
+    boundaries : uint8
+        1 on the membranes between neurites.
     mask : uint8
         0 tissue, 1 vessel lumen, 2 section missing.
     synapses : dict of column -> array
@@ -60,6 +66,8 @@ class PhantomBlock:
     clefts: np.ndarray
     mitochondria: np.ndarray
     vesicles: np.ndarray
+    tissue: np.ndarray
+    boundaries: np.ndarray
     mask: np.ndarray
     synapses: dict[str, np.ndarray]
 
@@ -91,9 +99,10 @@ def generate(box: Box, params: PhantomParams) -> PhantomBlock:
     reach = max(blur_radius(params.blur_nm, s) for s in size[1:])
     inner = box.grow((0, reach, reach))
     work = _Work(field, params, inner, near)
-    image = blur(work.paint(), params.blur_nm, size)
+    image = blur(work.paint(params), params.blur_nm, size)
     tissue = np.ascontiguousarray(image[box.within(inner).slices])
-    exposed = expose(field.key, tissue, np.array(box.start), params.noise, params.contrast_drift)
+    tone = (float(params.gamma), float(params.contrast), float(params.brightness))
+    exposed = expose(field.key, tissue, np.array(box.start), tone, params.noise, params.contrast_drift)
     core = box.within(inner).slices
     mask = work.mask()[core]
     mask[spoil(field.key, exposed, box, params)] = 2
@@ -104,6 +113,8 @@ def generate(box: Box, params: PhantomParams) -> PhantomBlock:
         clefts=clefts,
         mitochondria=((work.depth > 0) & ~work.in_body)[core].astype(np.uint8),
         vesicles=(np.maximum(work.shell, work.lumen)[core] > 0.4).astype(np.uint8),
+        tissue=np.ascontiguousarray(work.tissue()[core]),
+        boundaries=np.ascontiguousarray(membranes(work.distance, work.tilt, size)[core]),
         mask=mask,
         synapses=_rows(box, params, field, near, clefts),
     )
@@ -134,13 +145,18 @@ class _Work:
         self.own, self.tree, self.distance, self.tilt, self.depth, self.clefts, self.dark, self.shell, self.lumen = cut
         self.places = np.ascontiguousarray(self.places[part[0]])
         self.in_body = self.own >= field.tables.kind.size
+        self.flat = (field.tables.kind.reshape(-1), field.bodies.kind)
 
-    def paint(self) -> np.ndarray:
+    def paint(self, params: PhantomParams) -> np.ndarray:
         """Return grey values before blur, float32."""
         truth = (self.own, self.tree, self.distance, self.tilt, self.depth)
-        flat = (self.field.tables.kind.reshape(-1), self.field.bodies.kind)
+        greys = Greys(float(params.membrane_grey), float(params.density_grey), float(params.cytoplasm_grey))
         ink = (self.dark, self.shell, self.lumen)
-        return paint(self.field.key, truth, ink, flat, self.places, (self.inner_start, self.size))
+        return paint(self.field.key, truth, ink, self.flat, greys, (self.inner_start, self.size, self.places))
+
+    def tissue(self) -> np.ndarray:
+        """Return myelin, glia and somata as bits, uint8."""
+        return tissue_bits(self.field.key, self.own, self.tree, self.distance, self.flat)
 
     def mask(self) -> np.ndarray:
         """Return 1 in the lumen of vessels, uint8."""

@@ -14,26 +14,33 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from bouton.phantom.hashing import hash3, subkey, unit
+from bouton.phantom.hashing import hash3, subkey, uniform, unit
 from bouton.phantom.obstacles import CELL_NM, CORE
-from bouton.phantom.warp import is_dendrite, rod_offset
+from bouton.phantom.warp import is_dendrite, rod_offset, typical_radius
 
-VOID, EXC, INH, DENDRITE, TWIG, SPINE, GLIA, NECK = range(8)
+VOID, EXC, INH, DENDRITE, TWIG, SPINE, GLIA, NECK, MYELINATED = range(9)
 WINDOW = 26
 SPINE_CHANCE = 0.34
 BREAK_CHANCE = 0.045
 BRANCH_CHANCE = 0.5
 HALF_IDS = 1 << 15
+# Of the axon with its sheath; a g-ratio of 0.67.
+SHEATH_SHARE = 0.33
 
 
 class Bodies(NamedTuple):
-    """Obstacles as numba sees them: :class:`bouton.phantom.obstacles.Obstacles`."""
+    """What bends, cuts or clothes rods, as numba sees it.
+
+    The arrays are those of :class:`bouton.phantom.obstacles.Obstacles`; ``myelin`` is the share of the thick rods
+    across the somata's dendrites that are myelinated axons.
+    """
 
     kind: np.ndarray
     centre: np.ndarray
     axis: np.ndarray
     radius: np.ndarray
     dendrite: np.ndarray
+    myelin: float
 
 
 class Tables(NamedTuple):
@@ -45,7 +52,7 @@ class Tables(NamedTuple):
     tree : uint64 (3, z, y, x)
         Neurite of the step of the rod along axis 0, 1, 2 in each cell; 0 in a gap.
     kind : uint8 (3, z, y, x)
-        ``VOID`` .. ``NECK``.
+        ``VOID`` .. ``MYELINATED``.
     weight : float64 (3, z, y, x)
         How much thicker than its neighbours the neurite is there, in cells.
     offset : float64 (3, z, y, x, 2)
@@ -67,6 +74,21 @@ def encode(axis: int, i: int, j: int, k: int) -> np.uint64:
     """Return an id below 2**50, one to one for places within 2**15 cells of the origin; axis -1 names a soma."""
     word = (np.int64(axis + 1) << 48) | (np.int64(i + HALF_IDS) << 32) | (np.int64(j + HALF_IDS) << 16)
     return np.uint64(word | np.int64(k + HALF_IDS))
+
+
+@njit(cache=True, nogil=True)
+def is_myelinated(key: np.uint64, share: float, axis: int, i: int, j: int) -> bool:
+    """Return whether thick rod (axis, i, j) is a myelinated axon; those along axis 0 may bear a soma and never are."""
+    return axis != 0 and uniform(subkey(key, 23), axis, i, j) < share
+
+
+@njit(cache=True, nogil=True)
+def sheath_nm(key: np.uint64, tree: np.uint64) -> float:
+    """Return how thick the sheath of myelinated axon ``tree`` is, in nm: 66 to 132."""
+    axis = int(tree >> np.uint64(48)) - 1
+    i = int((tree >> np.uint64(32)) & np.uint64(0xFFFF)) - HALF_IDS
+    j = int((tree >> np.uint64(16)) & np.uint64(0xFFFF)) - HALF_IDS
+    return SHEATH_SHARE * typical_radius(key, axis, i, j)
 
 
 @njit(cache=True, nogil=True)
@@ -121,7 +143,7 @@ def _spine_parent(key: np.uint64, bodies: Bodies, axis: int, i: int, j: int, k: 
     """Return the id of a dendrite that crosses step ``k``, or 0."""
     for which in range(4):
         a, ci, cj, ck = crossing(axis, i, j, k, which)
-        if is_dendrite(key, a, ci, cj):
+        if is_dendrite(key, a, ci, cj) and not is_myelinated(key, bodies.myelin, a, ci, cj):
             return dendrite_id(key, bodies, a, ci, cj, ck)
     return np.uint64(0)
 
@@ -157,13 +179,14 @@ def walk(
     first = np.zeros(WINDOW, dtype=np.int64)
     parent = np.zeros(WINDOW, dtype=np.uint64)
     thick = is_dendrite(key, axis, i, j)
+    stem = MYELINATED if is_myelinated(key, bodies.myelin, axis, i, j) else DENDRITE
     rod = hash3(subkey(key, 45 + axis), i, j, 0)
     n, fresh = 0, True
     while n < WINDOW:
         k = start + n
         cut = forced_break(bodies, axis, i, j, k)
         if thick:
-            kind[n], first[n] = DENDRITE, k if n == 0 or cut else first[n - 1]
+            kind[n], first[n] = stem, k if n == 0 or cut else first[n - 1]
             n += 1
             continue
         can_spine = n + 1 < WINDOW and unit(hash3(rod, k, 1, 0)) < SPINE_CHANCE
@@ -218,7 +241,7 @@ def _weight(key: np.uint64, kind: int, place: tuple[int, int, int, int]) -> floa
         return 0.11
     if kind == NECK:
         return -0.04
-    if kind == DENDRITE:
+    if kind in (DENDRITE, MYELINATED):
         return 0.06
     if kind == TWIG:
         return 0.06 + 0.06 * draw
@@ -233,7 +256,7 @@ def _mito(key: np.uint64, kind: int, place: tuple[int, int, int, int]) -> tuple[
     rod = hash3(subkey(key, 65 + axis), i, j, k)
     chance = 0.0
     radius = 0.17
-    if kind == DENDRITE:
+    if kind in (DENDRITE, MYELINATED):
         chance, radius = 0.30, 0.125
     elif kind in (EXC, INH, TWIG):
         chance = 0.16

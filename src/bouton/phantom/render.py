@@ -7,11 +7,13 @@ a plane.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from bouton.phantom.hashing import hash3, smooth_noise, subkey, uniform, unit
-from bouton.phantom.lattice import DENDRITE, GLIA, NECK, SPINE, TWIG
+from bouton.phantom.lattice import DENDRITE, GLIA, MYELINATED, NECK, SPINE, TWIG, sheath_nm
 from bouton.phantom.obstacles import CELL_NM, VESSEL
 from bouton.phantom.synapses import CLEFT_NM, REACH_NM
 
@@ -20,6 +22,15 @@ MITO_WALL_NM = 9.0
 VESICLE_NM = 21.0
 VESICLE_CELL_NM = 52.0
 LIFT_NM = 85.0
+LAMELLA_NM = 28.0
+
+
+class Greys(NamedTuple):
+    """Grey values, 0 to 255: :class:`bouton.phantom.params.TissueParams`."""
+
+    membrane: float
+    density: float
+    cytoplasm: float
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -240,15 +251,25 @@ def _draw_vesicle(
 
 
 @njit(cache=True, nogil=True)
-def _tone(kind: int, tree: np.uint64, draws: np.uint64) -> float:
+def _tone(kind: int, tree: np.uint64, draws: np.uint64, cytoplasm: float) -> float:
     """Return the cytoplasm's grey value of a neurite."""
     draw = unit(hash3(draws, int(tree), 0, 0))
     own = 34.0 * (draw - 0.5) - (30.0 if draw < 0.06 else 0.0)
     if kind in (DENDRITE, TWIG, SPINE, NECK):
-        return 194.0 + own
+        return cytoplasm + own
     if kind == GLIA:
-        return 208.0 + own
-    return 184.0 + own
+        return cytoplasm + 14.0 + own
+    return cytoplasm - 10.0 + own
+
+
+@njit(cache=True, nogil=True)
+def _sheathed(value: float, d: float, half: float, thick: float, dark: float) -> float:
+    """Return a myelinated axon's grey value at ``d`` nm from its membrane: lamellae, blurred by the section, inside."""
+    turn = 6.2832 / LAMELLA_NM
+    # The mean of a cosine over a section that is crossed obliquely.
+    ripple = np.cos(turn * d) * np.sin(turn * half) / (turn * half)
+    value += (dark + 22.0 + 28.0 * ripple - value) * band(d, 0.0, thick, half)
+    return value + (dark + 10.0 - value) * band(d, thick - 8.0, thick + 4.0, half)
 
 
 @njit(cache=True, nogil=True)
@@ -257,8 +278,8 @@ def paint(
     truth: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     ink: tuple[np.ndarray, np.ndarray, np.ndarray],
     flat: tuple[np.ndarray, np.ndarray],
-    places: np.ndarray,
-    frame: tuple[np.ndarray, np.ndarray],
+    greys: Greys,
+    frame: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> np.ndarray:
     """Return grey values before the microscope, float32 (z, y, x).
 
@@ -271,15 +292,15 @@ def paint(
     flat
         kind of every flattened table entry (uint8), kind of every body (int64).
     frame
-        start (3,), voxel size (3,).
+        start (3,), voxel size (3,), lateral shift (y, x) in nm of every section (z, 2).
     """
     own, tree, distance, tilt, depth = truth
     dark, shell, lumen = ink
     kinds, bodies = flat
-    start, size = frame
+    start, size, places = frame
     out = np.empty(tree.shape, dtype=np.float32)
     tones, grain, fine = subkey(key, 95), subkey(key, 96), subkey(key, 97)
-    last_tree, last_kind, tone = np.uint64(0), -1, 0.0
+    last_tree, last_kind, tone, sheath = np.uint64(0), -1, 0.0, 0.0
     for z in range(tree.shape[0]):
         pz = (start[0] + z + 0.5) * size[0]
         for y in range(tree.shape[1]):
@@ -291,7 +312,8 @@ def paint(
                 d = distance[z, y, x]
                 if tree[z, y, x] != last_tree or kind != last_kind:
                     last_tree, last_kind = tree[z, y, x], kind
-                    tone = _tone(kind, last_tree, tones)
+                    tone = _tone(kind, last_tree, tones, greys.cytoplasm)
+                    sheath = sheath_nm(key, last_tree) if kind == MYELINATED else 0.0
                 speck = smooth_noise(
                     grain, (pz + 0.3 * px) / 40.0, (0.8 * py + 0.6 * px) / 25.0, (0.8 * px - 0.6 * py) / 25.0
                 )
@@ -315,8 +337,10 @@ def paint(
                 value += (215.0 - value) * 0.8 * lumen[z, y, x]
                 value += (38.0 - value) * min(1.0, 1.3 * shell[z, y, x])
                 half = np.sqrt((0.5 * tilt[z, y, x] * size[0]) ** 2 + 25.0)
-                value += (32.0 - value) * band(d, -MEMBRANE_NM, MEMBRANE_NM, half)
-                value += (14.0 - value) * dark[z, y, x]
+                if sheath > 0.0:
+                    value = _sheathed(value, d, half, sheath, greys.membrane)
+                value += (greys.membrane - value) * band(d, -MEMBRANE_NM, MEMBRANE_NM, half)
+                value += (greys.density - value) * dark[z, y, x]
                 out[z, y, x] = value
     return out
 
@@ -357,8 +381,14 @@ def blur_radius(sigma_nm: float, size_nm: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def expose(key: np.uint64, image: np.ndarray, start: np.ndarray, noise: float, drift: float) -> np.ndarray:
-    """Return the uint8 image of the microscope: each section's brightness and contrast, then noise."""
+def expose(
+    key: np.uint64, image: np.ndarray, start: np.ndarray, tone: tuple[float, float, float], noise: float, drift: float
+) -> np.ndarray:
+    """Return the uint8 image of the microscope: its tone curve, each section's brightness and contrast, then noise.
+
+    ``tone`` is (gamma, contrast, brightness) of :class:`bouton.phantom.params.TissueParams`.
+    """
+    gamma, contrast, brightness = tone
     out = np.empty(image.shape, dtype=np.uint8)
     draws, drifts = subkey(key, 98), subkey(key, 99)
     for z in range(image.shape[0]):
@@ -372,6 +402,10 @@ def expose(key: np.uint64, image: np.ndarray, start: np.ndarray, noise: float, d
                     total += float((bits >> np.uint64(16 * n)) & np.uint64(0xFFFF))
                 # Four uniform draws sum up to nearly a normal one of standard deviation 65536 / sqrt(3).
                 normal = (total - 131070.0) / 37837.0
-                value = (image[z, y, x] - 128.0) * gain + 128.0 + offset + noise * normal
+                grey = float(image[z, y, x])
+                if gamma != 1.0:
+                    grey = 255.0 * (min(255.0, max(0.0, grey)) / 255.0) ** gamma
+                grey = (grey - 128.0) * contrast + brightness
+                value = grey * gain + 128.0 + offset + noise * normal
                 out[z, y, x] = np.uint8(min(255.0, max(0.0, value + 0.5)))
     return out

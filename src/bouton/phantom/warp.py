@@ -46,6 +46,13 @@ def is_dendrite(key: np.uint64, axis: int, i: int, j: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def typical_radius(key: np.uint64, axis: int, i: int, j: int) -> float:
+    """Return the mean radius in nm of dendrite (axis, i, j)."""
+    low, high = DENDRITE_RADIUS_NM
+    return low + (high - low) * uniform(subkey(key, 22), axis, i, j)
+
+
+@njit(cache=True, nogil=True)
 def dendrite_radius(key: np.uint64, axis: int, i: int, j: int, t: float) -> float:
     """Return the radius in nm of dendrite (axis, i, j) at ``t``."""
     low, high = DENDRITE_RADIUS_NM

@@ -37,10 +37,13 @@ _LAYERS = {
     "neuron_ids": Layer("uint64", kind="labels"),
     "clefts": Layer("uint64", kind="labels"),
     "mitochondria": Layer("uint8", kind="mask"),
+    "vesicles": Layer("uint8", kind="mask"),
+    "tissue": Layer("uint8", kind="mask"),
+    "boundaries": Layer("uint8", kind="mask"),
     "mask": Layer("uint8", kind="mask"),
 }
 STAGE = Stage(
-    version=1,
+    version=2,
     params=TissueParams,
     reads={},
     writes=(*_LAYERS, "synapses"),

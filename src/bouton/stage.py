@@ -204,7 +204,12 @@ class BlockPart:
     halo : callable
         ``(params, voxel_size_nm) -> (z, y, x)``.
     bytes_per_voxel : float
-        Peak memory of a task per voxel of core + halo, inputs and outputs included.
+        Peak memory of a task per voxel of core + planned halo, inputs and outputs included.
+    fixed_bytes : callable
+        ``params -> bytes`` of a task besides, whatever its block.
+    planned_halo : callable, optional
+        Like ``halo``: what plans reckon that a task reads around its block, and works on. Default: the halo. Less where
+        blocks that lie well need less, and nobody would choose others.
     gpu : bool
         Whether a GPU helps.
     """
@@ -215,6 +220,8 @@ class BlockPart:
     tables: Mapping[str, Table] = field(default_factory=dict)
     halo: Callable[[Any, NM], ZYX] = lambda params, voxel_size_nm: ZERO
     bytes_per_voxel: float = 16.0
+    fixed_bytes: Callable[[Any], int] = lambda params: 0
+    planned_halo: Callable[[Any, NM], ZYX] | None = None
     gpu: bool = False
     shape = "block"
 

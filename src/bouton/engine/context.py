@@ -149,6 +149,12 @@ def halo_of(part: Part, params: Any, voxel_size_nm: NM) -> ZYX:
     return part.halo(params, voxel_size_nm) if isinstance(part, BlockPart | ChainPart) else (0, 0, 0)
 
 
+def planned_halo_of(part: Part, params: Any, voxel_size_nm: NM) -> ZYX:
+    """Return the voxels around a block that plans reckon with."""
+    planned = part.planned_halo if isinstance(part, BlockPart) else None
+    return planned(params, voxel_size_nm) if planned else halo_of(part, params, voxel_size_nm)
+
+
 def make_context(workflow: Workflow, step: Step, run_folder: Path) -> StepContext:
     """Return the context of ``step``."""
     private = step.stage_name.endswith(".py")

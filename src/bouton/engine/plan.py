@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bouton.engine.context import StepContext, halo_of, make_context, part_layers
+from bouton.engine.context import StepContext, make_context, part_layers, planned_halo_of
 from bouton.engine.ledger import Ledger
 from bouton.engine.tasks import Octree, count_tasks, octree
 from bouton.errors import BoutonError
@@ -120,10 +120,11 @@ def _part_memory(context: StepContext, step: Step, part: Part, workers: int) -> 
     if isinstance(part, MergePart):
         return _merge_memory(octree(context, part), part, workers)
     block = (min(b, n) for b, n in zip(grid.block, context.bounds.shape, strict=True))
-    halo = halo_of(part, step.params, context.voxel_size_nm)
+    halo = planned_halo_of(part, step.params, context.voxel_size_nm)
+    fixed = part.fixed_bytes(step.params) if isinstance(part, BlockPart) else 0
     voxels = math.prod(b + 2 * h for b, h in zip(block, halo, strict=True))
     at_once = 1 if isinstance(part, ChainPart) else min(workers, len(grid))
-    return int((BASE_BYTES + part.bytes_per_voxel * voxels) * at_once)
+    return int((BASE_BYTES + fixed + part.bytes_per_voxel * voxels) * at_once)
 
 
 def _merge_memory(tree: Octree, part: MergePart, workers: int) -> int:

@@ -1,27 +1,37 @@
 """Changes to training patches that leave the truth true: what electron microscopes and microtomes do to images.
 
 Every function takes a ``numpy.random.Generator``; the same generator state gives the same patch. Images are float32
-(z, y, x) with values about 0 to 1. The list follows Lee et al. 2017 (doi:10.48550/arXiv.1706.00120).
+(z, y, x) with values about 0 to 1. The list follows Lee et al. 2017 (doi:10.48550/arXiv.1706.00120) and their deepem,
+and Funke et al. 2019 (doi:10.1109/TPAMI.2018.2835450). Shapes are changed by :mod:`bouton.learn.augment_shape`, single
+sections by :mod:`bouton.learn.augment_sections`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import ndimage
 
-Arrays = list[np.ndarray]
+from bouton.errors import SpecError
+from bouton.learn.augment_sections import Stack, choose_sections, defocus, jitter, lose_image, lose_section, misalign
+from bouton.learn.augment_shape import Arrays, elastic_field, plane_matrix, turn, warp
+
+PROBABILITIES = ("warp", "lost", "misalign", "slip", "jitter", "blur", "grey", "box", "missing")
+SYMMETRIES = ("yx", "zyx", "none")
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly patches are changed. Probabilities are per patch.
+    """How strongly patches are changed. Probabilities are per patch; 0 switches a change off.
 
     Attributes
     ----------
     symmetry : str
-        ``yx``: turns and flips within a section and flips along z; ``zyx``: all 48 of the cube (isotropic data).
+        ``yx``: turns and flips within a section and flips along z; ``zyx``: all 48 of the cube (isotropic data);
+        ``none``: neither.
+    grey : float
+        Probability that contrast, brightness and gamma change.
     contrast, brightness : float
         Largest relative change of contrast, largest shift of brightness (image range 1), for the whole patch.
     section : float
@@ -31,37 +41,94 @@ class Augmentation:
     noise : float
         Largest standard deviation of added noise.
     blur : float
-        Probability of blurring (whole patch or some sections), sigma up to 1.2 voxels.
+        Probability of blurring: the whole patch, or some sections that are out of focus.
+    blur_voxels : float
+        Largest sigma, in y and x (and z where ``symmetry`` is ``zyx``); out of focus twice that.
     missing : float
-        Probability that one or two sections are lost (blank or a copy of their neighbour).
+        Probability that sections are missing from the image, wholly or in part.
+    most_sections : int
+        Most sections that are missing or out of focus at once (at most a quarter of the patch).
+    lost : float
+        Probability that a section is lost from image and truth, so that its neighbours touch.
     misalign : float
         Probability of a slipped section (image only) or of a step in the stack (image and truth).
+    slip : float
+        Probability that a misalignment is a slip.
     shift_voxels : int
-        Largest such shift in y and x.
+        Largest misalignment in y and x (at most 1/6 of the patch).
+    jitter : float
+        Probability that every section is moved by itself (image and truth).
+    jitter_voxels : float
+        Standard deviation of these moves in y and x.
+    box : float
+        Probability that boxes of the image are covered with noise or one grey.
+    box_voxels : (int, int)
+        Least and largest side of a box (along shorter axes in proportion, at most half a patch).
+    box_density : float
+        Largest share of the patch that is covered, where more than one box is.
     warp : float
-        Probability of a smooth deformation.
+        Probability of a smooth deformation, affine and elastic.
     warp_voxels : float
-        Its amplitude in voxels (per axis at most 1/16 of the patch).
+        Its elastic amplitude in voxels (per axis at most 1/16 of the patch).
+    spacing_voxels : float
+        Between its control points (along shorter axes in proportion).
+    rotation_degrees : float
+        Its largest rotation about z.
+    scale, shear : float
+        Its largest relative change of size and largest shear within a section.
     """
 
     symmetry: str = "yx"
+    grey: float = 0.8
     contrast: float = 0.3
     brightness: float = 0.15
     section: float = 0.3
     gamma: float = 0.5
     noise: float = 0.06
     blur: float = 0.2
+    blur_voxels: float = 1.2
     missing: float = 0.1
+    most_sections: int = 7
+    lost: float = 0.05
     misalign: float = 0.1
-    shift_voxels: int = 3
+    slip: float = 0.3
+    shift_voxels: int = 8
+    jitter: float = 0.05
+    jitter_voxels: float = 1.0
+    box: float = 0.05
+    box_voxels: tuple[int, int] = (5, 25)
+    box_density: float = 0.1
     warp: float = 0.3
     warp_voxels: float = 2.5
+    spacing_voxels: float = 40.0
+    rotation_degrees: float = 45.0
+    scale: float = 0.1
+    shear: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.symmetry not in SYMMETRIES:
+            raise SpecError(f"augmentation: symmetry {self.symmetry!r}", expected=f"one of {', '.join(SYMMETRIES)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            most = 1.0 if field.name in (*PROBABILITIES, "section", "box_density", "shear") else np.inf
+            if field.name not in ("symmetry", "box_voxels") and not (0 <= value <= most and np.isfinite(value)):
+                expected = "0 to 1" if most == 1 else "0 or more"
+                raise SpecError(f"augmentation: {field.name} {value}", expected=expected)
+        if not 1 <= self.box_voxels[0] <= self.box_voxels[1]:
+            raise SpecError(f"augmentation: box_voxels {self.box_voxels}", expected="least and largest side, 1 or more")
+        if self.spacing_voxels < 1 or self.most_sections < 1:
+            raise SpecError("augmentation: spacing_voxels or most_sections below 1", expected="1 or more")
+
+
+UNCHANGED = Augmentation(
+    symmetry="none", grey=0, noise=0, blur=0, missing=0, lost=0, misalign=0, slip=0, jitter=0, box=0, warp=0
+)
 
 
 def augment(
     image: np.ndarray, truths: Arrays, settings: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, Arrays]:
-    """Return the image and its truth arrays, all (z, y, x), changed.
+    """Return the image and its truth arrays, all (z, y, x), changed; those given are left alone.
 
     Parameters
     ----------
@@ -72,86 +139,77 @@ def augment(
     settings : Augmentation
     rng : numpy.random.Generator
     """
-    arrays = turn([image, *truths], settings.symmetry, rng)
-    if rng.random() < settings.warp:
-        arrays = warp(arrays, settings.warp_voxels, rng)
-    if rng.random() < settings.misalign:
-        arrays = misalign(arrays, settings.shift_voxels, rng)
-    image = np.array(arrays[0], np.float32)
+    arrays, missing = _move([image, *truths], settings, rng)
+    image = np.array(arrays[0], np.float32, order="C")
     if rng.random() < settings.blur:
-        image = blur(image, rng)
+        image = blur(image, settings, rng)
     image = intensity(image, settings, rng)
+    if rng.random() < settings.box:
+        cover_boxes(image, settings, rng)
     if rng.random() < settings.missing:
-        image = lose_sections(image, rng)
+        missing = missing + choose_sections(len(image), settings.most_sections, rng)
+    lose_image(image, missing, rng)
     return image, [np.ascontiguousarray(array) for array in arrays[1:]]
 
 
-def turn(arrays: Arrays, symmetry: str, rng: np.random.Generator) -> Arrays:
-    """Turn and flip all arrays alike; patches keep their shape, so only axes of equal length change places."""
-    planes = [(1, 2)] if symmetry == "yx" else [(1, 2), (0, 1), (0, 2)]
+def _move(arrays: Arrays, settings: Augmentation, rng: np.random.Generator) -> tuple[Arrays, list[int]]:
+    """Return the arrays, moved in every way asked for, and the sections that went missing on the way."""
     shape = arrays[0].shape
-    for a, b in planes:
-        quarter = int(rng.integers(4)) if shape[a] == shape[b] else 2 * int(rng.integers(2))
-        arrays = [np.rot90(array, quarter, (a, b)) for array in arrays]
-    for axis in range(3):
-        if rng.integers(2):
-            arrays = [np.flip(array, axis) for array in arrays]
-    return arrays
+    if rng.random() < settings.warp:
+        matrix = plane_matrix(settings.rotation_degrees, settings.scale, settings.shear, rng)
+        field = elastic_field(shape, settings.warp_voxels, settings.spacing_voxels, rng)
+        arrays = warp(arrays, matrix, field)
+    if settings.symmetry != "none":
+        arrays = turn(arrays, settings.symmetry, rng)
+    stack, missing = Stack.straight(shape[0]), []
+    if rng.random() < settings.lost:
+        lose_section(stack, rng)
+    if rng.random() < settings.misalign:
+        most = (min(settings.shift_voxels, shape[1] // 6), min(settings.shift_voxels, shape[2] // 6))
+        missing = misalign(stack, most, settings.slip, rng)
+    if rng.random() < settings.jitter:
+        jitter(stack, settings.jitter_voxels, rng)
+    return (arrays if stack.is_straight() else stack.apply(arrays)), missing
 
 
-def warp(arrays: Arrays, amplitude_voxels: float, rng: np.random.Generator) -> Arrays:
-    """Deform all arrays alike, smoothly; the first is interpolated linearly, the rest take the nearest voxel."""
-    shape = arrays[0].shape
-    coordinates = []
-    for axis, size in enumerate(shape):
-        coarse = rng.normal(size=(4, 4, 4)) * min(amplitude_voxels, size / 16)
-        field = ndimage.zoom(coarse, [n / 4 for n in shape], order=1, grid_mode=True, mode="nearest")
-        grid = np.arange(size, dtype=np.float64).reshape([-1 if a == axis else 1 for a in range(3)])
-        coordinates.append(np.clip(grid + field, 0, size - 1))
-    image = ndimage.map_coordinates(arrays[0], coordinates, order=1, mode="nearest")
-    nearest = tuple(np.rint(c).astype(np.intp) for c in coordinates)
-    return [image, *(array[nearest] for array in arrays[1:])]
-
-
-def misalign(arrays: Arrays, shift_voxels: int, rng: np.random.Generator) -> Arrays:
-    """Shift one section of the image alone, or all sections from one on in image and truth."""
-    sections = arrays[0].shape[0]
-    at = int(rng.integers(sections))
-    by = [int(v) for v in rng.integers(-shift_voxels, shift_voxels + 1, 2)]
-    changed = [array.copy() for array in arrays]
+def blur(image: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Return the image blurred, or with some sections out of focus."""
     if rng.random() < 0.5:
-        changed[0][at] = np.roll(changed[0][at], by, axis=(0, 1))
-        return changed
-    for array in changed:
-        array[at:] = np.roll(array[at:], by, axis=(1, 2))
-    return changed
-
-
-def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur the whole image, or up to three sections in a row within their plane."""
-    sigma = rng.uniform(0.3, 1.2)
-    if rng.random() < 0.5:
-        return ndimage.gaussian_filter(image, sigma)
-    start = int(rng.integers(image.shape[0]))
-    part = slice(start, start + int(rng.integers(1, 4)))
-    image[part] = ndimage.gaussian_filter(image[part], (0, sigma, sigma))
+        sigma = rng.uniform(0.25, 1) * settings.blur_voxels
+        along_z = sigma if settings.symmetry == "zyx" else 0.0
+        return np.asarray(ndimage.gaussian_filter(image, (along_z, sigma, sigma), truncate=3))
+    defocus(image, choose_sections(len(image), settings.most_sections, rng), 2 * settings.blur_voxels, rng)
     return image
 
 
 def intensity(image: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Change contrast and brightness, of all and of each section, the gamma, and add noise."""
-    sections = (image.shape[0], 1, 1)
-    scale = 1 + settings.contrast * (rng.uniform(-1, 1) + settings.section * rng.uniform(-1, 1, sections))
-    shift = settings.brightness * (rng.uniform(-1, 1) + settings.section * rng.uniform(-1, 1, sections))
-    changed = np.clip((image - 0.5) * scale + 0.5 + shift, 0, 1).astype(np.float32)
-    changed **= np.float32(2 ** rng.uniform(-settings.gamma, settings.gamma))
-    changed += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, settings.noise))
+    """Return the image with contrast and brightness changed, of all and of each section, the gamma, and noise added."""
+    changed = image
+    if rng.random() < settings.grey:
+        sections = (len(image), 1, 1)
+        scale = 1 + settings.contrast * (rng.uniform(-1, 1) + settings.section * rng.uniform(-1, 1, sections))
+        shift = settings.brightness * (rng.uniform(-1, 1) + settings.section * rng.uniform(-1, 1, sections))
+        scale, shift = scale.astype(np.float32), shift.astype(np.float32)
+        changed = np.clip((image - np.float32(0.5)) * scale + (shift + np.float32(0.5)), 0, 1)
+        changed **= np.float32(2 ** rng.uniform(-settings.gamma, settings.gamma))
+    if settings.noise:
+        changed = changed + rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, settings.noise))
     return changed
 
 
-def lose_sections(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Replace one or two sections by a blank or by the section before them."""
-    at = int(rng.integers(image.shape[0]))
-    part = slice(at, at + int(rng.integers(1, 3)))
-    image[part] = rng.random() if rng.random() < 0.5 else image[max(0, at - 1)].copy()
-    return image
+def cover_boxes(image: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> None:
+    """Cover boxes of the image, in place, with noise or with one grey."""
+    least, largest = settings.box_voxels
+    shape = np.array(image.shape)
+    wanted = rng.uniform(0, settings.box_density) * image.size
+    covered, noisy = 0, rng.random() < 0.5
+    # Boxes may overlap; the bound ends the search where they are tiny.
+    for _ in range(200):
+        side = rng.integers(least, largest + 1, 3) * shape / shape.max()
+        size = np.clip(np.rint(side).astype(int), 1, np.maximum(1, shape // 2))
+        if covered + size.prod() > max(wanted, size.prod()):
+            break
+        start = rng.integers(0, shape - size + 1)
+        part = tuple(slice(a, a + n) for a, n in zip(start.tolist(), size.tolist(), strict=True))
+        image[part] = rng.random(tuple(size), np.float32) if noisy else np.float32(rng.random())
+        covered += int(size.prod())

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,10 @@ class Worker:
 
     def execute(self, context: StepContext, task: TaskId) -> TaskResult:
         """Execute a task. Whatever goes wrong comes back in the result."""
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         _release_memory()
         _reset_peak()
+        start_bytes = peak_bytes()
         try:
             if self._job is None or self._job.context != context:
                 self._job = _Job(context)
@@ -84,8 +86,10 @@ class Worker:
             result = TaskResult(task, tuple(files), voxels, reads=reads)
         except (Exception, SystemExit) as error:
             result = TaskResult(task, cause=_cause(error), error=_text(error), traceback=traceback.format_exc())
-        seconds = time.perf_counter() - started
-        return TaskResult(**{**vars(result), "seconds": seconds, "peak_bytes": peak_bytes()})
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        return replace(
+            result, seconds=seconds, cpu_seconds=cpu_seconds, peak_bytes=peak_bytes(), start_bytes=start_bytes
+        )
 
 
 class _Job:

@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS tasks (part TEXT, task TEXT, state TEXT, attempts INT
 CREATE TABLE IF NOT EXISTS outputs (path TEXT PRIMARY KEY, part TEXT, task TEXT, bytes INTEGER, checksum TEXT)
     WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS outputs_of_task ON outputs (part, task);
+CREATE TABLE IF NOT EXISTS costs (part TEXT, task TEXT, cpu_seconds REAL, start_bytes INTEGER,
+    PRIMARY KEY (part, task)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value REAL) WITHOUT ROWID;
 """
 
@@ -36,12 +38,22 @@ class OutputRow:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one finished task took: time, peak memory, and the files of it that are left."""
+    """What one finished task took: time, memory, and the files of it that are left.
+
+    Attributes
+    ----------
+    cpu_seconds : float
+        Of its worker, all threads.
+    peak_bytes, start_bytes : int
+        Largest resident memory of its worker; what it held before the task: libraries, models, open files.
+    """
 
     part: str
     task: str
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
+    start_bytes: int
     size_bytes: int
     files: int
 
@@ -108,7 +120,7 @@ class Ledger:
         RunError
             The disk is full.
         """
-        tasks, outputs = [], []
+        tasks, outputs, costs = [], [], []
         boxes = boxes or {}
         done = {(r.task.part, r.task.name) for r in results if self._is_done(r.task.part, r.task.name)}
         for r in results:
@@ -119,6 +131,8 @@ class Ledger:
             tail = (r.cause, r.error, r.traceback, boxes.get(r.task.name, ""), r.reads, int(r.reused))
             tasks.append((*identity, state, r.attempts, r.seconds, r.voxels, r.peak_bytes, *tail))
             outputs += [(f.path, *identity, f.size_bytes, f.checksum) for f in r.files]
+            costs.append((*identity, r.cpu_seconds, r.start_bytes))
+        self._write("INSERT OR REPLACE INTO costs VALUES (?,?,?,?)", costs, [])
         self._write("INSERT OR REPLACE INTO tasks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", tasks, outputs)
 
     def _is_done(self, part: str, task: str) -> bool:
@@ -224,12 +238,16 @@ class Ledger:
         """Yield what the tasks took that were computed here, and the metadata of the layers (part and task "")."""
         files = "SELECT part, task, sum(bytes) AS size, count(*) AS files FROM outputs GROUP BY part, task"
         query = (
-            "SELECT t.part, t.task, t.seconds, t.peak_bytes, coalesce(o.size, 0), coalesce(o.files, 0) FROM tasks t "
+            "SELECT t.part, t.task, t.seconds, c.cpu_seconds, t.peak_bytes, c.start_bytes, coalesce(o.size, 0), "
+            "coalesce(o.files, 0) FROM tasks t JOIN costs c ON c.part = t.part AND c.task = t.task "
             f"LEFT JOIN ({files}) o ON o.part = t.part AND o.task = t.task "
             "WHERE t.state IN ('done', 'folded') AND t.reused = 0 ORDER BY t.part, t.task"
         )
-        for row in self._db.execute(query):
-            yield Measured(*row)
+        try:
+            for row in self._db.execute(query):
+                yield Measured(*row)
+        except sqlite3.DatabaseError as error:
+            raise database_error(error, self.path) from error
 
     def fact(self, name: str, default: float = 0.0) -> float:
         """Return a number kept under ``name``."""

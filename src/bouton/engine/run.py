@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,12 +117,28 @@ def run_workflow(
     folder = Path(runs_dir).resolve() / workflow.name
     pool = make_executor(executor, workers) if isinstance(executor, str) else executor
     try:
-        with run_lock(folder):
+        with guarded(folder):
             log = EventLog(folder / "events.jsonl")
             try:
                 return _Run(workflow, folder, pool, [log, *subscribers], retries).run()
             finally:
                 log.close()
+    finally:
+        pool.close()
+
+
+@contextlib.contextmanager
+def guarded(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run folder; errors of its disk and ledgers become ours.
+
+    Raises
+    ------
+    RunError
+        Another process holds the lock, the disk is full, or the folder cannot be written.
+    """
+    try:
+        with run_lock(folder):
+            yield
     except sqlite3.DatabaseError as error:
         raise database_error(error, folder) from error
     except (OSError, DataError) as error:
@@ -135,8 +152,6 @@ def run_workflow(
             where=str(place), expected="a folder that can be written",
             fix="mend its permissions, remove what stands in its place, or give another with --runs",
         ) from error  # fmt: skip
-    finally:
-        pool.close()
 
 
 class _Run:

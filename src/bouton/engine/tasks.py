@@ -38,14 +38,17 @@ class TaskResult:
     """What a worker reports.
 
     ``cause`` is empty (done), ``exception``, ``died`` (the worker process ended), ``blocked`` (an input is not done)
-    or ``disk`` (full or read-only: no fault of the task).
+    or ``disk`` (full or read-only: no fault of the task). ``cpu_seconds`` are the worker's, of all threads;
+    ``start_bytes`` its resident memory when the task began.
     """
 
     task: TaskId
     files: tuple[OutputFile, ...] = ()
     voxels: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_bytes: int = 0
+    start_bytes: int = 0
     cause: str = ""
     error: str = ""
     traceback: str = ""
@@ -85,7 +88,11 @@ class Octree:
 
     def count(self) -> int:
         """Return the number of nodes of all levels."""
-        return sum(len(self._level(level)) for level in range(self.levels))
+        return sum(self.count_at(level) for level in range(self.levels))
+
+    def count_at(self, level: int) -> int:
+        """Return the number of nodes of a level."""
+        return len(self._level(level))
 
     def _level(self, level: int) -> Grid:
         z, y, x = self.grid.block

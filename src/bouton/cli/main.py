@@ -26,7 +26,9 @@ VERBS = (
     "evaluate",
     "convert",
     "train",
+    "finetune",
     "phantom",
+    "check-model",
 )
 INTERRUPTED = 130
 
@@ -46,7 +48,7 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
     )
     app.callback()(_options)
     for verb in verbs:
-        app.command(verb)(import_module(f"bouton.cli.{verb}").command)
+        app.command(verb)(import_module(f"bouton.cli.{verb.replace('-', '_')}").command)
     return app
 
 

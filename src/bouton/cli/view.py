@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from bouton.cli.choices import RunName, RunsFolder, find_run
-from bouton.report.links import DEFAULT_PORT
+from bouton.errors import SpecError
+from bouton.geometry import centres_nm
+from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT, place_url
+from bouton.volume.run_folder import open_run
 
 
 def command(
@@ -22,6 +26,7 @@ def command(
         typer.Option(help="Show the segmentation at this threshold, 0 to 1; may be given several times."),
     ] = None,
     step: Annotated[str | None, typer.Option(help="The step with the merge history, where there are several.")] = None,
+    at_zyx: Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Open this voxel of the run's image.")] = None,
     runs: RunsFolder = Path("runs"),
     port: int = typer.Option(
         DEFAULT_PORT, help="Port on this machine; 0 takes any free one. The report's links use 8765."
@@ -38,6 +43,8 @@ def command(
 
       bouton view runs/demo --mapping cut-0.35.parquet
 
+      bouton view runs/demo --at-zyx 40,200,120
+
       bouton view runs/demo --port 9000 --no-browser     (from another machine: ssh -L 9000:127.0.0.1:9000 HOST)
 
     The links of the run's report (bouton report) open in this viewer. /cut?threshold=0.35 shows another threshold;
@@ -48,7 +55,20 @@ def command(
     from bouton.server.serve import HOST, reserve_port, serve
 
     shown = Shown(thresholds=tuple(threshold or ()), files=tuple(mapping or ()), step=step)
-    app = make_app(find_run(run, runs), shown)
+    folder = find_run(run, runs)
+    place = _place(folder, at_zyx) if at_zyx else ""
+    app = make_app(folder, shown)
     listener = reserve_port(port)
-    typer.echo(f"Viewer: http://{HOST}:{listener.getsockname()[1]}/   report: /report   Ctrl-C ends it")
-    serve(app, listener, open_browser=not no_browser)
+    typer.echo(f"Viewer: http://{HOST}:{listener.getsockname()[1]}/{place}   report: /report   Ctrl-C ends it")
+    serve(app, listener, open_browser=not no_browser, place=place)
+
+
+def _place(folder: Path, at_zyx: str) -> str:
+    """Return the part of the viewer's address that names a voxel's centre."""
+    try:
+        z, y, x = (int(n) for n in at_zyx.split(","))
+    except ValueError:
+        raise SpecError(f"--at-zyx {at_zyx!r}", expected="a voxel z,y,x", fix="--at-zyx 40,1200,800") from None
+    run = open_run(folder)
+    at_nm = centres_nm(np.array([[z, y, x]]), run.voxel_size_nm)[0]
+    return place_url(folder.name, at_nm.tolist()).removeprefix(f"{DEFAULT_ORIGIN}/")

@@ -49,9 +49,12 @@ def reserve_port(port: int) -> socket.socket:
     return listener
 
 
-def serve(app: FastAPI, listener: socket.socket, open_browser: bool) -> None:
-    """Show a run until interrupted; ``app`` is what :func:`bouton.server.app.make_app` returned."""
-    url = f"http://{HOST}:{listener.getsockname()[1]}/"
+def serve(app: FastAPI, listener: socket.socket, open_browser: bool, place: str = "") -> None:
+    """Show a run until interrupted; ``app`` is what :func:`bouton.server.app.make_app` returned.
+
+    ``place`` is what the browser opens, a path without its first slash.
+    """
+    url = f"http://{HOST}:{listener.getsockname()[1]}/{place}"
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
     if open_browser:
         threading.Timer(0.5, webbrowser.open, [url]).start()

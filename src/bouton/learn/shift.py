@@ -47,7 +47,7 @@ LEAST_SPREAD: Mapping[str, float] = {
 }
 RESPONSE_WEIGHT = 3.0
 DOUBTFUL, STRANGE = 1.5, 2.5
-"""Scores from which a box is doubtful, and from which it is strange: 1 in 25 training boxes is doubtful, none strange."""
+"""Scores from which a box is doubtful, and strange; of the training boxes one in 25 is doubtful, none strange."""
 TYPICAL_DOUBTFUL, TYPICAL_STRANGE = 1.0, 1.75
 """The same for the median of an image's boxes, which scatters less."""
 

@@ -1,25 +1,28 @@
 """predict: image -> affinities and, if the model has them, synapse evidence (cleft, pre, post, excitatory).
 
 The tiles of the network lie on one global grid, so the result is the same for every block shape
-(:mod:`bouton.learn.predict`). A model is named, or given as a path to its folder (:mod:`bouton.learn.card`).
+(:mod:`bouton.learn.tiles`). A model is named, or given as a path to its folder (:mod:`bouton.learn.card`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bouton.errors import SpecError
-from bouton.geometry import NM, ZYX
+from bouton.geometry import NM, ZYX, Box
 from bouton.learn.card import CARD, Card
-from bouton.learn.info import HEADS, ModelInfo, info_bytes, tile_halo
+from bouton.learn.info import HEADS, ModelInfo, info_bytes
+from bouton.learn.int8 import check_int8
 from bouton.learn.package import check_package, package_stamp
+from bouton.learn.predict import View, predict_tiles
+from bouton.learn.runners import Runner, Runtime, check_runtime, open_runner, tile_bytes
+from bouton.learn.tiles import Tile, Tiling, tiling_of
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage
-
-if TYPE_CHECKING:
-    from bouton.learn.model import Model
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -34,14 +37,40 @@ class Params:
         Name of a model that comes with bouton, or a path to the folder of one that ``bouton train`` wrote.
     voxel_size_tolerance : float
         How far the image's voxel size may be from the model's, on any axis, as a fraction of it.
+    runtime : str
+        What runs the network: ``torch``, ``openvino`` (much faster; an extra), or ``cuda`` (a GPU).
+    precision : str
+        ``float32``; ``bfloat16`` with openvino and cuda, ``float16`` with cuda, ``int8`` with openvino.
+    flips : str
+        ``none``, or the mean over the symmetric images of each tile: ``yx`` (8 of them) or ``zyx`` (16).
+    tile_zyx, overlap_zyx : (z, y, x), optional
+        Voxels the network sees at once, and how many of them neighbouring tiles share. Default: the model's.
+    blend_zyx : (z, y, x)
+        Voxels, of those shared, over which neighbouring tiles hand over along a ramp.
     """
 
     model: str = "phantom"
     voxel_size_tolerance: float = 0.25
+    runtime: str = "torch"
+    precision: str = "float32"
+    flips: str = "none"
+    tile_zyx: ZYX | None = None
+    overlap_zyx: ZYX | None = None
+    blend_zyx: ZYX = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if not self.voxel_size_tolerance >= 0:
             raise SpecError(f"voxel_size_tolerance = {self.voxel_size_tolerance}", expected="not below 0")
+        Runtime(self.runtime, self.precision, self.flips)
+
+    @property
+    def how(self) -> Runtime:
+        """What the network is run with."""
+        return Runtime(self.runtime, self.precision, self.flips)
+
+    def tiling(self, info: ModelInfo) -> Tiling:
+        """Return how tiles lie."""
+        return tiling_of(info, self.tile_zyx, self.overlap_zyx, self.blend_zyx)
 
 
 def model_names() -> list[str]:
@@ -83,16 +112,15 @@ def _cached_card(path: Path, stamp: tuple[int, ...]) -> Card:
 
 def _files(params: Params) -> tuple[bytes, ...]:
     """Return what of a model determines a prediction: not its description or scores."""
-    card = _cached_card(*_identity(model_path(params.model)))
-    return info_bytes(card.prediction), card.weights.sha256.encode()
+    path = model_path(params.model)
+    card = _cached_card(*_identity(path))
+    graph = check_int8(path, card) if params.precision == "int8" else ()
+    return info_bytes(card.prediction), card.weights.sha256.encode(), *(digest.encode() for digest in graph)
 
 
 @lru_cache(maxsize=1)
-def _cached_model(path: Path, stamp: tuple[int, ...]) -> Model:
-    # torch takes seconds to import: only who predicts waits for it
-    from bouton.learn.model import load_model
-
-    return load_model(path)
+def _cached_runner(path: Path, stamp: tuple[int, ...], runtime: Runtime) -> Runner:
+    return open_runner(path, runtime)
 
 
 def _layers(params: Params) -> dict[str, Layer]:
@@ -106,6 +134,12 @@ def _kind(head: str) -> str:
 
 def _halo(params: Params, voxel_size_nm: NM) -> ZYX:
     info = _info(params)
+    _check_voxel_size(params, info, voxel_size_nm)
+    check_runtime(info, params.how)
+    return params.tiling(info).halo
+
+
+def _check_voxel_size(params: Params, info: ModelInfo, voxel_size_nm: NM) -> None:
     off = [abs(a / b - 1) for a, b in zip(voxel_size_nm, info.voxel_size_nm, strict=True)]
     if max(off) > params.voxel_size_tolerance:
         mine, its = (" x ".join(f"{v:g}" for v in size) for size in (voxel_size_nm, info.voxel_size_nm))
@@ -115,21 +149,70 @@ def _halo(params: Params, voxel_size_nm: NM) -> ZYX:
             fix="check that the voxel size is given as z, y, x; choose another model, train one, or raise "
             "params.voxel_size_tolerance",
         )
-    return tile_halo(info)
+
+
+def _context(params: Params, voxel_size_nm: NM) -> ZYX:
+    """Return what a block of whole tiles sees around it."""
+    z, y, x = params.tiling(_info(params)).overlap
+    return (z + 1) // 2, (y + 1) // 2, (x + 1) // 2
+
+
+def _tile_bytes(params: Params) -> int:
+    info = _info(params)
+    return tile_bytes(info, params.how, params.tiling(info).tile)
 
 
 def _predict(task: BlockTask) -> Output:
-    from bouton.learn.predict import predict
+    params: Params = task.params
+    runner = _cached_runner(*_identity(model_path(params.model)), params.how)
+    tiles = list(params.tiling(runner.info).tiles(task.core, task.bounds))
+    place = reduce(or_, [tile.owned for tile in tiles])
+    excluded = _excluded(task, place)
+    wanted = tiles if excluded is None else [t for t in tiles if not excluded[t.owned.within(place).slices].all()]
+    layers = predict_tiles(runner, wanted, _view(task, wanted), task.core)
+    if excluded is not None:
+        for values in layers.values():
+            values[:, excluded[task.core.within(place).slices]] = 0
+    return Output(layers=layers)
 
-    model = _cached_model(*_identity(model_path(task.params.model)))
-    return Output(layers=predict(model, task.read("image"), task.box(), task.core, task.bounds))
 
+def _view(task: BlockTask, tiles: list[Tile]) -> View:
+    """Return the image over what the tiles see; without tiles nothing is read."""
+    if not tiles:
+        return View(np.zeros((0, 0, 0), np.uint8), Box((0, 0, 0), (0, 0, 0)), task.bounds)
+    box = reduce(or_, [tile.box for tile in tiles]) & task.bounds
+    return View(task.volumes["image"].read(box), box, task.bounds)
+
+
+def _excluded(task: BlockTask, box: Box) -> np.ndarray | None:
+    """Return where nothing is to be computed, bool (z, y, x) over ``box``; None without a mask."""
+    found = [task.volumes[name].read(box) != 0 for name in ("mask", "exclude") if name in task.volumes]
+    if not found:
+        return None
+    if "mask" in task.volumes:
+        found[0] = ~found[0]
+    return np.logical_or.reduce(found)
+
+
+_MASK = Layer(("uint8", "bool"), kind="mask")
 
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
-    reads={"image": Layer("uint8", kind="image")},
+    reads={"image": Layer("uint8", kind="image"), "mask": _MASK, "exclude": _MASK},
+    optional=frozenset({"mask", "exclude"}),
     writes=tuple(HEADS),
-    parts=(BlockPart("predict", _predict, layers=_layers, halo=_halo, bytes_per_voxel=48),),
+    parts=(
+        BlockPart(
+            "predict",
+            _predict,
+            layers=_layers,
+            halo=_halo,
+            planned_halo=_context,
+            bytes_per_voxel=24,
+            fixed_bytes=_tile_bytes,
+            gpu=True,
+        ),
+    ),
     files=_files,
 )

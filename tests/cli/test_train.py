@@ -10,7 +10,8 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from bouton.cli.train import command
-from bouton.cli.training_plan import Phantoms, phantom_volume, read_plan
+from bouton.cli.training_data import phantom_volume
+from bouton.cli.training_plan import Phantoms, read_plan
 from bouton.errors import BoutonError, DataError, SpecError
 from bouton.learn.card import read_card
 from bouton.learn.model import load_model
@@ -57,10 +58,13 @@ def train(plan: Path, out: Path, *more: str) -> str:
 def test_trains_resumes_and_repeats(plan: Path, tmp_path: Path) -> None:
     assert "finished" in train(plan, tmp_path / "a")
     folder = tmp_path / "a" / "tiny"
-    assert {p.name for p in folder.iterdir()} == {"checkpoint.safetensors", "curve.png", "log.csv", "tiny"}
+    assert {p.name for p in folder.iterdir()} == {
+        "checkpoint.safetensors", "checkpoint.previous.safetensors", "curve.png", "lock", "log.csv", "report.html",
+        "tiny",
+    }  # fmt: skip
     lines = (folder / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["step", "3", "6"]
-    assert all(0 < float(line.split(",")[4]) < 1 for line in lines[1:])
+    assert all(0 < float(line.split(",")[5]) for line in lines[1:])
     assert load_model(folder / "tiny").info.voxel_size_nm == (30.0, 10.0, 10.0)
     card = read_card(folder / "tiny")
     assert card.training.steps == 6
@@ -91,8 +95,21 @@ def test_a_damaged_checkpoint_is_named(plan: Path, tmp_path: Path) -> None:
         ("training.steps=many", "steps"),
         ("heads=[membranes]", "heads"),
         ("prediction.tile_zyx=[4, 15, 16]", "tile"),
-        ("patch_zyx=[4, 64, 64]", "patch_zyx"),
-        ("heads=[affinities, synapse_evidence]", "synapses"),
+        ("heads=[affinities, synapse_evidence]", "no training volume says anything"),
+        ("data=[{path: em.h5, image: raw}]", "neither labels nor layers"),
+        ("data=[{path: em.h5, image: raw, labels: {pth: em.h5}}]", "data.0.labels.pth"),
+        ("data=[{path: em.h5, image: raw, labels: 3}]", "data.0.labels"),
+        ("data=[{path: em.h5, image: raw, layers: {cleft: ids}}]", "clefts"),
+        ("data=[{image: raw, labels: ids}]", "'raw' without a path"),
+        ("data=[{path: em.h5, image: ids, labels: ids}]", "image of uint64"),
+        ("data=[{path: em.h5, image: raw, labels: ids, box_zyx: annotation}]", "no zip"),
+        ("data=[{seeds: [1], shape_zyz: [4, 16, 16]}]", "shape_zyx"),
+        ("data=[]", "data"),
+        ("training.learning_rate=0", "learning_rate"),
+        ("training.precision=float16", "float16 on a cpu"),
+        ("training.clip_norm=-1", "clip_norm"),
+        ("score=voi", "voi_sum"),
+        ("start=nothing", "no model"),
     ],
 )
 def test_what_is_wrong_is_named(plan: Path, tmp_path: Path, override: str, message: str) -> None:

@@ -1,32 +1,30 @@
-"""The file that `bouton train` reads, checked; and the volumes and settings it asks for."""
+"""The file that `bouton train` reads, checked, and the settings it asks for."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from bouton.errors import DataError, SpecError
-from bouton.geometry import NM, ZYX, Box, nm_to_voxels
+from bouton.cli.training_scores import score_names
+from bouton.errors import SpecError
 from bouton.learn.augment import Augmentation
 from bouton.learn.descriptors import CHANNELS as DESCRIPTORS
 from bouton.learn.info import HEADS, Architecture, ModelInfo, head_channels
-from bouton.learn.sampling import SamplingSettings, TrainingVolume
-from bouton.learn.targets import UNKNOWN, SynapseTruth, fill_unlabelled, synapse_classes
+from bouton.learn.sampling import FROM_LABELS, SamplingSettings
 from bouton.learn.train import TrainingSettings
-from bouton.phantom import PhantomParams, generate
 from bouton.strict_yaml import Document, read_document, unknown
-from bouton.volume import open_volume
 from bouton.workflow_file import expectation, show_found
 
 Positive = Annotated[int, Field(gt=0)]
 Triple = tuple[Positive, Positive, Positive]
 Offset = tuple[int, int, int]
 Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ANNOTATED = tuple(head for head in HEADS if head not in FROM_LABELS)
+"""Heads that have a layer of their own; the others are made from labels."""
 
 
 class _Strict(BaseModel):
@@ -42,22 +40,39 @@ class Network(_Strict):
     entry: Triple = (1, 5, 5)
 
 
-class Labelled(_Strict):
-    """A labelled volume on disk: data sets ``image`` and ``labels`` of ``path``, over ``box_zyx``.
+class Array(_Strict):
+    """An array on disk: ``dataset`` of ``path``.
 
-    ``layers``: for a head like ``clefts`` the data set of its annotation (0 no, else yes; for heads of several channels
-    bits). ``fill_voxels``: voxels labelled 0 so near to a label take it; further ones do not count. ``keep_every``:
-    take every n-th section only, once for each of the n ways. ``weight``: how often patches come from here. A volume
-    smaller than a patch is mirrored up to its size; what is mirrored counts as not annotated. ``source``, ``doi`` and
-    ``licence`` go into the model's card.
+    ``offset_zyx``: voxel of the image at which it begins, for labels that were cut out. ``absent``: ``zero`` where the
+    writer leaves empty chunks out.
     """
 
     path: str
-    image: str
-    labels: str | None = None
-    layers: dict[str, str] = {}
-    box_zyx: str
-    fill_voxels: float = 2.0
+    dataset: str | None = None
+    offset_zyx: Offset = (0, 0, 0)
+    absent: Literal["error", "zero"] = "error"
+
+
+class Labelled(_Strict):
+    """A labelled volume on disk, over ``box_zyx``; its arrays are data sets of ``path``, or have paths of their own.
+
+    ``labels``: cell ids. ``layers``: for a head like ``clefts`` the array of its annotation (0 no, else yes; for heads
+    of several channels bits). ``box_zyx``: z0:z1,y0:y1,x0:x1; ``annotation`` for the bounding boxes of a webKnossos
+    annotation; without it, all of the image. ``known``: array that is 0 where nobody annotated; ``unlabelled_id``: the
+    id in ``labels`` that says the same. Without these two, 0 in ``labels`` says it, and ``fill_voxels`` (then 2, else
+    0): voxels labelled 0 so near to a label take it. ``keep_every``: take every n-th section only, once for each of the
+    n ways. ``weight``: how often patches come from here. A volume smaller than a patch is mirrored up to its size; what
+    is mirrored counts as not annotated. ``source``, ``doi`` and ``licence`` go into the model's card.
+    """
+
+    path: str | None = None
+    image: str | Array | None = None
+    labels: str | Array | None = None
+    layers: dict[Literal[*ANNOTATED], str | Array] = {}
+    known: str | Array | None = None
+    unlabelled_id: Annotated[int, Field(ge=0)] | None = None
+    box_zyx: str | None = None
+    fill_voxels: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     keep_every: Positive = 1
     weight: Size = 1.0
     source: str = ""
@@ -73,6 +88,15 @@ class Phantoms(_Strict):
     reach_nm: float = 80.0
 
 
+def _kind_of(value: Any) -> str:
+    return "Phantoms" if isinstance(value, Phantoms) or (isinstance(value, dict) and "seeds" in value) else "Labelled"
+
+
+Volumes = Annotated[
+    Annotated[Labelled, Tag("Labelled")] | Annotated[Phantoms, Tag("Phantoms")], Discriminator(_kind_of)
+]
+
+
 class Prediction(_Strict):
     """How the finished model is applied."""
 
@@ -82,7 +106,13 @@ class Prediction(_Strict):
 
 
 class Plan(_Strict):
-    """A training file."""
+    """A training file.
+
+    ``start``: a model, by name or folder, whose weights it begins with. ``score`` of the validation volumes chooses
+    where ``patience`` is given: after so many validations without a better one training ends, and the weights of the
+    best one are the model. Without patience the model is the last running mean, and validation chooses nothing.
+    ``loaders``: threads that prepare patches; they change nothing in the result.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
     description: str = ""
@@ -94,9 +124,10 @@ class Plan(_Strict):
     auxiliary_offsets: tuple[Offset, ...] = ()
     descriptor_sigma_nm: Size | None = None
     network: Network
-    data: Annotated[tuple[Labelled | Phantoms, ...], Field(min_length=1)]
-    validation: Annotated[tuple[Labelled | Phantoms, ...], Field(min_length=1)]
-    seed: int = 0
+    data: Annotated[tuple[Volumes, ...], Field(min_length=1)]
+    validation: tuple[Volumes, ...] = ()
+    start: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
     patch_zyx: Triple
     erode_zyx: tuple[int, int, int] = (1, 1, 1)
     synapse_share: float = 0.5
@@ -105,6 +136,10 @@ class Plan(_Strict):
     prediction: Prediction
     validate_every: Positive = 500
     checkpoint_every: Positive = 250
+    score: str | None = None
+    patience: Positive | None = None
+    loaders: Annotated[int, Field(ge=0, le=16)] = 1
+    tensorboard: bool = False
 
     @property
     def channels(self) -> dict[str, int]:
@@ -158,92 +193,45 @@ def read_plan(path: Path, overrides: list[str]) -> Plan:
     """
     document = read_document(path).with_overrides(overrides)
     try:
-        return Plan.model_validate(document.tree)
+        plan = Plan.model_validate(document.tree)
     except ValidationError as error:
         raise _spec_error(document, error) from None
+    if plan.patience is not None and not plan.validation:
+        raise SpecError(
+            "patience without validation", where=document.at("patience"), expected="volumes that are held out",
+            fix="give validation volumes, or leave patience out",
+        )  # fmt: skip
+    names = [name for name in score_names(plan.heads) if name != "threshold"]
+    if plan.score is not None and plan.score not in names:
+        raise SpecError(f"score {plan.score!r}", where=document.at("score"), expected=f"one of {', '.join(names)}")
+    return plan
+
+
+_TAGS = ("Labelled", "Phantoms", "Array", "str")
 
 
 def _spec_error(document: Document, error: ValidationError) -> SpecError:
-    first = error.errors()[0]
-    keys = [key for key in first["loc"] if key not in ("Labelled", "Phantoms")]
+    # of a text or an array the reader means the one whose shape it has; a misspelt key is told before what is missing
+    errors = sorted(
+        error.errors(),
+        key=lambda each: (
+            each["loc"][-1] == "str" and isinstance(each["input"], dict),
+            each["type"] != "extra_forbidden",
+        ),
+    )
+    first = errors[0]
+    keys = [key for key in first["loc"] if key not in _TAGS]
     where, name = document.at(*keys), ".".join(str(key) for key in keys)
     if first["type"] == "extra_forbidden":
-        return unknown(f"unknown key {name!r}", str(keys[-1]), _known(keys), where)
+        return unknown(f"unknown key {name!r}", str(keys[-1]), _known(first["loc"]), where)
     return SpecError(f"{name}: {show_found(first)}", where=where, **expectation(first))
 
 
-def _known(keys: list[int | str]) -> list[str]:
-    parts = {"network": Network, "prediction": Prediction}
-    if len(keys) > 1 and keys[0] in ("data", "validation"):
-        return sorted({*Labelled.model_fields, *Phantoms.model_fields})
-    return sorted(parts.get(str(keys[0]), Plan).model_fields if len(keys) > 1 else Plan.model_fields)
-
-
-def load_volumes(sources: tuple[Labelled | Phantoms, ...], plan: Plan, folder: Path) -> list[TrainingVolume]:
-    """Return the volumes of ``sources``; relative paths start at ``folder``."""
-    volumes: list[TrainingVolume] = []
-    for source in sources:
-        if isinstance(source, Phantoms):
-            volumes += [phantom_volume(source, seed, plan.voxel_size_nm) for seed in source.seeds]
-        else:
-            volumes += _labelled_volumes(source, plan, folder)
-    return volumes
-
-
-def phantom_volume(source: Phantoms, seed: int, voxel_size_nm: NM) -> TrainingVolume:
-    """Return one phantom with its truth; synapses just outside of it are known too."""
-    core = Box.of_shape(source.shape_zyx)
-    halo: ZYX = nm_to_voxels(3 * source.reach_nm, voxel_size_nm)
-    made = generate(core.grow(halo), PhantomParams(seed=seed, voxel_size_nm=voxel_size_nm))
-    table = made.synapses
-    truth = SynapseTruth(table["id"], table["pre_id"], table["post_id"], table["type"] == "excitatory")
-    classes = synapse_classes(made.clefts, made.neuron_ids, truth, source.reach_nm, voxel_size_nm)
-    cut = core.within(core.grow(halo)).slices
-    labels = _small_ids(made.neuron_ids[cut])
-    layers = {"synapse_evidence": classes, "clefts": classes & 1, "vesicles": made.vesicles}
-    layers["mitochondria"] = made.mitochondria
-    layers = {name: values[cut].copy() for name, values in layers.items()}
-    return TrainingVolume(made.image[cut].copy(), labels, np.ones(core.shape, bool), layers)
-
-
-def _labelled_volumes(source: Labelled, plan: Plan, folder: Path) -> list[TrainingVolume]:
-    path, box = folder / expand(source.path), Box.parse(source.box_zyx)
-
-    def read(dataset: str) -> np.ndarray:
-        return open_volume(path, dataset, voxel_size_nm=plan.voxel_size_nm).read(box)
-
-    image = read(source.image)
-    if image.dtype != np.uint8:
-        raise DataError(f"image of {image.dtype}", where=f"{path}, data set {source.image}", expected="uint8")
-    labels = np.zeros(image.shape, np.uint32)
-    if source.labels is not None:
-        labels = _small_ids(fill_unlabelled(read(source.labels), source.fill_voxels))
-    layers = {head: _bits(read(dataset), head) for head, dataset in source.layers.items()}
-    volumes = []
-    for first in range(source.keep_every):
-        part = slice(first, None, source.keep_every)
-        room = [(0, max(0, p - n)) for p, n in zip(plan.patch_zyx, image[part].shape, strict=True)]
-        volumes.append(
-            TrainingVolume(
-                np.pad(image[part], room, mode="reflect"),
-                np.pad(labels[part], room),
-                np.pad(labels[part] != 0, room),
-                {head: np.pad(values[part], room, constant_values=UNKNOWN) for head, values in layers.items()},
-                source.weight,
-            )
-        )
-    return volumes
-
-
-def _bits(values: np.ndarray, head: str) -> np.ndarray:
-    return values.astype(np.uint8) if (HEADS[head] or 0) > 1 else (values != 0).astype(np.uint8)
-
-
-def _small_ids(labels: np.ndarray) -> np.ndarray:
-    """Return labels renumbered from 1, uint32; 0 stays 0."""
-    present, inverse = np.unique(labels, return_inverse=True)
-    start = 0 if present[0] == 0 else 1
-    return (inverse.reshape(labels.shape) + start).astype(np.uint32)
+def _known(place: tuple[int | str, ...]) -> list[str]:
+    kinds: dict[int | str, type[BaseModel]] = {"network": Network, "prediction": Prediction}
+    kinds |= {"Labelled": Labelled, "Phantoms": Phantoms, "Array": Array}
+    kind = next((kinds[key] for key in reversed(place[:-1]) if key in kinds), Plan)
+    return sorted(kind.model_fields)
 
 
 def expand(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.cli.sweep_inputs import merge_steps
-from bouton.errors import DataError
+from bouton.cli.training_scores import SEGMENTATION, score_names
 from bouton.evaluate.contingency import count_pairs
 from bouton.evaluate.sweep import sweep
 from bouton.evaluate.voxels import voxel_scores
@@ -20,10 +20,8 @@ from bouton.segment.components import relabel
 from bouton.segment.history import cut
 from bouton.segment.whole import WholeParams, merge_history
 
-SEGMENTATION = ("voi_split", "voi_merge", "voi_sum", "adapted_rand_error", "threshold")
 WHOLE = WholeParams(low=0.0, floor=0.1, small_affinity=0.05)
 THRESHOLDS = np.round(np.arange(0.95, 0.09, -0.05), 2)
-HIGHER = ("_accuracy", "_ap", "_f1")
 
 
 @dataclass(frozen=True)
@@ -43,27 +41,6 @@ class Validated:
     scores: dict[str, float]
     predictions: tuple[dict[str, np.ndarray], ...]
     segmentations: tuple[np.ndarray | None, ...]
-
-
-def score_names(heads: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the scores that networks with these heads get."""
-    detected = [head for head in heads if "affinities" not in head]
-    own = [f"{head}_{score}" for head in detected for score in ("ap", "f1")]
-    return "validation_loss", "validation_accuracy", *(SEGMENTATION if "affinities" in heads else ()), *own
-
-
-def default_score(heads: Sequence[str]) -> str:
-    """Return the score that chooses unless the training file names one."""
-    if "affinities" in heads:
-        return "voi_sum"
-    return next((name for name in score_names(heads) if name.endswith("_ap")), "validation_loss")
-
-
-def is_better(name: str, value: float, best: float | None) -> bool:
-    """Whether a score is better than the best so far; NaN never is."""
-    if np.isnan(value):
-        return False
-    return best is None or (value > best if name.endswith(HIGHER) else value < best)
 
 
 def validate(model: Model, volumes: Sequence[TrainingVolume], sampling: SamplingSettings) -> Validated:
@@ -167,17 +144,3 @@ def _segmentation_scores(
     threshold = float(THRESHOLDS[best])
     scores = {name: float(values[best]) for name, values in mean.items()} | {"threshold": threshold}
     return scores, [relabel(fragments, *cut(merges, threshold)) for fragments, merges in histories]
-
-
-def check_score(name: str, heads: Sequence[str]) -> str:
-    """Return ``name`` if networks with these heads get such a score.
-
-    Raises
-    ------
-    DataError
-        They do not.
-    """
-    names = [each for each in score_names(heads) if each != "threshold"]
-    if name not in names:
-        raise DataError(f"score {name!r}", expected=f"one of {', '.join(names)}")
-    return name

@@ -45,11 +45,17 @@ class DataSource(_Strict):
 
 
 class Training(_Strict):
-    """How the weights were made. ``file_sha256`` is that of the training file, ``version`` bouton's or its commit."""
+    """How the weights were made. ``file_sha256`` is that of the training file, ``version`` bouton's or its commit.
+
+    ``parent`` and ``parent_sha256``: the model whose weights it began with, by name, and the hash of those.
+    """
 
     data: tuple[DataSource, ...]
     validation: tuple[DataSource, ...] = ()
+    parent: str = ""
+    parent_sha256: Sha256 | None = None
     steps: int = 0
+    seed: int | None = None
     command: str = ""
     file_sha256: Sha256 | None = None
     version: str = ""

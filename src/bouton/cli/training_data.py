@@ -1,0 +1,216 @@
+"""The volumes that a training file asks for, read into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bouton.cli.training_plan import Array, Labelled, Phantoms, Plan, expand
+from bouton.errors import DataError, SpecError
+from bouton.geometry import NM, ZYX, Box, nm_to_voxels
+from bouton.learn.info import HEADS
+from bouton.learn.sampling import FROM_LABELS, TrainingVolume
+from bouton.learn.targets import UNKNOWN, SynapseTruth, fill_unlabelled, interior, synapse_classes
+from bouton.phantom import PhantomParams, generate
+from bouton.volume import open_volume
+from bouton.volume.webknossos import read_annotation
+
+ANNOTATION = "annotation"
+FILL_VOXELS = 2.0
+Reader = Callable[[str | Array], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A volume in memory, and how people call it: name, box (z, y, x) and licence."""
+
+    volume: TrainingVolume
+    name: str
+    box: str
+    licence: str
+
+
+def load_volumes(sources: Sequence[Labelled | Phantoms], plan: Plan, folder: Path) -> list[Loaded]:
+    """Return the volumes of ``sources``; relative paths start at ``folder``.
+
+    Raises
+    ------
+    DataError, SpecError
+        A volume is missing, of another voxel size, or what is asked of it makes no sense.
+    """
+    loaded: list[Loaded] = []
+    for source in sources:
+        if isinstance(source, Phantoms):
+            shape = str(Box.of_shape(source.shape_zyx))
+            for seed in source.seeds:
+                volume = phantom_volume(source, seed, plan.voxel_size_nm)
+                loaded.append(Loaded(volume, f"phantom, seed {seed}", shape, "made here"))
+        else:
+            loaded += _labelled_volumes(source, plan, folder)
+    return loaded
+
+
+def phantom_volume(source: Phantoms, seed: int, voxel_size_nm: NM) -> TrainingVolume:
+    """Return one phantom with its truth; synapses just outside of it are known too."""
+    core = Box.of_shape(source.shape_zyx)
+    halo: ZYX = nm_to_voxels(3 * source.reach_nm, voxel_size_nm)
+    made = generate(core.grow(halo), PhantomParams(seed=seed, voxel_size_nm=voxel_size_nm))
+    table = made.synapses
+    truth = SynapseTruth(table["id"], table["pre_id"], table["post_id"], table["type"] == "excitatory")
+    classes = synapse_classes(made.clefts, made.neuron_ids, truth, source.reach_nm, voxel_size_nm)
+    cut = core.within(core.grow(halo)).slices
+    labels = _small_ids(made.neuron_ids[cut])
+    layers = {"synapse_evidence": classes, "clefts": classes & 1, "vesicles": made.vesicles}
+    layers["mitochondria"] = made.mitochondria
+    layers = {name: values[cut].copy() for name, values in layers.items()}
+    return TrainingVolume(made.image[cut].copy(), labels, np.ones(core.shape, bool), layers)
+
+
+def _labelled_volumes(source: Labelled, plan: Plan, folder: Path) -> Iterator[Loaded]:
+    if not source.layers and source.labels is None:
+        raise SpecError(
+            f"{source.path or source.image}: neither labels nor layers", expected="something to learn",
+            fix="labels: DATASET, or layers: {clefts: DATASET}",
+        )  # fmt: skip
+    image = _place(source.image, source, folder)
+    whole = _open(image, plan.voxel_size_nm).box
+    for box in _boxes(source, folder, whole):
+        name = f"{image.path}: {image.dataset}" if image.dataset else image.path
+        for volume in _volumes_in(box, source, plan, folder):
+            yield Loaded(volume, name, str(box), source.licence)
+
+
+def _boxes(source: Labelled, folder: Path, whole: Box) -> list[Box]:
+    """Return where patches may come from."""
+    if source.box_zyx is None:
+        return [whole]
+    if source.box_zyx != ANNOTATION:
+        return [Box.parse(source.box_zyx)]
+    first = source.labels if source.labels is not None else next(iter(source.layers.values()))
+    array = _place(first, source, folder)
+    boxes = [box.shift(array.offset_zyx) & whole for box in read_annotation(array.path).boxes.values()]
+    boxes = [box for box in boxes if not box.is_empty]
+    if not boxes:
+        raise DataError(
+            "no bounding box of the annotation lies in the image", where=array.path,
+            expected="a bounding box drawn in webKnossos around what is annotated completely",
+            fix="draw one, or give box_zyx: z0:z1,y0:y1,x0:x1",
+        )  # fmt: skip
+    return boxes
+
+
+def _place(array: str | Array | None, source: Labelled, folder: Path) -> Array:
+    """Return an array with its whole path."""
+    if isinstance(array, Array):
+        return array.model_copy(update={"path": str(folder / expand(array.path))})
+    if source.path is None:
+        raise SpecError(f"{array!r} without a path", expected="path: FILE, or {path: FILE, dataset: NAME}")
+    return Array(path=str(folder / expand(source.path)), dataset=array)
+
+
+def _open(array: Array, voxel_size_nm: NM):
+    return open_volume(array.path, array.dataset, voxel_size_nm=voxel_size_nm, absent=array.absent)
+
+
+def _volumes_in(box: Box, source: Labelled, plan: Plan, folder: Path) -> Iterator[TrainingVolume]:
+    def read(array: str | Array) -> np.ndarray:
+        place = _place(array, source, folder)
+        return _open(place, plan.voxel_size_nm).read(box.shift([-o for o in place.offset_zyx]))
+
+    place = _place(source.image, source, folder)
+    image = _open(place, plan.voxel_size_nm).read(box)
+    if image.dtype != np.uint8 or image.ndim != 3:
+        raise DataError(
+            f"image of {image.dtype}, {image.ndim} axes", where=f"{place.path}, data set {place.dataset}",
+            expected="uint8 (z, y, x)", fix="bouton convert IMAGE OUT --dtype uint8",
+        )  # fmt: skip
+    labels, known = _cells(source, read, image.shape)
+    masked = source.known is not None or source.unlabelled_id is not None
+    layers = {head: _bits(read(array), head) for head, array in source.layers.items()}
+    if source.known is not None:
+        seen = _integers(read(source.known), "known") != 0
+        layers = {head: np.where(seen, values, np.uint8(UNKNOWN)) for head, values in layers.items()}
+    for first in range(source.keep_every):
+        part = slice(first, None, source.keep_every)
+        room = [(0, max(0, p - n)) for p, n in zip(plan.patch_zyx, image[part].shape, strict=True)]
+        # where a mask says what is known, a voxel whose truth depends on an unknown one does not count
+        certain = interior(known[part].astype(np.uint8), plan.erode_zyx) if masked else known[part]
+        yield TrainingVolume(
+            _mirrored(image[part], room),
+            np.pad(labels[part], room),
+            np.pad(certain, room),
+            {head: np.pad(values[part], room, constant_values=UNKNOWN) for head, values in layers.items()},
+            source.weight,
+        )
+
+
+def _mirrored(image: np.ndarray, room: list[tuple[int, int]]) -> np.ndarray:
+    # a single voxel has nothing to be mirrored at
+    return np.pad(image, room, mode="reflect" if min(image.shape) > 1 else "edge")
+
+
+def _cells(source: Labelled, read: Reader, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return cell ids, 0 where they are not to be believed, and where they are."""
+    if source.labels is None:
+        return np.zeros(shape, np.uint32), np.zeros(shape, bool)
+    labels = _integers(read(source.labels), "labels")
+    if source.known is None and source.unlabelled_id is None:
+        fill = FILL_VOXELS if source.fill_voxels is None else source.fill_voxels
+        labels = _small_ids(fill_unlabelled(labels, fill))
+        return labels, labels != 0
+    known = np.ones(shape, bool)
+    if source.known is not None:
+        known &= _integers(read(source.known), "known") != 0
+    if source.unlabelled_id is not None:
+        known &= labels != source.unlabelled_id
+    labels = _small_ids(fill_unlabelled(np.where(known, labels, 0), source.fill_voxels or 0.0))
+    return np.where(known, labels, np.uint32(0)), known
+
+
+def _integers(values: np.ndarray, what: str) -> np.ndarray:
+    if values.dtype.kind not in "uib" or values.ndim != 3:
+        raise DataError(f"{values.dtype} values, {values.ndim} axes as {what}", expected="integers (z, y, x)")
+    return values
+
+
+def _bits(values: np.ndarray, head: str) -> np.ndarray:
+    values = _integers(values, head)
+    if (HEADS[head] or 0) > 1:
+        if values.size and int(values.max()) > UNKNOWN:
+            raise DataError(
+                f"value {values.max()} in the layer of {head}", expected="a bit for each channel, below 256"
+            )
+        return values.astype(np.uint8)
+    return (values != 0).astype(np.uint8)
+
+
+def _small_ids(labels: np.ndarray) -> np.ndarray:
+    """Return labels renumbered from 1, uint32; 0 stays 0."""
+    present, inverse = np.unique(labels, return_inverse=True)
+    start = 0 if present[0] == 0 else 1
+    return (inverse.reshape(labels.shape) + start).astype(np.uint32)
+
+
+def check_heads(plan: Plan, volumes: Sequence[Loaded]) -> None:
+    """Check that something is annotated for every head.
+
+    Raises
+    ------
+    DataError
+        Nothing is.
+    """
+    for head in plan.heads:
+        if head in FROM_LABELS:
+            found = any(each.volume.known.any() for each in volumes)
+        else:
+            layers = [each.volume.layers[head] for each in volumes if head in each.volume.layers]
+            found = any((layer != UNKNOWN).any() for layer in layers)
+        if not found:
+            raise DataError(
+                f"head {head!r}, but no training volume says anything of it",
+                expected="labels" if head in FROM_LABELS else f"layers: {{{head}: DATASET}}",
+                fix="annotate it, check known and box_zyx, or leave the head out",
+            )  # fmt: skip

@@ -16,8 +16,9 @@ from bouton.learn.exchange_onnx import Given, import_onnx, onnx_bytes
 from bouton.learn.info import Architecture, OnnxGraph, read_info
 from bouton.learn.model import load_model
 from bouton.learn.network import build_network
-from bouton.learn.package import check_package, package_files, read_package, weights_of
+from bouton.learn.package import check_package, package_files, read_package
 from bouton.volume import write_folder
+from foreign_onnx import foreign
 from tiny_model import INFO, write_model
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed (bouton[bioimage])")
@@ -27,11 +28,6 @@ SHAPES = [
     Architecture((2, 3, 4), ((1, 3, 3), (3, 3, 3), (1, 1, 3)), ((1, 3, 2), (2, 2, 2)), (3, 5, 3), 3),
 ]
 GIVEN = Given("theirs", heads=("boundaries",), voxel_size_nm=(8.0, 8.0, 8.0), tile_zyx=(4, 8, 8), mean=0.0, std=255.0)
-
-
-def export(folder: Path) -> bytes:
-    card, data = read_package(folder)
-    return onnx_bytes(card, weights_of(card, data, folder))
 
 
 def infer(data: bytes, image: np.ndarray) -> np.ndarray:
@@ -51,38 +47,22 @@ def test_another_runtime_computes_the_same(tmp_path: Path, shape: Architecture) 
     with torch.inference_mode():
         expected = torch.sigmoid(load_model(folder).network(torch.from_numpy(image)) / 2.5).numpy()
     assert np.ptp(expected) > 0.1
-    np.testing.assert_allclose(infer(export(folder), image), expected, atol=1e-5)
+    np.testing.assert_allclose(infer(onnx_bytes(folder), image), expected, atol=1e-5)
 
 
 def test_comes_back_byte_for_byte(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "tiny")
-    back = import_onnx(export(folder), "tiny.onnx", Given("other", heads=("clefts",)))
+    back = import_onnx(onnx_bytes(folder), "tiny.onnx", Given("other", heads=("clefts",)))
     assert back == {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert export(folder) == export(folder)
+    assert onnx_bytes(folder) == onnx_bytes(folder)
 
 
 def test_changed_weights_are_no_export_of_ours(tmp_path: Path) -> None:
-    model = onnx.load_model_from_string(export(write_model(tmp_path / "tiny")))
+    model = onnx.load_model_from_string(onnx_bytes(write_model(tmp_path / "tiny")))
     tensor = next(each for each in model.graph.initializer if each.name == "entry.bias")
     tensor.raw_data = np.float32([1, 2, 3, 4]).tobytes()
     with pytest.raises(DataError, match="changed afterwards"):
         import_onnx(model.SerializeToString(), "tiny.onnx", GIVEN)
-
-
-def foreign(op: str = "Sigmoid", channels: int = 1, dims: tuple = ("n", 1, "z", "y", "x"), **more: str) -> bytes:
-    """A graph that someone else could have made: a mean over 3 x 3 x 3 voxels, then ``op``."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    weight = numpy_helper.from_array(np.full((channels, 1, 3, 3, 3), 1 / 27, np.float32), "w")
-    nodes = [
-        helper.make_node("Conv", ["in", "w"], ["mean"], pads=[1] * 6),
-        helper.make_node(op, ["mean"], ["out"], **more),
-    ]
-    into = helper.make_tensor_value_info("in", TensorProto.FLOAT, dims)
-    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [dims[0], channels, *dims[2:]])
-    graph = helper.make_graph(nodes, "g", [into], [out], [weight])
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("lab", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="lab").SerializeToString()
 
 
 def test_a_graph_from_elsewhere_becomes_a_model(tmp_path: Path) -> None:
@@ -167,6 +147,6 @@ def test_an_imported_graph_is_not_exported_again(tmp_path: Path) -> None:
     write_folder(tmp_path / "theirs", files)
     card, _ = read_package(tmp_path / "theirs")
     with pytest.raises(DataError, match="ONNX graph"):
-        onnx_bytes(card, {})
+        onnx_bytes(tmp_path / "theirs")
     assert package_files(card, files[GRAPH]) == files
     assert card.weights_file == GRAPH != WEIGHTS

@@ -29,6 +29,7 @@ VERBS = (
     "finetune",
     "phantom",
     "check-model",
+    "model",
 )
 INTERRUPTED = 130
 
@@ -48,7 +49,11 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
     )
     app.callback()(_options)
     for verb in verbs:
-        app.command(verb)(import_module(f"bouton.cli.{verb.replace('-', '_')}").command)
+        module = import_module(f"bouton.cli.{verb.replace('-', '_')}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command(verb)(module.command)
     return app
 
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX
-from bouton.learn.card import WEIGHTS, Card, Weights, card_bytes, parse_card
+from bouton.learn.card import CARD, WEIGHTS, Card, Weights, parse_card
 from bouton.learn.info import HEADS, Architecture, ModelInfo, OnnxGraph, network_of
-from bouton.learn.package import package_files
+from bouton.learn.package import package_files, read_package, weights_of
 from bouton.learn.runners import require
 
 if TYPE_CHECKING:
@@ -69,17 +69,24 @@ class Given:
     logits: bool | None = None
 
 
-def onnx_bytes(card: Card, weights: Mapping[str, np.ndarray]) -> bytes:
-    """Return a model as an ONNX graph.
+def onnx_bytes(folder: str | Path) -> bytes:
+    """Return the model in ``folder`` as an ONNX graph.
 
     Raises
     ------
     SpecError
         The package onnx is not installed.
     DataError
-        The model is an ONNX graph already.
+        The model is damaged, or an ONNX graph already.
     """
     require("onnx", WANTED, EXTRA)
+    card, data = read_package(folder)
+    network_of(card.prediction)
+    weights = weights_of(card, data, Path(folder) / WEIGHTS)
+    return _graph_bytes(card, weights, (Path(folder) / CARD).read_text())
+
+
+def _graph_bytes(card: Card, weights: Mapping[str, np.ndarray], card_text: str) -> bytes:
     from onnx import TensorProto, checker, helper, numpy_helper
 
     info, architecture = card.prediction, network_of(card.prediction)
@@ -96,7 +103,7 @@ def onnx_bytes(card: Card, weights: Mapping[str, np.ndarray]) -> bytes:
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="bouton"
     )
-    helper.set_model_props(model, {METADATA_KEY: card_bytes(card).decode()})
+    helper.set_model_props(model, {METADATA_KEY: card_text})
     checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -159,7 +166,7 @@ def import_onnx(data: bytes, where: str | Path, given: Given) -> dict[str, bytes
     model = _parsed(data, where)
     props = {prop.key: prop.value for prop in model.metadata_props}
     if METADATA_KEY in props:
-        return _own(model, parse_card(props[METADATA_KEY].encode(), where), where)
+        return _own(model, props[METADATA_KEY].encode(), where)
     graph, given = _graph(model, given, where)
     card = Card(
         name=given.name,
@@ -214,17 +221,18 @@ def _all_nodes(graph: Any) -> Iterator[NodeProto]:
                 yield from _all_nodes(inner)
 
 
-def _own(model: ModelProto, card: Card, where: str | Path) -> dict[str, bytes]:
+def _own(model: ModelProto, text: bytes, where: str | Path) -> dict[str, bytes]:
     from onnx import numpy_helper
 
+    card = parse_card(text, where)
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     files = package_files(card, {name: value for name, value in found.items() if name.startswith(_LAYERS)})
-    if parse_card(files["card.json"], where).weights.sha256 != card.weights.sha256:
+    if parse_card(files[CARD], where).weights.sha256 != card.weights.sha256:
         raise DataError(
             f"an export of bouton's whose {WEIGHTS} were changed afterwards", where=str(where),
             expected=f"weights of SHA-256 {card.weights.sha256}", fix="export the model again: bouton model export",
         )  # fmt: skip
-    return files
+    return {WEIGHTS: files[WEIGHTS], CARD: text}
 
 
 _LAYERS = ("entry.", "down.", "up.", "wider.", "finer.", "exit.")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
-from rich.table import Table
 
 from bouton.cli.choices import (
     BlockZYX,
@@ -23,8 +26,27 @@ from bouton.cli.choices import (
     make_choices,
     read_workflow,
 )
-from bouton.cli.progress import clock, human
+from bouton.cli.plan_table import ProbeBar, plan_table, quote_lines
+from bouton.cli.prices import find_machine, read_prices
 from bouton.engine import Plan, make_plan
+from bouton.engine.money import Offer, Quote, quote
+from bouton.engine.plan_file import plan_values, write_plan
+from bouton.engine.probe import ProbeJob, probe_boxes, run_probe
+from bouton.engine.samples import StepSamples
+from bouton.errors import SpecError
+from bouton.spec import Choices, Workflow
+
+Probe = Annotated[bool, typer.Option("--probe", help="Run and measure a few real blocks of every step first.")]
+MachineName = Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Price it on this machine type.")]
+Prices = Annotated[Path | None, typer.Option("--prices", metavar="FILE", help="Prices of your own, as YAML.")]
+Spot = Annotated[bool, typer.Option("--spot", help="Spot machines, which may be taken away.")]
+Preemptions = Annotated[
+    float | None, typer.Option("--preemptions-per-hour", min=0, help="How often a spot machine is taken away.")
+]
+Restart = Annotated[float, typer.Option("--restart-seconds", min=0, help="Until the successor of a lost one works.")]
+Speed = Annotated[
+    float | None, typer.Option("--relative-speed", min=0.001, help="Of a worker there, where one here has 1.")
+]
 
 
 def command(
@@ -35,41 +57,104 @@ def command(
     block_zyx: BlockZYX = None,
     workers: Workers = None,
     runs: RunsFolder = Path("runs"),
+    probe: Probe = False,
+    machine: MachineName = None,
+    prices: Prices = None,
+    spot: Spot = False,
+    preemptions_per_hour: Preemptions = None,
+    restart_seconds: Restart = 120.0,
+    relative_speed: Speed = None,
     as_json: Json = False,
 ) -> None:
-    """Show blocks, voxels, peak memory and bytes of every step; nothing runs.
+    """Show what every step will take: blocks, time, memory, bytes, files and, for a type of machine, money.
 
-    Hours are known for steps that ran before, on any box: run a small one first.
+    With --probe, a few real blocks of every step run first, in a folder of their own, and the plan says what they
+    measured; a second plan with the same parameters uses them again. Without it, times are known for steps that ran
+    before, on any box.
 
     \b
     bouton plan workflows/demo.yaml --workers 4
-    bouton run  workflows/demo.yaml --bounds-zyx 0:48,0:192,0:192 && bouton plan workflows/demo.yaml
+    bouton plan workflows/demo.yaml --probe
+    bouton plan workflows/demo.yaml --probe --workers 2000 --prices my-prices.yaml --machine my-machine --spot --preemptions-per-hour 0.05
     """
-    flow = read_workflow(workflow, make_choices(overrides, bounds_zyx, block_zyx, until))
-    plan = make_plan(flow, runs, workers or cores())
+    choices = make_choices(overrides, bounds_zyx, block_zyx, until)
+    flow, count = read_workflow(workflow, choices), workers or cores()
+    offer = None
+    if machine is not None:
+        found = find_machine(machine, read_prices(prices))
+        offer = Offer(found, count, spot, preemptions_per_hour or 0.0, restart_seconds, relative_speed or 1.0)
+        _check_spot(offer, preemptions_per_hour)
+    elif spot or prices or relative_speed or preemptions_per_hour:
+        raise SpecError(
+            "a price is asked for without a machine",
+            expected="--machine NAME",
+            fix="name one of the price file's machines",
+        )
+    measured = _probe(flow, choices, runs, count) if probe else None
+    plan = make_plan(flow, runs, count, measured)
+    if probe:
+        write_plan(plan, runs / flow.name)
+    quoted = _quote(plan, offer) if offer is not None else None
     if as_json:
-        values = {**dataclasses.asdict(plan), "warnings": plan.warnings, "skipped": dict(flow.skipped)}
-        sys.stdout.write(json.dumps(values) + "\n")
+        extra = {"skipped": dict(flow.skipped), "money": _money_values(offer, quoted, relative_speed)}
+        sys.stdout.write(json.dumps(plan_values(plan) | extra) + "\n")
         return
+    _show(plan, flow.skipped)
+    if offer is not None:
+        for line in quote_lines(plan, offer, quoted, relative_speed is not None):
+            Console().print(line, highlight=False)
+
+
+def _check_spot(offer: Offer, preemptions_per_hour: float | None) -> None:
+    if offer.spot and preemptions_per_hour is None:
+        raise SpecError(
+            "--spot without --preemptions-per-hour", expected="how often a machine is taken away",
+            fix="--preemptions-per-hour 0.05, or what your provider publishes",
+        )  # fmt: skip
+    if preemptions_per_hour and not offer.spot:
+        raise SpecError("--preemptions-per-hour without --spot", fix="add --spot, or leave it out")
+    offer.price_per_hour  # noqa: B018 - a missing spot price is told before anything is measured
+
+
+def _probe(flow: Workflow, choices: Choices, runs: Path, workers: int) -> dict[str, StepSamples]:
+    def restricted(box: Any) -> Workflow:
+        return read_workflow(flow.file, dataclasses.replace(choices, bounds=box), flow.name)
+
+    job = ProbeJob(flow, restricted, runs, workers)
+    boxes = probe_boxes(flow, job.at_once)
+    with ProbeBar(Console(stderr=True), boxes, len(flow.steps)) as bar:
+        return run_probe(job, boxes, (bar,))
+
+
+def _quote(plan: Plan, offer: Offer) -> Quote | None:
+    """Return what the plan costs; None where a step is unknown."""
+    known = [(step.forecast, step.left) for step in plan.steps if step.forecast is not None]
+    if plan.unknown or not known:
+        return None
+    steps = [(found.seconds.times(left), found.lease_seconds) for found, left in known]
+    return quote(offer, steps, max(found.worker_bytes.value for found, _ in known))
+
+
+def _money_values(offer: Offer | None, quoted: Quote | None, relative_speed: float | None) -> dict[str, Any] | None:
+    if offer is None:
+        return None
+    values = json.loads(json.dumps(dataclasses.asdict(offer), default=str))
+    found = dataclasses.asdict(quoted) if quoted else None
+    return {
+        "offer": values,
+        "quote": found,
+        "speed_is_known": relative_speed is not None,
+        "warning": offer.machine.warning(datetime.date.today()),
+    }
+
+
+def _show(plan: Plan, skipped: Mapping[str, str]) -> None:
     console = Console()
-    console.print(_table(plan, workers or cores()))
-    for name, reason in flow.skipped.items():
+    console.print(plan_table(plan))
+    for name, reason in skipped.items():
         console.print(f"[yellow]skipped[/yellow] {name}: {reason}")
+    if plan.unknown:
+        names = ", ".join(plan.unknown)
+        console.print(f"[yellow]unknown[/yellow] time of {names}: bouton plan --probe measures it", soft_wrap=True)
     for warning in plan.warnings:
-        console.print(f"[red]warning[/red] {warning}")
-
-
-def _table(plan: Plan, workers: int) -> Table:
-    note = "memory of all workers at usual densities of fragments; on disk, tables come on top of the volumes"
-    table = Table(title=f"plan for {workers} worker{'s' if workers > 1 else ''}", caption=note)
-    table.add_column("step", overflow="fold")
-    for name in ("tasks", "done", "voxels", "peak memory", "volumes at most", "time left"):
-        table.add_column(name, justify="right")
-    for step in plan.steps:
-        left = max(0.0, 1 - step.done / step.tasks) if step.tasks else 1.0
-        time = "unknown" if step.seconds is None else clock(step.seconds * left / workers)
-        numbers = (str(step.tasks), str(step.done), human(step.voxels))
-        table.add_row(step.step, *numbers, f"{human(step.peak_bytes)}B", f"{human(step.output_bytes)}B", time)
-    table.add_section()
-    table.add_row("free", "", "", "", f"{human(plan.memory_bytes)}B", f"{human(plan.free_bytes)}B", "")
-    return table
+        console.print(f"[red]warning[/red] {warning}", soft_wrap=True)

@@ -6,16 +6,19 @@ import itertools
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bouton.engine.context import StepContext, make_context, part_layers, planned_halo_of
+from bouton.engine.estimate import NOTHING, Estimate
+from bouton.engine.forecast import Forecast, forecast
 from bouton.engine.ledger import Ledger
+from bouton.engine.samples import StepSamples, earlier_runs
 from bouton.engine.tasks import Octree, count_tasks, octree
-from bouton.errors import BoutonError
-from bouton.geometry import Box
+from bouton.engine.work import surface
 from bouton.spec import Step, Workflow
 from bouton.stage import BlockPart, ChainPart, MergePart, ObjectPart, Part, Stage, WholePart
 
@@ -33,35 +36,63 @@ class StepPlan:
     voxels : int
         Voxels of the step's bounds.
     peak_bytes : int
-        Memory of all workers together.
+        Memory of all workers together: as forecast, else as the stage declares.
     output_bytes : int
         Upper bound of what the layers take: their size uncompressed.
-    seconds : float or None
-        Time on one worker, from earlier tasks of the same step (other keys too), scaled by voxels.
+    gpu, by_content : bool
+        Whether a part says that a GPU helps; whether it emits tables, so that its cost depends on what is in the voxels.
+    forecast : Forecast or None
+        What measured tasks say; None where none of the step was measured.
     """
 
     step: str
     stage: str
+    key: str
     tasks: int
     done: int
     voxels: int
     peak_bytes: int
     output_bytes: int
-    seconds: float | None
+    gpu: bool
+    by_content: bool
+    forecast: Forecast | None
+
+    @property
+    def left(self) -> float:
+        """The share of the tasks that is left."""
+        return max(0.0, 1 - self.done / self.tasks) if self.tasks else 1.0
+
+    @property
+    def seconds_left(self) -> Estimate | None:
+        """Time from now to the step's end, with the planned workers."""
+        return self.forecast.seconds.times(self.left) if self.forecast else None
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a workflow will cost. ``free_bytes`` are free on the disk of the run folder."""
 
+    workers: int
     steps: tuple[StepPlan, ...]
     free_bytes: int
     memory_bytes: int
 
     @property
     def output_bytes(self) -> int:
-        """Upper bound of the bytes that unfinished steps will write."""
-        return sum(step.output_bytes for step in self.steps if step.done < step.tasks or not step.tasks)
+        """Bytes that unfinished steps will write: as forecast with its upper end, else at most."""
+        left = [step for step in self.steps if step.left]
+        return sum(round(step.forecast.size_bytes.high) if step.forecast else step.output_bytes for step in left)
+
+    @property
+    def unknown(self) -> list[str]:
+        """The unfinished steps of which nothing was measured."""
+        return [step.step for step in self.steps if step.forecast is None and step.left]
+
+    @property
+    def seconds_left(self) -> Estimate:
+        """Time of all steps that were measured, one after another."""
+        known = [step.seconds_left for step in self.steps]
+        return sum((seconds for seconds in known if seconds is not None), NOTHING)
 
     @property
     def warnings(self) -> list[str]:
@@ -77,31 +108,49 @@ class Plan:
         return found
 
 
-def make_plan(workflow: Workflow, runs_dir: Path, workers: int) -> Plan:
-    """Return what ``workflow`` will cost with this number of workers."""
+def make_plan(
+    workflow: Workflow, runs_dir: Path, workers: int, measured: Mapping[str, StepSamples] | None = None
+) -> Plan:
+    """Return what ``workflow`` will cost with this number of workers.
+
+    Parameters
+    ----------
+    measured : mapping of step name -> StepSamples, optional
+        What :func:`bouton.engine.probe.run_probe` measured. Steps that are not in it: what earlier runs of them took,
+        with any parameters.
+    """
     folder = runs_dir / workflow.name
-    steps = tuple(_plan_step(workflow, step, folder, workers) for step in workflow.steps)
+    measured = measured or {}
+    steps = []
+    for step in workflow.steps:
+        context = make_context(workflow, step, folder)
+        samples = measured.get(step.name) or earlier_runs(context, step.stage)
+        found = forecast(context, step.stage, step.params, samples, workers) if samples else None
+        steps.append(_plan_step(context, step, workers, found))
     existing = next(path for path in [folder.resolve(), *folder.resolve().parents] if path.exists())
-    return Plan(steps, shutil.disk_usage(existing).free, _machine_bytes())
+    return Plan(workers, tuple(steps), shutil.disk_usage(existing).free, _machine_bytes())
 
 
-def _plan_step(workflow: Workflow, step: Step, folder: Path, workers: int) -> StepPlan:
-    context = make_context(workflow, step, folder)
+def _plan_step(context: StepContext, step: Step, workers: int, found: Forecast | None) -> StepPlan:
     done, tasks = 0, step_tasks(context, step.stage)
     path = context.root / "ledger.sqlite"
     if path.is_file():
         with Ledger(path, readonly=True) as ledger:
             done = ledger.counts()["done"]
             tasks = int(ledger.fact("tasks", tasks)) if ledger.fact("complete") else tasks
+    declared = max((_part_memory(context, step, part, workers) for part in step.stage.parts), default=0)
     return StepPlan(
         step=step.name,
         stage=step.stage_name,
+        key=step.key,
         tasks=tasks,
         done=done,
         voxels=step.bounds.voxels,
-        peak_bytes=max((_part_memory(context, step, part, workers) for part in step.stage.parts), default=0),
+        peak_bytes=round(found.peak_bytes.value) if found else declared,
         output_bytes=_output_bytes(step),
-        seconds=_known_seconds(context),
+        gpu=any(isinstance(part, BlockPart) and part.gpu for part in step.stage.parts),
+        by_content=bool(step.stage.tables()),
+        forecast=found,
     )
 
 
@@ -134,13 +183,8 @@ def _merge_memory(tree: Octree, part: MergePart, workers: int) -> int:
     for level in range(1, tree.levels):
         nodes = list(itertools.islice(tree.nodes(level), workers + 1))
         children = [tree.box(level - 1, child) for child in tree.children(level, nodes[0])]
-        needs.append(part.bytes_per_face_voxel * sum(map(_surface, children)) * min(workers, len(nodes)))
+        needs.append(part.bytes_per_face_voxel * sum(map(surface, children)) * min(workers, len(nodes)))
     return int(BASE_BYTES * workers + max(needs))
-
-
-def _surface(box: Box) -> int:
-    z, y, x = box.shape
-    return 2 * (z * y + y * x + z * x)
 
 
 def _output_bytes(step: Step) -> int:
@@ -150,20 +194,6 @@ def _output_bytes(step: Step) -> int:
             for layer in part_layers(part, step.params).values():
                 total += np.dtype(str(layer.dtype)).itemsize * (layer.channels or 1) * step.bounds.voxels
     return total
-
-
-def _known_seconds(context: StepContext) -> float | None:
-    """Return the time of the step on one worker, from the ledgers of its folders, scaled by voxels."""
-    seconds, voxels, parts = 0.0, 0, 0
-    for path in sorted(context.root.parent.glob("*/ledger.sqlite")):
-        try:
-            with Ledger(path, readonly=True) as ledger:
-                if ledger.fact("complete"):
-                    seconds, voxels = seconds + ledger.task_seconds(), voxels + int(ledger.fact("voxels"))
-                    parts += 1
-        except BoutonError:
-            continue
-    return seconds / voxels * context.bounds.voxels if parts and voxels else None
 
 
 def _machine_bytes() -> int:

@@ -25,6 +25,7 @@ from bouton.engine.context import make_context
 from bouton.engine.events import Event, Subscriber, TaskFailed
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger
+from bouton.engine.plan_file import PROBE_FOLDER
 from bouton.engine.run import guarded
 from bouton.engine.samples import StepSamples, joined, read_place
 from bouton.engine.step_run import StepRun
@@ -34,7 +35,6 @@ from bouton.spec import Source, Step, Workflow
 from bouton.stage import BlockPart
 from bouton.volume import Volume, open_volume
 
-FOLDER = ".probe"
 LARGEST_SHARE = 4
 PLACES = ((0.2, 0.3, 0.25), (0.8, 0.7, 0.75), (0.25, 0.75, 0.2), (0.7, 0.2, 0.8), (0.1, 0.9, 0.5), (0.9, 0.1, 0.4))
 """Where the other boxes lie, as fractions of the volume (z, y, x); the next ones where one is empty or taken."""
@@ -73,7 +73,7 @@ class ProbeJob:
     def folder(self) -> Path:
         """Where its results lie; what another machine, or another number of workers, measured lies elsewhere."""
         machine = hashlib.blake2b(f"{platform.node()} {platform.processor()} {cores()}".encode(), digest_size=3)
-        return self.runs_dir / self.workflow.name / FOLDER / f"{self.at_once}-{machine.hexdigest()}"
+        return self.runs_dir / self.workflow.name / PROBE_FOLDER / f"{self.at_once}-{machine.hexdigest()}"
 
 
 def cores() -> int:

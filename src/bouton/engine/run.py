@@ -16,6 +16,7 @@ from bouton.engine.execute import is_disk_error
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import database_error
 from bouton.engine.lock import run_lock
+from bouton.engine.plan_file import keep_plan
 from bouton.engine.record import RunRecord
 from bouton.engine.step_run import StepRun, StepSummary, disk_full
 from bouton.errors import BoutonError, DataError, RunError, SpecError
@@ -175,6 +176,7 @@ class _Run:
         flow = self.workflow
         write_bytes(self.folder / "workflow.yaml", flow.text.encode())
         self.record.write()
+        keep_plan(flow, self.folder, self.executor.workers)
         names = tuple(step.name for step in flow.steps)
         self.emit(
             RunStarted(flow.name, str(self.folder), names, type(self.executor).__name__.lower(), self.executor.workers)

@@ -140,3 +140,15 @@ def test_phantom_volumes_know_their_synapses() -> None:
     cleft, pre, post = (np.count_nonzero(classes & bit) for bit in (CLEFT, PRE, POST))
     assert 0 < cleft < min(pre, post)
     assert not (classes[(classes & CLEFT) == 0] & EXCITATORY).any()
+
+
+def test_phantom_volumes_take_another_look_and_place() -> None:
+    source = Phantoms(seeds=(1,), shape_zyx=(12, 64, 64), start_zyx=(6, 32, 0), tissue={"contrast": 0.5, "noise": 0})
+    size = (30.0, 10.0, 10.0)
+    moved = phantom_volume(source, 3, size)
+    usual = phantom_volume(Phantoms(seeds=(1,), shape_zyx=(18, 96, 64)), 3, size)
+    assert moved.image.std() < 0.7 * usual.image.std()
+    for name in ("mitochondria", "tissue", "vesicles"):
+        np.testing.assert_array_equal(moved.layers[name], usual.layers[name][6:, 32:])
+    with pytest.raises(SpecError, match="did you mean 'contrast'"):
+        phantom_volume(Phantoms(seeds=(1,), shape_zyx=(12, 64, 64), tissue={"contrst": 1}), 3, size)

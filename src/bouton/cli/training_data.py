@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from bouton.geometry import NM, ZYX, Box, nm_to_voxels
 from bouton.learn.info import HEADS
 from bouton.learn.sampling import FROM_LABELS, TrainingVolume
 from bouton.learn.targets import UNKNOWN, SynapseTruth, fill_unlabelled, interior, synapse_classes
-from bouton.phantom import PhantomParams, generate
+from bouton.phantom import PhantomParams, TissueParams, generate
+from bouton.strict_yaml import unknown
 from bouton.volume import open_volume
 from bouton.volume.webknossos import read_annotation
 
@@ -44,7 +45,7 @@ def load_volumes(sources: Sequence[Labelled | Phantoms], plan: Plan, folder: Pat
     loaded: list[Loaded] = []
     for source in sources:
         if isinstance(source, Phantoms):
-            shape = str(Box.of_shape(source.shape_zyx))
+            shape = str(Box.of_shape(source.shape_zyx).shift(source.start_zyx))
             for seed in source.seeds:
                 volume = phantom_volume(source, seed, plan.voxel_size_nm)
                 loaded.append(Loaded(volume, f"phantom, seed {seed}", shape, "made here"))
@@ -55,18 +56,26 @@ def load_volumes(sources: Sequence[Labelled | Phantoms], plan: Plan, folder: Pat
 
 def phantom_volume(source: Phantoms, seed: int, voxel_size_nm: NM) -> TrainingVolume:
     """Return one phantom with its truth; synapses just outside of it are known too."""
-    core = Box.of_shape(source.shape_zyx)
+    core = Box.of_shape(source.shape_zyx).shift(source.start_zyx)
     halo: ZYX = nm_to_voxels(3 * source.reach_nm, voxel_size_nm)
-    made = generate(core.grow(halo), PhantomParams(seed=seed, voxel_size_nm=voxel_size_nm))
+    made = generate(core.grow(halo), _tissue(source, seed, voxel_size_nm))
     table = made.synapses
     truth = SynapseTruth(table["id"], table["pre_id"], table["post_id"], table["type"] == "excitatory")
     classes = synapse_classes(made.clefts, made.neuron_ids, truth, source.reach_nm, voxel_size_nm)
     cut = core.within(core.grow(halo)).slices
     labels = _small_ids(made.neuron_ids[cut])
     layers = {"synapse_evidence": classes, "clefts": classes & 1, "vesicles": made.vesicles}
-    layers["mitochondria"] = made.mitochondria
+    layers |= {"mitochondria": made.mitochondria, "tissue": made.tissue}
     layers = {name: values[cut].copy() for name, values in layers.items()}
     return TrainingVolume(made.image[cut].copy(), labels, np.ones(core.shape, bool), layers)
+
+
+def _tissue(source: Phantoms, seed: int, voxel_size_nm: NM) -> PhantomParams:
+    names = sorted({field.name for field in fields(TissueParams)} - {"seed"})
+    for name in source.tissue:
+        if name not in names:
+            raise unknown(f"unknown parameter of tissue {name!r}", name, names, "tissue")
+    return PhantomParams(seed=seed, voxel_size_nm=voxel_size_nm, **source.tissue)
 
 
 def _labelled_volumes(source: Labelled, plan: Plan, folder: Path) -> Iterator[Loaded]:

@@ -81,11 +81,16 @@ class Labelled(_Strict):
 
 
 class Phantoms(_Strict):
-    """One phantom of ``shape_zyx`` for each seed."""
+    """One phantom of ``shape_zyx`` for each seed, from voxel ``start_zyx`` on.
+
+    ``tissue``: other parameters of :class:`bouton.phantom.TissueParams`, for another look or more myelin.
+    """
 
     seeds: tuple[int, ...]
     shape_zyx: Triple
+    start_zyx: Offset = (0, 0, 0)
     reach_nm: float = 80.0
+    tissue: dict[str, Any] = {}
 
 
 def _kind_of(value: Any) -> str:

@@ -109,11 +109,11 @@ def _triple(text: str | None, option: str) -> tuple[float, float, float] | None:
     return z, y, x
 
 
-def _sizes(text: str | None, option: str) -> tuple[int, int, int] | None:
+def _sizes(text: str | None, option: str, least: int = 1) -> tuple[int, int, int] | None:
     found = _triple(text, option)
     if found is None:
         return None
-    if any(size != int(size) or size < 1 for size in found):
+    if any(size != int(size) or size < least for size in found):
         raise SpecError(f"{option} {text}", expected="whole numbers of voxels, z,y,x", fix=f"{option} 16,128,128")
     z, y, x = (int(size) for size in found)
     return z, y, x
@@ -126,6 +126,7 @@ def take_in(
     heads: Annotated[str, typer.Option(help=f"What its outputs are, in order: {', '.join(HEADS)}.")] = "",
     voxel_size_nm: Annotated[str | None, typer.Option(help="z,y,x of the images it was trained on.")] = None,
     tile_zyx: Annotated[str | None, typer.Option(help="Voxels it sees at once.")] = None,
+    overlap_zyx: Annotated[str | None, typer.Option(help="Voxels that neighbouring tiles share.")] = None,
     multiple_zyx: Annotated[str | None, typer.Option(help="What a tile must be divisible by.")] = None,
     mean: Annotated[float | None, typer.Option(help="Images (0 to 255) enter as (image - mean) / std.")] = None,
     std: Annotated[float | None, typer.Option(help="255 for networks that expect 0 to 1.")] = None,
@@ -154,6 +155,7 @@ def take_in(
         heads=tuple(head.strip() for head in heads.split(",") if head.strip()),
         voxel_size_nm=_triple(voxel_size_nm, "--voxel-size-nm"),
         tile_zyx=_sizes(tile_zyx, "--tile-zyx"),
+        overlap_zyx=_sizes(overlap_zyx, "--overlap-zyx", least=0),
         multiple=_sizes(multiple_zyx, "--multiple-zyx"),
         mean=mean,
         std=std,

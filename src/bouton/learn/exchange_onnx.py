@@ -46,6 +46,8 @@ class Given:
     voxel_size_nm : (z, y, x), optional
     tile_zyx : (z, y, x), optional
         Voxels it sees at once.
+    overlap_zyx : (z, y, x), optional
+        How many of them neighbouring tiles share; by default, a quarter.
     multiple : (z, y, x), optional
         What the shape of an input must be divisible by; by default, the tile.
     mean, std : float, optional
@@ -62,6 +64,7 @@ class Given:
     heads: tuple[str, ...] = ()
     voxel_size_nm: NM | None = None
     tile_zyx: ZYX | None = None
+    overlap_zyx: ZYX | None = None
     multiple: ZYX | None = None
     mean: float | None = None
     std: float | None = None
@@ -300,13 +303,13 @@ def _prediction(graph: OnnxGraph, given: Given) -> ModelInfo:
     unknown = [head for head in given.heads if head not in HEADS]
     if unknown:
         raise SpecError(f"head {unknown[0]!r}", expected=f"heads among {', '.join(HEADS)}", fix="--heads boundaries")
-    z, y, x = (size // 8 for size in given.tile_zyx)
+    z, y, x = (size // 4 for size in given.tile_zyx)
     return ModelInfo(
         architecture=graph,
         heads={head: HEADS[head] or 0 for head in given.heads},
         voxel_size_nm=given.voxel_size_nm,
         tile_zyx=given.tile_zyx,
-        overlap_zyx=(z, y, x),
+        overlap_zyx=given.overlap_zyx or (z, y, x),
         mean=given.mean,
         std=given.std,
     )

@@ -24,7 +24,7 @@ CHANNEL_WORDS = {
 }
 
 
-def page_of(run: TrainingRun, curves: Curves, card: str) -> TrainingPage:
+def page_of(run: TrainingRun, curves: Curves, picture: bytes, card: str) -> TrainingPage:
     """Return the page of a run as it stands."""
     plan, step = run.plan, run.trainer.step
     tall = plan.voxel_size_nm[1] / plan.voxel_size_nm[2]
@@ -44,6 +44,7 @@ def page_of(run: TrainingRun, curves: Curves, card: str) -> TrainingPage:
         facts=facts,
         notes=run.notes,
         curves=curves,
+        picture=picture,
         best_step=run.best_step or None,
         score_words="; ".join(f"{name.replace('_', ' ')}: {WORDS[name]}" for name in run.names if name in WORDS) + ".",
         examples=[*_validation_examples(run, tall), *_patch_examples(run, tall)],

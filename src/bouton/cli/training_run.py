@@ -81,6 +81,7 @@ class TrainingRun:
         self.stale, self.best_step, self.best = 0, 0, {}
         self.validated: Validated | None = None
         self._saved: int | None = None
+        self._shown: int | None = None
         parent = self._begin(plan_file.parent)
         self.origin = Origin(plan_file, overrides, parent)
         self._resume()
@@ -169,7 +170,10 @@ class TrainingRun:
         if self.stopped_early:
             patience = plan.patience
             self._note(f"stopped early: no better {self.score} for {patience} validations; best at {self.best_step}")
+            self._shown = None
         self._save()
+        if self._shown != trainer.step:
+            self._show()
 
     def _prefetched(self) -> Any:
         if not self.plan.loaders:
@@ -203,6 +207,8 @@ class TrainingRun:
         self.rows.append(row)
         self.losses = []
         self._save()
+        if self._validates():
+            self._show()
         if events is not None:
             events.write(trainer.step, row)
 
@@ -262,12 +268,17 @@ class TrainingRun:
             save_checkpoint(self.folder, pack_checkpoint({**trainer.state(), **best}, self._state()))
             self._saved = trainer.step
         # also without a step to do: the plan's tiles may have changed
-        card = self.card()
-        write_folder(self.model_folder, model_files(card, self.chosen[1]))
-        curves = {name: np.array([row[name] for row in self.rows]) for name in columns}
-        if self.rows:
-            write_bytes(self.folder / "curve.png", curve_png(curves, self.best_step or None))
-        write_training_page(self.folder / "report.html", page_of(self, curves, card_bytes(card).decode()))
+        write_folder(self.model_folder, model_files(self.card(), self.chosen[1]))
+
+    def _show(self) -> None:
+        """Draw curves and page; they cost a second, so not at every checkpoint."""
+        curves = {name: np.array([row[name] for row in self.rows]) for name in (*MEASURED, *self.names)}
+        picture = curve_png(curves, self.best_step or None) if self.rows else b""
+        if picture:
+            write_bytes(self.folder / "curve.png", picture)
+        page = page_of(self, curves, picture, card_bytes(self.card()).decode())
+        write_training_page(self.folder / "report.html", page)
+        self._shown = self.trainer.step
 
     def _state(self) -> dict[str, Any]:
         rows = [{name: None if math.isnan(value) else value for name, value in row.items()} for row in self.rows]

@@ -57,6 +57,8 @@ class TrainingPage:
         What the training said aloud: early stop, a damaged checkpoint, what started anew.
     curves : mapping of str -> numpy.ndarray
         Columns of the log over checkpoints, float64 (n,), NaN where not measured; ``step`` is one of them.
+    picture : bytes
+        :func:`curve_png` of them; empty where there is no row yet.
     best_step : int or None
         The step whose weights are the model, where validation chooses.
     score_words : str
@@ -71,6 +73,7 @@ class TrainingPage:
     facts: Mapping[str, str]
     notes: Sequence[str]
     curves: Curves
+    picture: bytes
     best_step: int | None
     score_words: str
     examples: Sequence[Example]
@@ -81,7 +84,7 @@ class TrainingPage:
 
 def write_training_page(path: Path, page: TrainingPage) -> None:
     """Write the page as one HTML file."""
-    picture = curve_png(page.curves, page.best_step) if len(page.curves.get("step", ())) else b""
+    picture = page.picture
     names = [name for name in page.curves if is_score(name)]
     content = {
         **{name: getattr(page, name) for name in ("name", "description", "facts", "notes", "score_words", "examples")},
@@ -125,8 +128,11 @@ def curve_png(curves: Curves, best_step: int | None = None) -> bytes:
         panels.append(_segmentation)
     if any(name.endswith(("_ap", "_f1")) for name in curves):
         panels.append(_detection)
-    figure = Figure(figsize=(4.6 * len(panels), 3.4), dpi=110, layout="constrained")
+    width = 4.6 * len(panels)
+    figure = Figure(figsize=(width, 3.4), dpi=110)
     canvas = FigureCanvasAgg(figure)
+    # fixed room in inches: matplotlib's own search for it costs more than the drawing
+    figure.subplots_adjust(left=0.55 / width, right=1 - 0.55 / width, bottom=0.15, top=0.9, wspace=0.32)
     for axes, draw in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         draw(axes, steps, curves)
         if best_step is not None:

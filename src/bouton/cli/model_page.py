@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bouton.learn.card import Card, DataSource
+from bouton.learn.card import Card, DataSource, Training
 from bouton.learn.info import (
     Architecture,
     ModelInfo,
@@ -45,6 +45,7 @@ def _facts(card: Card) -> Table:
         hours = f", {training.hours:g} h" if training.hours is not None else ""
         rows += [
             ("training", f"{training.steps:,} steps{hours}; {training.machine}; {training.version}"),
+            ("began with", _parent(training)),
             ("command", training.command),
             ("training file", f"SHA-256 {training.file_sha256}" if training.file_sha256 else ""),
         ]
@@ -94,6 +95,12 @@ def _levels(network: Architecture) -> Table:
 def _scores(card: Card) -> Table:
     rows = [(score.data, score.what, f"{score.value:g}", score.command) for score in card.scores]
     return _table(("scored on", "figure", "value", "command"), rows)
+
+
+def _parent(training: Training) -> str:
+    if not training.parent:
+        return ""
+    return f"{training.parent}, weights of SHA-256 {training.parent_sha256 or 'not stated'}"
 
 
 def _source(source: DataSource) -> str:

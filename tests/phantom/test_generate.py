@@ -28,9 +28,9 @@ GOLDEN = {
         ["c5779d81", "958b7598"],
     ),
     "somata": (
-        Box.of_shape((20, 100, 100)),
-        PhantomParams(seed=77, voxel_size_nm=(40.0, 40.0, 40.0), somata_per_mm3=400000),
-        ["ef62e4c3", "66b39ba4"],
+        Box((10, 60, 0), (14, 110, 50)),
+        PhantomParams(seed=8, voxel_size_nm=(40.0, 40.0, 40.0), somata_per_mm3=400000),
+        ["3976f944", "1f1b3c4e"],
     ),
 }
 

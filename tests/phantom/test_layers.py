@@ -31,7 +31,7 @@ def myelinated():
 
 @pytest.fixture(scope="module")
 def somata():
-    return generate(BOX, COARSE)
+    return generate(Box((10, 40, 20), (22, 100, 80)), COARSE)
 
 
 def test_without_myelin_there_is_none(plain) -> None:

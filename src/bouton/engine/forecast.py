@@ -188,14 +188,17 @@ class _PartPlan:
         return max((float(sample.start_bytes) for sample in self.samples), default=0.0)
 
     def _wave_bytes(self, wave: Wave) -> Estimate:
-        """Return the peak of one task: what the worker holds, and the task's own in proportion to its work."""
+        """Return the peak of one task: what the worker holds, a constant, and the rest in proportion to its work."""
         found = self._at(min(wave.level, 1))
         if not found or not wave.count:
             return NOTHING
-        own = sorted((sample.peak_bytes - sample.start_bytes) / max(sample.work, 1.0) for sample in found)
-        work, spread = float(wave.works.max()), max(0.1, (own[-1] - own[0]) / max(own[-1], 1e-9))
-        high = own[-1] * work * (1 + spread)
-        return Estimate(*(self._held() + need for need in (own[-1] * work, own[0] * work, high)))
+        level = min(wave.level, 1)
+        first = [own_bytes(sample) for sample in self.samples if sample.is_warmup and min(sample.level, 1) == level]
+        constant = min(first, default=0)
+        grown = sorted(max(0, own_bytes(sample) - constant) / max(sample.work, 1.0) for sample in found)
+        work, spread = float(wave.works.max()), max(0.1, (grown[-1] - grown[0]) / max(grown[-1], 1e-9))
+        needs = (grown[-1] * work, grown[0] * work, grown[-1] * work * (1 + spread))
+        return Estimate(*(self._held() + constant + need for need in needs))
 
     def files(self) -> Estimate:
         """Return the files that the part leaves."""
@@ -204,6 +207,11 @@ class _PartPlan:
             found = self._at(min(wave.level, 1)) or self.samples
             total += wave.count * float(np.mean([sample.files for sample in found])) if found else 0.0
         return Estimate(total, total, total)
+
+
+def own_bytes(sample: Sample) -> int:
+    """Return what a task took beyond what its worker held before."""
+    return max(0, sample.peak_bytes - sample.start_bytes)
 
 
 def _affine(samples: Sequence[Sample]) -> _Law:

@@ -40,7 +40,7 @@ class StepPlan:
     output_bytes : int
         Upper bound of what the layers take: their size uncompressed.
     gpu, by_content : bool
-        Whether a part says that a GPU helps; whether it emits tables, so that its cost depends on what is in the voxels.
+        Whether a part says that a GPU helps; whether it emits tables, whose rows depend on what is in the voxels.
     forecast : Forecast or None
         What measured tasks say; None where none of the step was measured.
     """

@@ -1,4 +1,4 @@
-"""``plan.json``: the plan that a run started with, kept in the run folder so that the report compares it with the truth.
+"""``plan.json``: the plan that a run started with, kept in its folder; the report compares it with the truth.
 
 ``bouton plan --probe`` writes it into the probe's folder; a run that has something to compute takes it over when the
 plan holds one of its steps (same key).

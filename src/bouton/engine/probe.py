@@ -2,7 +2,7 @@
 
 The probe runs in a folder of its own, ``.probe`` in the run folder, with the real engine and as many workers as are
 planned (at most one a core). It computes the workflow on small boxes: first on half a block in the middle, so that
-every worker has loaded its libraries and models; then on 2 x 2 x 2 blocks in the middle and on a few blocks at two
+every worker has loaded its libraries and models; then on 2 x 2 x 2 blocks in the middle and on a few blocks at three
 other places. Steps that read data sources alone (predict) compute those blocks as in the whole volume, with their full
 halo. Blocks are of the true size, and at most a quarter of the volume is computed where it has few of them. What was
 measured is kept: another plan with the same parameters computes nothing.
@@ -38,7 +38,7 @@ from bouton.volume import Volume, open_volume
 LARGEST_SHARE = 4
 PLACES = ((0.2, 0.3, 0.25), (0.8, 0.7, 0.75), (0.25, 0.75, 0.2), (0.7, 0.2, 0.8), (0.1, 0.9, 0.5), (0.9, 0.1, 0.4))
 """Where the other boxes lie, as fractions of the volume (z, y, x); the next ones where one is empty or taken."""
-OTHERS = 2
+OTHERS = 3
 PATCH = 8
 
 

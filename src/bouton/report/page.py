@@ -10,10 +10,12 @@ from typing import Any
 
 import jinja2
 
+from bouton.errors import DataError
 from bouton.report.errors import error_sets
 from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT
 from bouton.report.numbers import failures, score_table, seconds_text, step_rows, synapse_set
 from bouton.report.pictures import png_bytes
+from bouton.report.plan import PlanAndTruth, plan_and_truth
 from bouton.report.plots import synapse_plots
 from bouton.report.sections import Row, overview, picture_rows
 from bouton.report.thresholds import ThresholdCurve
@@ -75,6 +77,7 @@ def _content(run: Run, rows: list[Row]) -> dict[str, Any]:
     scores, bad_scores = read_tables(run, "scores")
     synapses, bad_synapses = read_tables(run, "synapses")
     errors, bad_errors = error_sets(run)
+    planned, bad_plan = _planned(run)
     # What the run found comes before the truth it was made from.
     sets = [synapse_set(run, table, rows) for table, rows in reversed(synapses)]
     return {
@@ -88,12 +91,20 @@ def _content(run: Run, rows: list[Row]) -> dict[str, Any]:
         "scores": score_table({table.step: rows for table, rows in scores}),
         "errors": errors,
         "sets": [(group, synapse_plots(group.rows) if group.count else "") for group in sets],
+        "planned": planned,
         "failures": failures(run),
-        "problems": [*bad_scores, *bad_errors, *bad_synapses],
+        "problems": [*bad_plan, *bad_scores, *bad_errors, *bad_synapses],
         "viewer": DEFAULT_ORIGIN,
         "port": DEFAULT_PORT,
         "folder": str(run.folder),
     }
+
+
+def _planned(run: Run) -> tuple[PlanAndTruth | None, list[str]]:
+    try:
+        return plan_and_truth(run), []
+    except DataError as error:
+        return None, [str(error)]
 
 
 def _state(run: Run) -> str:

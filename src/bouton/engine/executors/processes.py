@@ -24,14 +24,16 @@ from bouton.engine.tasks import TaskId, TaskResult
 from bouton.errors import RunError
 
 COMMIT_SECONDS = 0.5
+WORKER_VARIABLE = "BOUTON_WORKER"
 
 
 class _Child:
-    """One worker process and the range of tasks that it has."""
+    """One worker process and the range of tasks that it has. ``number`` lets it choose among several GPUs."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
+        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), WORKER_VARIABLE: str(number)}
         command = [sys.executable, "-m", "bouton.engine.executors.worker", str(theirs.fileno()), str(os.getpid())]
         with theirs:
             # A task that prints must not disturb what the coordinator prints: its stdout is our stderr.
@@ -106,7 +108,8 @@ class Processes:
             if not tasks:
                 return
             if not idle:
-                self._children.append(_Child())
+                taken = {child.number for child in self._children}
+                self._children.append(_Child(min(set(range(self.workers)) - taken)))
                 idle.append(self._children[-1])
             idle.pop().give(context, tasks)
 

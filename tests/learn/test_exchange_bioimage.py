@@ -202,3 +202,33 @@ def test_files_that_bouton_does_not_open(tmp_path: Path) -> None:
             import_file(tmp_path / name, GIVEN)
     with pytest.raises(DataError, match="cannot read"):
         import_file(tmp_path / "none.onnx", GIVEN)
+
+
+def test_the_older_format_is_read_too(tmp_path: Path) -> None:
+    described = {
+        "format_version": "0.4.10", "type": "model", "name": "older model", "description": "Membranes.",
+        "authors": [{"name": "A Lab"}], "cite": [{"text": "A paper", "url": "https://example.org"}], "license": "MIT",
+        "documentation": "README.md", "timestamp": "2022-01-01T00:00:00",
+        "inputs": [{
+            "name": "raw", "axes": "bczyx", "data_type": "float32",
+            "shape": {"min": [1, 1, 4, 8, 8], "step": [0, 0, 2, 4, 4]},
+            "preprocessing": [{"name": "scale_linear", "kwargs": {"gain": 1 / 255, "offset": 0.0}}],
+        }],
+        "outputs": [{
+            "name": "membranes", "axes": "bczyx", "data_type": "float32",
+            "shape": {"reference_tensor": "raw", "scale": [1, 1, 1, 1, 1], "offset": [0, 0, 0, 0, 0]},
+        }],
+        "test_inputs": ["in.npy"], "test_outputs": ["out.npy"],
+        "weights": {"onnx": {"source": "weights.onnx", "opset_version": 17}},
+    }  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "old.zip", "w") as archive:
+        archive.writestr("rdf.yaml", yaml.safe_dump(described))
+        for name in ("in.npy", "out.npy", "README.md"):
+            archive.writestr(name, b"")
+        archive.writestr("weights.onnx", foreign())
+    with pytest.raises(SpecError, match=r"does not say voxel-size-nm; .*--voxel-size-nm 40,4,4"):
+        import_file(tmp_path / "old.zip", GIVEN)
+    files = import_file(tmp_path / "old.zip", replace(GIVEN, voxel_size_nm=(40.0, 4.0, 4.0)))
+    info = parse_card(files[CARD], "").prediction
+    assert info.architecture == OnnxGraph("in", "out", 1, (2, 4, 4), False)
+    assert (info.tile_zyx, info.std) == ((4, 8, 8), pytest.approx(255))

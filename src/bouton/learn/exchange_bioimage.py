@@ -53,7 +53,7 @@ def export_bioimage(folder: str | Path) -> bytes:
     DataError
         The model is damaged or an ONNX graph, or its card says what the zoo does not take.
     """
-    require("bioimageio.spec", WANTED, EXTRA)
+    require("bioimageio", WANTED, EXTRA)
     import pydantic
 
     card, data = read_package(folder)
@@ -241,7 +241,7 @@ def _own(files: Mapping[str, bytes], path: Path) -> dict[str, bytes]:
 
 def _description(files: Mapping[str, bytes], path: Path) -> Any:
     """Return the model's description in the newest format, checked without looking anything up."""
-    require("bioimageio.spec", WANTED, EXTRA)
+    require("bioimageio", WANTED, EXTRA)
     import yaml
     from bioimageio.spec import InvalidDescr, ValidationContext, build_description
     from bioimageio.spec.model.v0_5 import ModelDescr

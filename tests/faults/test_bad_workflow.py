@@ -240,7 +240,7 @@ def test_phantom_options(words: list[str], said: str, folder: Path, bad_line: Ca
         ("voxel_size_nm=[0, 1, 1]", "voxel_size_nm.0: 0"),
         ("voxel_size_nm=[.nan, 1, 1]", "voxel_size_nm.0: nan"),
         ("patch_zyx=[0, 1, 1]", "greater than 0"),
-        ("heads=[affinity]", "'affinities' or 'synapse_evidence'"),
+        ("heads=[affinity]", "'mitochondria' or 'tissue'"),
         ("traning.steps=3", "did you mean 'training'?"),
     ],
 )

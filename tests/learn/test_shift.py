@@ -172,17 +172,37 @@ def _reference(rows: np.ndarray, sha: str = "a" * 64) -> Reference:
 
 def test_score_by_hand() -> None:
     rows = np.random.default_rng(6).normal(size=(30, len(FEATURES)))
+    borders = FEATURES.index("below_half")
+    freed = rows.copy()
+    for name in ("entropy", "disagreement", "sides", "sensitivity"):
+        freed[:, FEATURES.index(name)] -= rows[:, borders] / 2
+    spread = np.sqrt(freed.var(axis=0) + np.array([LEAST_SPREAD[n] for n in FEATURES]) ** 2)
     reference = _reference(rows)
-    spread = np.sqrt(rows.var(axis=0) + np.array([LEAST_SPREAD[n] for n in FEATURES]) ** 2)
     at = rows.mean(axis=0).copy()
-    assert reference.score(at).total == 0
+    assert reference.score(at).total == pytest.approx(0, abs=1e-12)
     at[0] += 2 * spread[0]
     at[-1] -= 3 * spread[-1]
     score = reference.score(at)
     images, responses = len(IMAGE_FEATURES), len(FEATURES) - len(IMAGE_FEATURES)
-    assert score.image == pytest.approx(np.sqrt(4 / images)) and score.response == pytest.approx(np.sqrt(9 / responses))
-    assert score.total == pytest.approx(np.sqrt((4 / images + 3 * 9 / responses) / 4))
-    assert score.deviations[0] == pytest.approx(2) and score.deviations[-1] == pytest.approx(-3)
+    # the last feature says that the network is surer than usual: half
+    assert score.deviations[[0, -1]] == pytest.approx([2, -1.5])
+    assert score.image == pytest.approx(np.sqrt(4 / images))
+    assert score.response == pytest.approx(np.sqrt(2.25 / responses))
+    assert score.total == pytest.approx(np.sqrt((4 / images + 3 * 2.25 / responses) / 4))
+    at[-1] += 6 * spread[-1]
+    assert reference.score(at).response == pytest.approx(np.sqrt(9 / responses))
+
+
+def test_more_borders_excuse_more_entropy() -> None:
+    rows = np.random.default_rng(6).normal(size=(30, len(FEATURES))) * 0.1 - 3
+    reference, at = _reference(rows), rows.mean(axis=0)
+    more = at.copy()
+    for name in ("entropy", "disagreement", "sides", "sensitivity"):
+        more[FEATURES.index(name)] += 0.4
+    excused = more.copy()
+    excused[FEATURES.index("below_half")] += 0.8
+    assert reference.score(excused).deviations[FEATURES.index("entropy")] == pytest.approx(0, abs=1e-9)
+    assert reference.score(more).deviations[FEATURES.index("entropy")] > 1
 
 
 def test_reference_goes_to_disk_and_back(tmp_path: Path) -> None:

@@ -55,16 +55,11 @@ def test_voxel_size(size: NM, verdict: str, words: str) -> None:
     assert not reasons or (words in reasons[0].found and "resample" in reasons[0].fix)
 
 
-def test_a_swapped_voxel_size_is_named() -> None:
-    _, [reason] = judge(evidence(readings(16), model_nm=(40.0, 4.0, 4.0), image_nm=(4.0, 4.0, 40.0)))
-    assert reason.verdict == MISFIT and "z, y, x" in reason.fix
-
-
 def test_a_strange_region_is_a_doubt_with_its_place() -> None:
     found, [reason] = judge(evidence(readings(16, off=2, far=9.0)))
     assert found == DOUBT
     assert reason.where == (Box((0, 0, 0), (16, 32, 32)), Box((1, 0, 0), (17, 32, 32)))
-    assert "2 of 16 boxes score 2.5 or more" in reason.found and "entropy" in reason.found and "mask" in reason.fix
+    assert "2 of 16 boxes score 2.75 or more" in reason.found and "entropy" in reason.found and "mask" in reason.fix
 
 
 def test_most_boxes_strange_is_a_misfit() -> None:
@@ -75,12 +70,12 @@ def test_most_boxes_strange_is_a_misfit() -> None:
 
 
 def test_a_slight_shift_of_all_is_a_doubt() -> None:
-    found, [reason] = judge(evidence(readings(16, off=16, far=3.2)))
-    assert found == DOUBT and "median of 16 boxes scores 1.24" in reason.found
+    found, [reason] = judge(evidence(readings(16, off=16, far=4.0)))
+    assert found == DOUBT and "median of 16 boxes scores 1.55" in reason.found
 
 
 def test_a_single_doubtful_box_is_a_note() -> None:
-    found, [reason] = judge(evidence(readings(16, off=1, far=5.0)))
+    found, [reason] = judge(evidence(readings(16, off=1, far=6.0)))
     assert (found, reason.verdict) == (FITS, NOTE)
 
 

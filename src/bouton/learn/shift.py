@@ -1,14 +1,17 @@
 """How far an image is from what a network was trained on: reference statistics, and a score for each box.
 
 The reference of a model is what :mod:`bouton.learn.shift_features` finds in boxes of its training data. A feature's
-deviation is its distance from their mean in their standard deviations; each feature has a least spread, so that a
+deviation is its distance from their mean in their standard deviations. Each feature has a least spread, so that a
 volume of great evenness does not make every other one a stranger: for the image's features twice what the usual
-augmentations of training add (:mod:`bouton.learn.augment`), since a network is used to that. The score of a box is
-``sqrt((I^2 + 3 R^2) / 4)``, I and R the root mean squares of the deviations of the image's features and of the
-network's responses: a Mahalanobis distance with a diagonal covariance (Lee et al. 2018,
-doi:10.48550/arXiv.1807.03888). The full covariance predicted accuracy worse: what makes a network uncertain raises
-entropy and contradiction together, which is the direction in which training boxes differ, too. The responses count
-three times because it is they that go with accuracy. docs/check-model.md has the measurements.
+augmentations of training add (:mod:`bouton.learn.augment`), since a network is used to that. Networks are uncertain at
+borders, so that thin neurites raise entropy and contradiction: these are taken relative to the square root of the
+share of borders. That a network is surer than usual counts half.
+
+The score of a box is ``sqrt((I^2 + 3 R^2) / 4)``, I and R the root mean squares of the deviations of the image's
+features and of the network's responses: a Mahalanobis distance with a diagonal covariance (Lee et al. 2018,
+doi:10.48550/arXiv.1807.03888), in which the responses count three times because it is they that go with accuracy. The
+full covariance predicted accuracy worse: what makes a network uncertain raises entropy and contradiction together,
+and that is how training boxes differ, too. docs/check-model.md has the measurements.
 """
 
 from __future__ import annotations
@@ -46,10 +49,22 @@ LEAST_SPREAD: Mapping[str, float] = {
     "sensitivity": 0.2,
 }
 RESPONSE_WEIGHT = 3.0
-DOUBTFUL, STRANGE = 1.5, 2.5
-"""Scores from which a box is doubtful, and strange; of the training boxes one in 25 is doubtful, none strange."""
-TYPICAL_DOUBTFUL, TYPICAL_STRANGE = 1.0, 1.75
+SURER_WEIGHT = 0.5
+BORDER_POWER = 0.5
+PER_BORDER = ("entropy", "disagreement", "sides", "sensitivity")
+DOUBTFUL, STRANGE = 1.75, 2.75
+"""Scores from which a box is doubtful, and strange; boxes of training data stay below."""
+TYPICAL_DOUBTFUL, TYPICAL_STRANGE = 1.25, 2.1
 """The same for the median of an image's boxes, which scatters less."""
+
+
+def comparable(features: np.ndarray) -> np.ndarray:
+    """Return features, float64 (..., features), with what grows with the share of borders freed of it."""
+    found = features.copy()
+    borders = features[..., FEATURES.index("below_half")]
+    for name in PER_BORDER:
+        found[..., FEATURES.index(name)] -= BORDER_POWER * borders
+    return found
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,8 @@ class Score:
     total, image, response : float
         By all features, by the image's alone, by the network's alone; up to about 1 in training data.
     deviations : numpy.ndarray
-        float64, each feature's distance from the training data's mean in their standard deviations.
+        float64, each feature's distance from the training data's mean in their standard deviations; half of it where
+        the network is surer than usual.
     """
 
     total: float
@@ -110,12 +126,14 @@ class Reference:
 
     @cached_property
     def spread(self) -> np.ndarray:
-        """Standard deviation of each feature, its least spread added in quadrature."""
-        return np.sqrt(self.rows.var(axis=0) + np.array([LEAST_SPREAD[name] for name in FEATURES]) ** 2)
+        """Standard deviation of each feature, made comparable, its least spread added in quadrature."""
+        return np.sqrt(comparable(self.rows).var(axis=0) + np.array([LEAST_SPREAD[name] for name in FEATURES]) ** 2)
 
     def score(self, features: np.ndarray) -> Score:
         """Return the score of a box with these features, float64 (features,)."""
-        deviations = (features - self.rows.mean(axis=0)) / self.spread
+        deviations = (comparable(features) - comparable(self.rows).mean(axis=0)) / self.spread
+        surer = (deviations < 0) & np.isin(FEATURES, PER_BORDER)
+        deviations[surer] *= SURER_WEIGHT
         first = len(IMAGE_FEATURES)
         image, response = (float(np.mean(part**2)) for part in (deviations[:first], deviations[first:]))
         total = np.sqrt((image + RESPONSE_WEIGHT * response) / (1 + RESPONSE_WEIGHT))

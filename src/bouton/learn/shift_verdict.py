@@ -143,13 +143,7 @@ def _voxel_size(evidence: Evidence) -> list[Reason]:
     if off <= VOXEL_DOUBT:
         return []
     mine, its = (" x ".join(f"{v:g}" for v in size) for size in (evidence.image_nm, evidence.model_nm))
-    z, y, x = evidence.image_nm
-    swapped = _off((x, y, z), evidence.model_nm) <= VOXEL_DOUBT
-    fix = (
-        "give the voxel size as z, y, x"
-        if swapped
-        else "choose a model of this voxel size, or resample the image (a coarser level, bouton convert --levels)"
-    )
+    fix = "choose a model of this voxel size, or resample the image (a coarser level: bouton convert --levels)"
     verdict = MISFIT if off > VOXEL_MISFIT else DOUBT
     return [Reason(verdict, f"voxels of {mine} nm (z, y, x), the model was trained at {its} nm", fix=fix)]
 

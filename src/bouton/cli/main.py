@@ -26,6 +26,7 @@ VERBS = (
     "evaluate",
     "convert",
     "train",
+    "quantise",
     "finetune",
     "phantom",
     "check-model",

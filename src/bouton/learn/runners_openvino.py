@@ -17,6 +17,7 @@ from bouton.errors import DataError, RunError
 from bouton.learn.card import GRAPH
 from bouton.learn.info import ModelInfo, OnnxGraph, read_info
 from bouton.learn.int8 import GRAPH_FILE
+from bouton.learn.package import check_package
 from bouton.learn.runners import InOrder
 
 if TYPE_CHECKING:
@@ -36,14 +37,25 @@ def open_openvino(path: Path, precision: str) -> OpenVinoRunner:
     RunError
         The processor cannot compute in ``precision``.
     """
-    info = read_info(path)
     if precision == "int8":
-        return OpenVinoRunner(info, read_graph(path / GRAPH_FILE), precision)
-    if isinstance(info.architecture, OnnxGraph):
-        return OpenVinoRunner(info, read_graph(path / GRAPH), precision)
+        return OpenVinoRunner(read_info(path), read_graph(path / GRAPH_FILE), precision)
+    return OpenVinoRunner(read_info(path), float_graph(path), precision)
+
+
+def float_graph(path: Path) -> Any:
+    """Return the ``openvino.Model`` of the model in folder ``path``, as :func:`graph_of` does.
+
+    Raises
+    ------
+    DataError
+        The model is damaged.
+    """
+    if isinstance(read_info(path).architecture, OnnxGraph):
+        check_package(path)
+        return read_graph(path / GRAPH)
     from bouton.learn.model import load_model
 
-    return OpenVinoRunner(info, graph_of(load_model(path)), precision)
+    return graph_of(load_model(path))
 
 
 def graph_of(model: Model) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from bouton.cli.train import Minutes, Out, Overrides, train
 from bouton.errors import SpecError
+from bouton.strict_yaml import Document
 
 
 def command(
@@ -59,6 +60,7 @@ def command(
 
       bouton finetune phantom --data em.zarr --labels cells.zarr --known annotated.zarr --steps 2000
     """
+    # torch takes seconds to import: only who trains waits for it
     from bouton.cli.finetune_plan import Choices, finetune_plan, write_plan
 
     if labels is None and not layer:
@@ -82,6 +84,7 @@ def command(
     for line in told:
         typer.echo(line)
     plan_file = out / f"{tree['name']}.yaml"
-    write_plan(plan_file, tree)
+    # what --set changes stands in the file too, so that the file alone repeats the training
+    write_plan(plan_file, Document(plan_file, tree, {}).with_overrides(overrides).tree)
     typer.echo(f"training file: {plan_file}")
-    train(plan_file, out, overrides, minutes)
+    train(plan_file, out, [], minutes)

@@ -171,38 +171,49 @@ def _reference(rows: np.ndarray, sha: str = "a" * 64) -> Reference:
 
 
 def test_score_by_hand() -> None:
-    rows = np.random.default_rng(6).normal(size=(30, len(FEATURES)))
+    rows = np.random.default_rng(6).normal(size=(30, len(FEATURES))) - 3
     borders = FEATURES.index("below_half")
+    low, high = np.quantile(rows[:, borders], (0.05, 0.95))
     freed = rows.copy()
     for name in ("entropy", "disagreement", "sides", "sensitivity"):
-        freed[:, FEATURES.index(name)] -= rows[:, borders] / 2
+        freed[:, FEATURES.index(name)] -= np.clip(rows[:, borders], low, high) / 2
+    freed[:, borders] = 2.0 ** rows[:, borders] - 1 / 1024
     spread = np.sqrt(freed.var(axis=0) + np.array([LEAST_SPREAD[n] for n in FEATURES]) ** 2)
     reference = _reference(rows)
-    at = rows.mean(axis=0).copy()
+    # the place at which every deviation is 0
+    middle = freed.mean(axis=0)
+    at = middle.copy()
+    at[borders] = np.log2(middle[borders] + 1 / 1024)
+    for name in ("entropy", "disagreement", "sides", "sensitivity"):
+        at[FEATURES.index(name)] += np.clip(at[borders], low, high) / 2
     assert reference.score(at).total == pytest.approx(0, abs=1e-12)
     at[0] += 2 * spread[0]
-    at[-1] -= 3 * spread[-1]
+    at[-1] -= 4 * spread[-1]
     score = reference.score(at)
     images, responses = len(IMAGE_FEATURES), len(FEATURES) - len(IMAGE_FEATURES)
-    # the last feature says that the network is surer than usual: half
-    assert score.deviations[[0, -1]] == pytest.approx([2, -1.5])
+    # the last feature says that the network is surer than usual: a quarter
+    assert score.deviations[[0, -1]] == pytest.approx([2, -1])
     assert score.image == pytest.approx(np.sqrt(4 / images))
-    assert score.response == pytest.approx(np.sqrt(2.25 / responses))
-    assert score.total == pytest.approx(np.sqrt((4 / images + 3 * 2.25 / responses) / 4))
-    at[-1] += 6 * spread[-1]
+    assert score.response == pytest.approx(np.sqrt(1 / responses))
+    assert score.total == pytest.approx(np.sqrt((4 / images + 3 * 1 / responses) / 4))
+    at[-1] += 7 * spread[-1]
     assert reference.score(at).response == pytest.approx(np.sqrt(9 / responses))
 
 
-def test_more_borders_excuse_more_entropy() -> None:
-    rows = np.random.default_rng(6).normal(size=(30, len(FEATURES))) * 0.1 - 3
+def test_more_borders_excuse_more_entropy_where_training_data_had_so_many() -> None:
+    rows = np.random.default_rng(6).normal(size=(30, len(FEATURES))) * 0.4 - 3
     reference, at = _reference(rows), rows.mean(axis=0)
+    borders, entropy = FEATURES.index("below_half"), FEATURES.index("entropy")
+    usual = reference.score(at).deviations[entropy]
     more = at.copy()
-    for name in ("entropy", "disagreement", "sides", "sensitivity"):
-        more[FEATURES.index(name)] += 0.4
-    excused = more.copy()
-    excused[FEATURES.index("below_half")] += 0.8
-    assert reference.score(excused).deviations[FEATURES.index("entropy")] == pytest.approx(0, abs=1e-9)
-    assert reference.score(more).deviations[FEATURES.index("entropy")] > 1
+    more[entropy] += 0.2
+    assert reference.score(more).deviations[entropy] > usual + 0.2
+    more[borders] += 0.4
+    assert reference.score(more).deviations[entropy] == pytest.approx(usual)
+    # beyond the range of the training data nothing is excused
+    far = more.copy()
+    far[[borders, entropy]] += [4.0, 2.0]
+    assert reference.score(far).deviations[entropy] > usual + 2
 
 
 def test_reference_goes_to_disk_and_back(tmp_path: Path) -> None:

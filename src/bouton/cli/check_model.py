@@ -299,7 +299,7 @@ def _rounded(values: Any) -> dict[str, float]:
 def _write(subject: _Subject, evidence: Evidence, shown: list[Any], result: dict[str, Any], out: Path) -> None:
     from bouton.learn.shift import DOUBTFUL, STRANGE
     from bouton.learn.shift_features import FEATURES
-    from bouton.learn.shift_verdict import WORDS
+    from bouton.learn.shift_verdict import SHORT
     from bouton.report.shift import Region, ShiftPage, write_shift_page
 
     rows = [_row(subject, evidence, i, out) for i in evidence.worst_first]
@@ -317,7 +317,7 @@ def _write(subject: _Subject, evidence: Evidence, shown: list[Any], result: dict
         regions=regions,
         bounds=subject.bounds,
         voxel_size_nm=subject.voxel_size_nm,
-        features=[WORDS[name][0].split(",")[0] if name != "fine_slope" else "fine spectral slope" for name in FEATURES],
+        features=[SHORT[name] for name in FEATURES],
         limits=(DOUBTFUL, STRANGE),
         histogram=np.sum([r.histogram for r in evidence.readings], axis=0),
         reliability=evidence.calibration.bins() if evidence.calibration and evidence.calibration.edges.any() else None,
@@ -407,7 +407,10 @@ def _show(result: dict[str, Any], evidence: Evidence, out: Path) -> None:
         typer.echo(f"- {reason['verdict']}: {reason['found']}{where}")
         if reason["fix"]:
             typer.echo(f"  what to do: {reason['fix']}")
-    shown = Table("box (z, y, x)", "level", "score", "image", "network", "entropy", "flipped", title="Worst boxes")
+    shown = Table(title="Worst boxes")
+    shown.add_column("box (z, y, x)", no_wrap=True, overflow="fold")
+    for head in ("level", "score", "image", "network", "entropy", "flipped"):
+        shown.add_column(head)
     for box in result["boxes"][:PICTURES]:
         scores = [f"{box[name]:.2f}" if name in box else "-" for name in ("score", "image", "network")]
         shown.add_row(box["box_zyx"], box["level"], *scores, f"{box['entropy']:.3f}", f"{box['disagreement']:.3f}")

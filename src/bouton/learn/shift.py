@@ -5,7 +5,7 @@ deviation is its distance from their mean in their standard deviations. Each fea
 volume of great evenness does not make every other one a stranger: for the image's features twice what the usual
 augmentations of training add (:mod:`bouton.learn.augment`), since a network is used to that. Networks are uncertain at
 borders, so that thin neurites raise entropy and contradiction: these are taken relative to the square root of the
-share of borders. That a network is surer than usual counts half.
+share of borders, within the range that the training data have. That a network is surer than usual counts a quarter.
 
 The score of a box is ``sqrt((I^2 + 3 R^2) / 4)``, I and R the root mean squares of the deviations of the image's
 features and of the network's responses: a Mahalanobis distance with a diagonal covariance (Lee et al. 2018,
@@ -28,7 +28,7 @@ import numpy as np
 from bouton.errors import DataError
 from bouton.geometry import NM, ZYX, Box
 from bouton.learn.model import Model
-from bouton.learn.shift_features import FEATURES, IMAGE_FEATURES, BoxReading, look_at_box
+from bouton.learn.shift_features import FEATURES, IMAGE_FEATURES, LEAST_SHARE, BoxReading, look_at_box
 
 REFERENCE = "reference.json"
 FORMAT = "bouton-reference/1"
@@ -43,28 +43,19 @@ LEAST_SPREAD: Mapping[str, float] = {
     "likeness": 0.6,
     "worst_likeness": 0.8,
     "entropy": 0.15,
-    "below_half": 0.15,
+    "below_half": 0.05,
     "disagreement": 0.15,
     "sides": 0.15,
     "sensitivity": 0.2,
 }
 RESPONSE_WEIGHT = 3.0
-SURER_WEIGHT = 0.5
+SURER_WEIGHT = 0.25
 BORDER_POWER = 0.5
 PER_BORDER = ("entropy", "disagreement", "sides", "sensitivity")
 DOUBTFUL, STRANGE = 1.75, 2.75
 """Scores from which a box is doubtful, and strange; boxes of training data stay below."""
-TYPICAL_DOUBTFUL, TYPICAL_STRANGE = 1.25, 2.1
+TYPICAL_DOUBTFUL, TYPICAL_STRANGE = 1.25, 1.9
 """The same for the median of an image's boxes, which scatters less."""
-
-
-def comparable(features: np.ndarray) -> np.ndarray:
-    """Return features, float64 (..., features), with what grows with the share of borders freed of it."""
-    found = features.copy()
-    borders = features[..., FEATURES.index("below_half")]
-    for name in PER_BORDER:
-        found[..., FEATURES.index(name)] -= BORDER_POWER * borders
-    return found
 
 
 @dataclass(frozen=True)
@@ -76,8 +67,8 @@ class Score:
     total, image, response : float
         By all features, by the image's alone, by the network's alone; up to about 1 in training data.
     deviations : numpy.ndarray
-        float64, each feature's distance from the training data's mean in their standard deviations; half of it where
-        the network is surer than usual.
+        float64, each feature's distance from the training data's mean in their standard deviations; a quarter of it
+        where the network is surer than usual.
     """
 
     total: float
@@ -124,14 +115,29 @@ class Reference:
         """All boxes, float64 (n, features)."""
         return np.concatenate([source.rows for source in self.sources])
 
+    def comparable(self, features: np.ndarray) -> np.ndarray:
+        """Return features, float64 (..., features), with what grows with the share of borders freed of it.
+
+        The share itself becomes a number from 0 to 1: a box without borders is no wonder, as its logarithm would be.
+        """
+        found, at = features.copy(), FEATURES.index("below_half")
+        low, _, high = self.usual("below_half")
+        borders = np.clip(features[..., at], low, high)
+        for name in PER_BORDER:
+            found[..., FEATURES.index(name)] -= BORDER_POWER * borders
+        found[..., at] = np.exp2(features[..., at]) - LEAST_SHARE
+        return found
+
     @cached_property
     def spread(self) -> np.ndarray:
         """Standard deviation of each feature, made comparable, its least spread added in quadrature."""
-        return np.sqrt(comparable(self.rows).var(axis=0) + np.array([LEAST_SPREAD[name] for name in FEATURES]) ** 2)
+        return np.sqrt(
+            self.comparable(self.rows).var(axis=0) + np.array([LEAST_SPREAD[name] for name in FEATURES]) ** 2
+        )
 
     def score(self, features: np.ndarray) -> Score:
         """Return the score of a box with these features, float64 (features,)."""
-        deviations = (comparable(features) - comparable(self.rows).mean(axis=0)) / self.spread
+        deviations = (self.comparable(features) - self.comparable(self.rows).mean(axis=0)) / self.spread
         surer = (deviations < 0) & np.isin(FEATURES, PER_BORDER)
         deviations[surer] *= SURER_WEIGHT
         first = len(IMAGE_FEATURES)

@@ -28,6 +28,8 @@ RESPONSE_FEATURES = ("entropy", "below_half", "disagreement", "sides", "sensitiv
 FEATURES = IMAGE_FEATURES + RESPONSE_FEATURES
 BLANK_CONTRAST = 2.0
 """A box whose grey values have a standard deviation below this holds nothing."""
+LEAST_SHARE = 1 / 1024
+"""Added to shares before the logarithm."""
 _COARSE, _FINE = (1 / 24, 1 / 8), (1 / 8, 1 / 2.2)
 
 
@@ -238,4 +240,4 @@ def _differences(
 
 
 def _scaled(share: float) -> float:
-    return float(np.log2(share + 1 / 1024))
+    return float(np.log2(share + LEAST_SHARE))

@@ -19,7 +19,7 @@ from bouton.learn.shift import (
     Score,
 )
 from bouton.learn.shift_calibration import Calibration
-from bouton.learn.shift_features import FEATURES, IMAGE_FEATURES, BoxReading
+from bouton.learn.shift_features import FEATURES, IMAGE_FEATURES, LEAST_SHARE, BoxReading
 
 FITS, DOUBT, MISFIT = "fits", "doubtful", "does not fit"
 NOTE = "note"
@@ -53,13 +53,30 @@ WORDS: Mapping[str, _Text] = {
         "worst correlation of neighbouring sections", lambda v: float(np.tanh(v)),
         "look for lost or slipped sections there; align again, or mask them",
     ),
-    "entropy": ("entropy of predictions, bits", lambda v: 2**v - 1 / 1024, _RESPONSE_FIX),
-    "below_half": ("share of predictions below one half", lambda v: 2**v - 1 / 1024, _RESPONSE_FIX),
-    "disagreement": ("difference when turned or flipped", lambda v: 2**v - 1 / 1024, _RESPONSE_FIX),
-    "sides": ("share that changes sides of one half when turned or flipped", lambda v: 2**v - 1 / 1024, _RESPONSE_FIX),
-    "sensitivity": ("difference under mild contrast and noise", lambda v: 2**v - 1 / 1024, _RESPONSE_FIX),
+    "entropy": ("entropy of predictions, bits", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
+    "below_half": ("share of predictions below one half", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
+    "disagreement": ("difference when turned or flipped", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
+    "sides": ("share that changes sides of one half when turned or flipped", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
+    "sensitivity": ("difference under mild contrast and noise", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
 }  # fmt: skip
 """For each feature: what people call it, its value as they say it, and what to do when it is far off."""
+
+SHORT: Mapping[str, str] = {
+    "mean": "mean grey value",
+    "contrast": "grey values' deviation",
+    "skewness": "skewness",
+    "noise": "noise over contrast",
+    "coarse_slope": "coarse spectral slope",
+    "fine_slope": "fine spectral slope",
+    "likeness": "likeness of sections",
+    "worst_likeness": "worst likeness",
+    "entropy": "entropy",
+    "below_half": "share below one half",
+    "disagreement": "difference, flipped",
+    "sides": "changed sides, flipped",
+    "sensitivity": "difference, grey and noise",
+}
+"""The same in a few words, for plots."""
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def _features(axes: Axes, page: ShiftPage) -> None:
     words = (
         "standard deviations of the training data" if page.rows and np.isfinite(page.rows[0].scores[0]) else "unknown"
     )
-    _dress(axes, "What tells the boxes from the training data", words, "")
+    _dress(axes, "Features of the boxes", words, "")
 
 
 def _scores(axes: Axes, page: ShiftPage) -> None:

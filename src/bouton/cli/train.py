@@ -22,7 +22,7 @@ Overrides = Annotated[list[str], typer.Option("--set", metavar="A.B=V", help="Ov
 
 
 def command(
-    plan_file: Annotated[Path, typer.Argument(help="Training file, like workflows/train/phantom.yaml.")],
+    plan_file: Annotated[Path, typer.Argument(help="Training file, like workflows/train/organelles_start.yaml.")],
     out: Out = Path("runs/train"),
     overrides: Overrides = [],  # noqa: B006
     minutes: Minutes = float("inf"),
@@ -38,13 +38,13 @@ def command(
 
     [bold]Examples[/bold]
 
-      bouton train workflows/train/phantom.yaml
+      bouton train workflows/train/organelles_start.yaml
 
-      bouton train workflows/train/fib25.yaml --out /tmp/train --set training.steps=100
+      bouton train workflows/train/fib25_start.yaml --out /tmp/train --set training.steps=100
 
       bouton train my.yaml --set start=phantom --set tensorboard=true
 
-      bouton run workflows/demo.yaml --set steps.network.params.model=runs/train/phantom/phantom
+      bouton run workflows/demo.yaml --set steps.network.params.model=runs/train/organelles-start/organelles-start
     """
     train(plan_file, out, overrides, minutes)
 

@@ -125,6 +125,18 @@ def test_arrays_with_paths_of_their_own_and_an_offset(box: Path) -> None:
         volumes(box, f"{{image: {{path: em.h5, dataset: raw}}, labels: {array}}}")
 
 
+def test_every_nth_section_is_a_coarser_volume(box: Path) -> None:
+    data = "{path: em.h5, image: raw, labels: ids, keep_every: 2, known: known}"
+    found = volumes(box, data, "voxel_size_nm=[60, 10, 10]", "erode_zyx=[1, 1, 1]")
+    for first, volume in enumerate(found):
+        np.testing.assert_array_equal(volume.image, read(box, "raw")[first::2])
+    # section 3 is unknown: it hides its neighbours among the odd ones, and none of the even ones
+    assert found[0].known[:, 4, 4].all()
+    assert found[1].known[:, 4, 4].tolist() == [False, False, False, True, True, True]
+    with pytest.raises(DataError, match="voxel size"):
+        volumes(box, data)
+
+
 def wkw_zip(path: Path, labels: np.ndarray, boxes: str) -> None:
     """Write an annotation of one raw WKW block of 32 voxels a side."""
     cube = np.zeros((32, 32, 32), np.uint32)
@@ -213,3 +225,14 @@ def test_real_annotation_trains(tmp_path: Path) -> None:
     )
     (volume,) = volumes(box, data, "voxel_size_nm=[40, 4, 4]")
     assert volume.known.any() and len(np.unique(volume.labels)) > 5
+
+
+def test_every_second_section_is_kept_in_both_ways(box: Path) -> None:
+    data = "{path: em.h5, image: raw, labels: ids, layers: {clefts: clefts}, keep_every: 2, weight: 3}"
+    found = volumes(box, data, "voxel_size_nm=[60, 10, 10]", "heads=[affinities, clefts]")
+    image, clefts = read(box, "raw"), read(box, "clefts")
+    assert len(found) == 2
+    for first, volume in enumerate(found):
+        np.testing.assert_array_equal(volume.image, image[first::2])
+        np.testing.assert_array_equal(volume.layers["clefts"], clefts[first::2])
+        assert volume.weight == 3

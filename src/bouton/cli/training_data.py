@@ -16,7 +16,7 @@ from bouton.learn.sampling import FROM_LABELS, TrainingVolume
 from bouton.learn.targets import UNKNOWN, SynapseTruth, fill_unlabelled, interior, synapse_classes
 from bouton.phantom import PhantomParams, TissueParams, generate
 from bouton.strict_yaml import unknown
-from bouton.volume import open_volume
+from bouton.volume import Volume, open_volume
 from bouton.volume.webknossos import read_annotation
 
 ANNOTATION = "annotation"
@@ -85,7 +85,7 @@ def _labelled_volumes(source: Labelled, plan: Plan, folder: Path) -> Iterator[Lo
             fix="labels: DATASET, or layers: {clefts: DATASET}",
         )  # fmt: skip
     image = _place(source.image, source, folder)
-    whole = _open(image, plan.voxel_size_nm).box
+    whole = _open(image, _size_on_disk(source, plan)).box
     for box in _boxes(source, folder, whole):
         name = f"{image.path}: {image.dataset}" if image.dataset else image.path
         for volume in _volumes_in(box, source, plan, folder):
@@ -120,17 +120,31 @@ def _place(array: str | Array | None, source: Labelled, folder: Path) -> Array:
     return Array(path=str(folder / expand(source.path)), dataset=array)
 
 
-def _open(array: Array, voxel_size_nm: NM):
+def _size_read(source: Labelled, plan: Plan) -> NM:
+    """Return the voxel size on disk: of sections that are left out it is finer."""
+    z, y, x = plan.voxel_size_nm
+    return z / source.keep_every, y, x
+
+
+def _open(array: Array, voxel_size_nm: NM) -> Volume:
     return open_volume(array.path, array.dataset, voxel_size_nm=voxel_size_nm, absent=array.absent)
 
 
+def _size_on_disk(source: Labelled, plan: Plan) -> NM:
+    """Return the voxel size of a volume of which every n-th section is kept."""
+    z, y, x = plan.voxel_size_nm
+    return z / source.keep_every, y, x
+
+
 def _volumes_in(box: Box, source: Labelled, plan: Plan, folder: Path) -> Iterator[TrainingVolume]:
+    size = _size_on_disk(source, plan)
+
     def read(array: str | Array) -> np.ndarray:
         place = _place(array, source, folder)
-        return _open(place, plan.voxel_size_nm).read(box.shift([-o for o in place.offset_zyx]))
+        return _open(place, size).read(box.shift([-o for o in place.offset_zyx]))
 
     place = _place(source.image, source, folder)
-    image = _open(place, plan.voxel_size_nm).read(box)
+    image = _open(place, size).read(box)
     if image.dtype != np.uint8 or image.ndim != 3:
         raise DataError(
             f"image of {image.dtype}, {image.ndim} axes", where=f"{place.path}, data set {place.dataset}",

@@ -1,6 +1,8 @@
 """The price table of a petascale talk of 2019, from its inputs; and the same volume with the shipped network here.
 
-    python benchmarks/petascale.py [--image PATH | --side 128] [--model phantom] [--machine NAME --prices FILE]
+    python benchmarks/petascale.py [--network 'model: affinity-fib25, runtime: openvino'] [--side 128 | --image PATH]
+    python benchmarks/petascale.py --table-only
+    python benchmarks/petascale.py --prices FILE --machine NAME
 
 The table (M. Castro, Petascale Reconstruction of Neural Connectivity, 2019-11-15, "GPU Comparison & Selection") gives
 price, throughput of an instance, number of instances, days and cost, but no volume. Days and costs of all three rows
@@ -148,9 +150,9 @@ def print_table() -> None:
         print(f"  - {line}")
 
 
-def predict_flow(image: Path | None, model: str, side: int, folder: Path) -> Path:
+def predict_flow(image: Path | None, network: str, side: int, folder: Path) -> Path:
     """Write a workflow with a ``network`` step over an image, or over a phantom of this side."""
-    grid = f"grid: {{shape_zyx: [{side}, {side}, {side}], voxel_size_nm: [30, 10, 10]}}\n" if image is None else ""
+    grid = f"grid: {{shape_zyx: [{side}, {side}, {side}], voxel_size_nm: [10, 10, 10]}}\n" if image is None else ""
     data = f"data: {{image: {{path: {image}}}}}\n" if image is not None else ""
     tissue = "  tissue: {stage: phantom, params: {seed: 7}}\n" if image is None else ""
     source = "tissue.image" if image is None else "image"
@@ -158,7 +160,7 @@ def predict_flow(image: Path | None, model: str, side: int, folder: Path) -> Pat
     path = folder / "petascale.yaml"
     path.write_text(
         f"{grid}{data}block_zyx: [{block}, {block}, {block}]\nsteps:\n{tissue}"
-        f"  network: {{stage: predict, reads: {{image: {source}}}, params: {{model: {model}}}}}\n"
+        f"  network: {{stage: predict, reads: {{image: {source}}}, params: {{{network}}}}}\n"
     )
     return path
 
@@ -167,7 +169,7 @@ def print_today(options: argparse.Namespace) -> None:
     """Measure one core and print what the same volume takes."""
     with tempfile.TemporaryDirectory() as name:
         runs = Path(name)
-        path = predict_flow(options.image, options.model, options.side, runs)
+        path = predict_flow(options.image, options.network, options.side, runs)
         flow = load_workflow(path)
 
         def restricted(box: Box) -> Workflow:
@@ -179,13 +181,11 @@ def print_today(options: argparse.Namespace) -> None:
     assert step.forecast is not None
     wall, cpu = (step.voxels / found.value for found in (step.forecast.worker_seconds, step.forecast.cpu_seconds))
     hours, days = hours_for(VOXELS, cpu, 1), hours_for(VOXELS, cpu, INSTANCES) / 24
-    print(f"\n{options.model} here, one worker, {step.forecast.blocks} blocks, reading and writing included:")
+    print(f"\n{options.network} here, one worker, {step.forecast.blocks} blocks, reading and writing included:")
     print(
         f"  {cpu / 1e3:,.1f} kvoxel a processor second, {wall / 1e3:,.1f} a second by the clock (others may have run)"
     )
-    print(
-        f"  {VOXELS / 1e12:.2f} Tvoxel: {hours:,.0f} core-hours; {days:.2f} days on {INSTANCES} such cores, nothing lost"
-    )
+    print(f"  {VOXELS / 1e12:.2f} Tvoxel: {hours:,.0f} core-hours, or {days:.2f} days of {INSTANCES} such cores")
     if options.machine is None:
         print("money: no price of today is on record; --prices FILE --machine NAME gives one")
         return
@@ -202,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=Path)
     parser.add_argument("--side", type=int, default=128)
-    parser.add_argument("--model", default="phantom")
+    parser.add_argument("--network", default="model: affinity-fib25", help="parameters of predict")
     parser.add_argument("--machine")
     parser.add_argument("--prices", type=Path)
     parser.add_argument("--table-only", action="store_true")

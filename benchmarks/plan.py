@@ -1,13 +1,13 @@
 """Plan against truth: probe a workflow, run it, and print what was planned beside what it took.
 
-    python benchmarks/plan.py [--side 512] [--workers 2] [--block 128,128,128] [--model affinity-fib25]
+    python benchmarks/plan.py [--side 512] [--workers 2] [--block 128,128,128] [--network 'model: affinity-fib25']
     python benchmarks/plan.py --workflow FILE.yaml [--until STEP]
 
 Without a workflow it segments an image of this side, made by mirroring the FIB-25 sample (BOUTON_DATA) or, where that
 is absent, a phantom. Per step: seconds by the clock (what the plan promises), processor seconds of the tasks (what
-other programs on the machine disturb least), peak memory of the worker that needs most, bytes, files. The target is 20 % for
-time and peak memory of the whole run. The load of the machine before and after is printed: on a busy machine the clock
-measures the others, too.
+other programs on the machine disturb least), peak memory of the worker that needs most, bytes, files. The target is
+20 % for time and peak memory of the whole run. The load of the machine before and after is printed: on a busy machine
+the clock measures the others, too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ name: plan
 block_zyx: [128, 128, 128]
 data: {{image: {{path: {path}}}}}
 steps:
-  network: {{stage: predict, reads: {{image: image}}, params: {{model: {model}}}}}
+  network: {{stage: predict, reads: {{image: image}}, params: {{{network}}}}}
   fragments: {{stage: fragments, reads: {{affinities: network.affinities}}, params: {{low: 0}}}}
   agglomeration: {{stage: agglomeration, reads: {{affinities: network.affinities, fragments: fragments}}}}
   segmentation: {{stage: segmentation, reads: {{fragments: fragments, merges: agglomeration.merges}}}}
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--block", default=None)
     parser.add_argument("--until")
-    parser.add_argument("--model", default="affinity-fib25")
+    parser.add_argument("--network", default="model: affinity-fib25", help="parameters of predict")
     parser.add_argument("--folder", type=Path, help="keep runs here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -117,7 +117,7 @@ def main() -> None:
         if path is None:
             path = folder / "plan.yaml"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(FLOW.format(path=make_image(folder, options.side), model=options.model))
+            path.write_text(FLOW.format(path=make_image(folder, options.side), network=options.network))
         compare(path, folder / "runs", options)
 
 

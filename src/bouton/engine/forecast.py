@@ -1,9 +1,10 @@
 """From measured tasks to a whole step: time, memory, bytes and files, each with an interval.
 
 Seconds of a task grow in proportion to its work (:mod:`bouton.engine.work`), with a factor that is the ratio of sums
-over the measured tasks; only whole parts get a constant besides (least squares, neither below zero). What the first
-task of a worker takes longer (libraries, compiled kernels, models) is paid once a worker. Parts and levels of merges
-follow one another; inside of each, the engine's hand-out is simulated (:mod:`bouton.engine.schedule`).
+over the measured tasks; whole parts (least squares, neither below zero) and nodes of merges above the leaves (the
+least measured) get a constant besides. What the first task of a worker takes longer (libraries, compiled kernels,
+models) is paid once a worker. Parts and levels of merges follow one another; inside of each, the engine's hand-out is
+simulated (:mod:`bouton.engine.schedule`).
 
 Intervals hold 90 %: of blocks by a bootstrap (:func:`bouton.engine.estimate.ratio_interval`); of nodes of a merge
 above its leaves from growth with faces to growth with volume; of whole parts from half of the estimate to growth in
@@ -12,8 +13,8 @@ proportion to the volume. Sums add ends, as if all parts erred in the same direc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,18 +66,24 @@ class Forecast:
 
 @dataclass(frozen=True)
 class _Law:
-    """Seconds of a task: ``constant + slope * work``; ``spread`` are the ratios of measured tasks to it."""
+    """Seconds of a task: ``constant + slope * work``, and of a worker's first one ``startup`` more.
 
-    constant: float
-    slope: float
-    low: float
-    high: float
-    startup: float
-    spread: np.ndarray
+    ``low``, ``high`` are the ends of the interval, relative; ``spread`` the ratios of measured tasks to the slope.
+    """
+
+    constant: float = 0.0
+    slope: float = 0.0
+    low: float = 1.0
+    high: float = 1.0
+    startup: float = 0.0
+    spread: tuple[float, ...] = (1.0,)
 
     def seconds(self, wave: Wave) -> np.ndarray:
         random = np.random.default_rng(wave.count)
-        return (self.constant + self.slope * wave.works) * random.choice(self.spread, len(wave.works))
+        return self.constant + self.slope * wave.works * random.choice(self.spread, len(wave.works))
+
+    def total(self, wave: Wave) -> float:
+        return self.constant * wave.count + self.slope * wave.total
 
 
 def forecast(context: StepContext, stage: Stage, params: Any, samples: StepSamples, workers: int) -> Forecast:
@@ -85,14 +92,14 @@ def forecast(context: StepContext, stage: Stage, params: Any, samples: StepSampl
     plans = [_PartPlan(part, waves_of_work(context, part, params, objects), samples) for part in stage.parts]
     gpu = [plan for plan in plans if isinstance(plan.part, BlockPart) and plan.part.gpu]
     tasks = sum(plan.tasks for plan in plans)
-    longest = max(plans, key=lambda plan: plan.worker_seconds().value)
+    longest = max(plans, key=lambda plan: plan.worker_seconds(workers).value)
     return Forecast(
         source=samples.source,
         blocks=sum(1 for task in samples.tasks if task.part in _names(stage, BlockPart) and not task.is_warmup),
         seconds=_total([plan.seconds(workers) for plan in plans]) + _overhead(samples, tasks),
-        worker_seconds=_total([plan.worker_seconds() for plan in plans]),
-        cpu_seconds=_total([plan.cpu_seconds() for plan in plans]),
-        gpu_worker_seconds=_total([plan.worker_seconds() for plan in gpu]),
+        worker_seconds=_total([plan.worker_seconds(workers) for plan in plans]),
+        cpu_seconds=_total([plan.cpu_seconds(workers) for plan in plans]),
+        gpu_worker_seconds=_total([plan.worker_seconds(workers) for plan in gpu]),
         worker_bytes=_largest([plan.worker_bytes() for plan in plans]),
         peak_bytes=_largest([plan.peak_bytes(workers) for plan in plans]),
         size_bytes=_sizes(samples, context.bounds.voxels),
@@ -105,30 +112,38 @@ class _PartPlan:
     """One part: its waves, and what was measured of it."""
 
     def __init__(self, part: Part, waves: list[Wave], samples: StepSamples) -> None:
-        self.part, self.waves = part, waves
+        self.part, self.waves, self.at_once, self.later_bytes = part, waves, samples.workers, samples.later_bytes
         self.tasks = sum(wave.count for wave in waves)
         self.samples = [sample for sample in samples.tasks if sample.part == part.name]
-        self.laws = {level: self._law(level) for level in {min(wave.level, 1) for wave in waves}}
+        levels = {min(wave.level, 1) for wave in waves}
+        self.laws = {level: self._law(level, "seconds") for level in levels}
+        self.cpu_laws = {level: self._law(level, "cpu_seconds") for level in levels}
 
     def _at(self, level: int) -> list[Sample]:
-        """Return the samples of leaves (level 0) or of nodes above (1), without the first tasks if there are others."""
+        """Return the samples of leaves (level 0) or of nodes above (1), without those for warming up."""
         found = [sample for sample in self.samples if min(sample.level, 1) == level]
         return [sample for sample in found if not sample.is_warmup] or found
 
-    def _law(self, level: int) -> _Law:
-        if isinstance(self.part, WholePart):
-            return _affine(self.samples)
-        found = self._at(level) or self.samples
+    def _settled(self, found: list[Sample]) -> list[Sample]:
+        """Return samples without the first ones of each place, which open files, where there are enough others."""
+        kept: list[Sample] = []
+        for place in dict.fromkeys(sample.place for sample in found):
+            own = [sample for sample in found if sample.place == place]
+            kept += own[self.at_once :] if len(own) >= 4 * self.at_once else own
+        return kept
+
+    def _law(self, level: int, what: str) -> _Law:
+        found = self._settled(self._at(level) or self.samples)
         if not found:
-            return _Law(0.0, 0.0, 1.0, 1.0, 0.0, np.ones(1))
-        works = [max(sample.work, 1.0) for sample in found]
-        times = [sample.seconds for sample in found]
-        slope = sum(times) / sum(works)
-        low, high = ratio_interval(times, works, [sample.place for sample in found])
-        first = [s.seconds - slope * s.work for s in self.samples if s.is_warmup and min(s.level, 1) == level]
-        spread = np.array(times) / np.array(works) / slope if slope > 0 else np.ones(1)
-        startup = max([0.0, *first]) if not all(s.is_warmup for s in found) else 0.0
-        return _Law(0.0, slope, low, high, startup, spread)
+            return _Law()
+        first = [s for s in self.samples if s.is_warmup and min(s.level, 1) == level and s not in found]
+        if isinstance(self.part, WholePart):
+            law = _affine(found, what)
+        else:
+            warm = sorted(getattr(s, what) for s in first)[: -self.at_once]
+            law = _proportional(found, what, warm if level else [])
+        cold = sorted((getattr(s, what) - law.constant - law.slope * s.work for s in first), reverse=True)
+        return replace(law, startup=max(0.0, float(np.mean(cold[: self.at_once])))) if cold else law
 
     def seconds(self, workers: int) -> Estimate:
         """Return the time from the part's start to its end."""
@@ -138,21 +153,24 @@ class _PartPlan:
             law = self.laws[min(wave.level, 1)]
             value = makespan(law.seconds(wave), at_once, self.tasks, wave.count)
             startup = law.startup if wave.level < 2 else 0.0
-            total += self._interval(wave, law, value) + Estimate(startup, 0.0, 2 * startup)
+            total += self._interval(wave, law, value) + Estimate(startup, 0.5 * startup, 2 * startup)
         return total
 
-    def worker_seconds(self) -> Estimate:
+    def worker_seconds(self, workers: int) -> Estimate:
         """Return the time of all tasks together."""
+        return self._sum(self.laws, workers)
+
+    def cpu_seconds(self, workers: int) -> Estimate:
+        """Return the processor time of all tasks together."""
+        return self._sum(self.cpu_laws, workers)
+
+    def _sum(self, laws: Mapping[int, _Law], workers: int) -> Estimate:
         total = NOTHING
         for wave in self.waves:
-            law = self.laws[min(wave.level, 1)]
-            total += self._interval(wave, law, law.constant * wave.count + law.slope * wave.total)
+            law = laws[min(wave.level, 1)]
+            startup = law.startup * min(workers, wave.count) if wave.level < 2 else 0.0
+            total += self._interval(wave, law, law.total(wave)) + Estimate(startup, 0.5 * startup, 2 * startup)
         return total
-
-    def cpu_seconds(self) -> Estimate:
-        """Return the processor time of all tasks: the same share of their time as in the measured ones."""
-        seconds = sum(sample.seconds for sample in self.samples)
-        return self.worker_seconds().times(sum(s.cpu_seconds for s in self.samples) / seconds if seconds else 0.0)
 
     def _interval(self, wave: Wave, law: _Law, value: float) -> Estimate:
         high = law.high
@@ -164,7 +182,8 @@ class _PartPlan:
 
     def lease_seconds(self, workers: int) -> float:
         """Return the mean time of a range of tasks."""
-        return self.worker_seconds().value / max(1, self.tasks) * range_size(self.tasks, workers)
+        mean = sum(self.laws[min(wave.level, 1)].total(wave) for wave in self.waves) / max(1, self.tasks)
+        return mean * range_size(self.tasks, workers)
 
     def worker_bytes(self) -> Estimate:
         """Return the peak memory of the worker that needs most."""
@@ -172,33 +191,32 @@ class _PartPlan:
 
     def peak_bytes(self, workers: int) -> Estimate:
         """Return the peak memory of all workers; those without a task hold their libraries."""
-        if isinstance(self.part, ChainPart | WholePart):
-            workers_busy = [(1, wave) for wave in self.waves]
-        else:
-            workers_busy = [(min(workers, wave.count), wave) for wave in self.waves]
-        idle = self._held()
-        needs = [
-            self._wave_bytes(wave).times(busy) + Estimate(idle, idle, idle).times(workers - busy)
-            for busy, wave in workers_busy
-        ]
+        alone = isinstance(self.part, ChainPart | WholePart)
+        idle = max(0.0, self._held())
+        needs = []
+        for wave in self.waves:
+            busy = 1 if alone else min(workers, wave.count)
+            needs.append(self._wave_bytes(wave).times(busy) + Estimate(idle, idle, idle).times(workers - busy))
         return _largest(needs)
 
     def _held(self) -> float:
-        """Return what a worker holds before a task: libraries, models, open files."""
-        return max((float(sample.start_bytes) for sample in self.samples), default=0.0)
+        """Return what a worker holds before a task: libraries, models, open files; not those of later steps."""
+        found = [s.start_bytes - (0 if s.is_warmup else self.later_bytes) for s in self.samples]
+        return float(max(found, default=0))
 
     def _wave_bytes(self, wave: Wave) -> Estimate:
         """Return the peak of one task: what the worker holds, a constant, and the rest in proportion to its work."""
-        found = self._at(min(wave.level, 1))
+        level = min(wave.level, 1)
+        found = self._at(level)
         if not found or not wave.count:
             return NOTHING
-        level = min(wave.level, 1)
-        first = [own_bytes(sample) for sample in self.samples if sample.is_warmup and min(sample.level, 1) == level]
-        constant = min(first, default=0)
-        grown = sorted(max(0, own_bytes(sample) - constant) / max(sample.work, 1.0) for sample in found)
+        small = [own_bytes(s) for s in self.samples if s.is_warmup and min(s.level, 1) == level]
+        constant = min([*small, *map(own_bytes, found)]) if small else 0
+        grown = sorted(max(0, own_bytes(s) - constant) / max(s.work, 1.0) for s in found)
         work, spread = float(wave.works.max()), max(0.1, (grown[-1] - grown[0]) / max(grown[-1], 1e-9))
         needs = (grown[-1] * work, grown[0] * work, grown[-1] * work * (1 + spread))
-        return Estimate(*(self._held() + constant + need for need in needs))
+        cold = max((s.peak_bytes for s in self.samples if s.is_warmup), default=0)
+        return Estimate(*(max(cold, self._held() + constant + need) for need in needs))
 
     def files(self) -> Estimate:
         """Return the files that the part leaves."""
@@ -214,15 +232,28 @@ def own_bytes(sample: Sample) -> int:
     return max(0, sample.peak_bytes - sample.start_bytes)
 
 
-def _affine(samples: Sequence[Sample]) -> _Law:
-    """Return the law of a whole part, from volumes of several sizes; its first task was cold here and is in the run."""
-    if not samples:
-        return _Law(0.0, 0.0, 1.0, 1.0, 0.0, np.ones(1))
-    works, times = np.array([s.work for s in samples]), np.array([s.seconds for s in samples])
+def _proportional(samples: Sequence[Sample], what: str, smallest: Sequence[float]) -> _Law:
+    """Return the law of blocks, objects, slabs or nodes; what ``smallest`` nodes take counts as a constant.
+
+    Nodes grow from level to level, so what does not grow with them matters; blocks are all of one size.
+    """
+    times, works = [getattr(s, what) for s in samples], [max(s.work, 1.0) for s in samples]
+    constant = min(*smallest, *times) if smallest else 0.0
+    slope = (sum(times) - constant * len(times)) / sum(works)
+    low, high = ratio_interval(times, works, [s.place for s in samples])
+    spread = tuple((t - constant) / w / slope for t, w in zip(times, works, strict=True)) if slope > 0 else (1.0,)
+    return _Law(constant, slope, low, high, 0.0, spread)
+
+
+def _affine(samples: Sequence[Sample], what: str) -> _Law:
+    """Return the law of a whole part, from volumes of several sizes: least squares of relative errors."""
+    works, times = np.array([s.work for s in samples]), np.array([getattr(s, what) for s in samples])
+    if works.max() < 2 * works.min():
+        return _Law(0.0, float(times.sum() / works.sum()), 0.5, 1.5)
     weights = 1 / np.maximum(times, 1e-9)
     matrix = np.stack([weights, works * weights / works.max()], axis=1)
     constant, slope = nnls(matrix, np.ones(len(times)))[0]
-    return _Law(float(constant), float(slope) / float(works.max()), 0.5, 2.0, 0.0, np.ones(1))
+    return _Law(float(constant), float(slope) / float(works.max()), 0.5, 2.0)
 
 
 def _overhead(samples: StepSamples, tasks: int) -> Estimate:

@@ -24,6 +24,8 @@ from bouton.stage import BlockPart, ChainPart, MergePart, ObjectPart, Part, Stag
 
 BASE_BYTES = 380 << 20  # a worker with its libraries and compiled kernels
 
+BUSY = 0.6
+
 
 @dataclass(frozen=True)
 class StepPlan:
@@ -94,6 +96,11 @@ class Plan:
         known = [step.seconds_left for step in self.steps]
         return sum((seconds for seconds in known if seconds is not None), NOTHING)
 
+    def _processor_share(self) -> float:
+        found = [step.forecast for step in self.steps if step.forecast]
+        seconds = sum(each.worker_seconds.value for each in found)
+        return sum(each.cpu_seconds.value for each in found) / seconds if seconds else 1.0
+
     @property
     def warnings(self) -> list[str]:
         """Return what will probably go wrong."""
@@ -102,6 +109,12 @@ class Plan:
             if step.peak_bytes > self.memory_bytes:
                 need, have = step.peak_bytes >> 20, self.memory_bytes >> 20
                 found.append(f"step {step.step} needs about {need} MiB, the machine has {have}: use fewer --workers")
+        share = self._processor_share()
+        if share < BUSY:
+            found.append(
+                f"measured tasks had a processor for {100 * share:.0f} % of their time: other programs ran, or disks "
+                "were slow; times by the clock hold for a machine that is as busy"
+            )
         if self.output_bytes > self.free_bytes:
             need, have = self.output_bytes >> 20, self.free_bytes >> 20
             found.append(f"up to {need} MiB will be written, {have} are free on the disk")

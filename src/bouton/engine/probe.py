@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger
 from bouton.engine.plan_file import PROBE_FOLDER
 from bouton.engine.run import guarded
-from bouton.engine.samples import StepSamples, joined, read_place
+from bouton.engine.samples import StepSamples, joined, read_place, without_later
 from bouton.engine.step_run import StepRun
 from bouton.errors import RunError
 from bouton.geometry import ZYX, Box, Grid
@@ -39,6 +40,8 @@ LARGEST_SHARE = 4
 PLACES = ((0.2, 0.3, 0.25), (0.8, 0.7, 0.75), (0.25, 0.75, 0.2), (0.7, 0.2, 0.8), (0.1, 0.9, 0.5), (0.9, 0.1, 0.4))
 """Where the other boxes lie, as fractions of the volume (z, y, x); the next ones where one is empty or taken."""
 OTHERS = 3
+LITTLE = 1 << 20
+"""Blocks of fewer voxels take so little time that all places have as many as the first."""
 PATCH = 8
 
 
@@ -94,11 +97,12 @@ def probe_boxes(workflow: Workflow, workers: int) -> list[ProbeBox]:
     allowed = max(math.prod(small), len(grid) // LARGEST_SHARE)
     first = large if math.prod(large) <= allowed else small
     middle = tuple((a + b) / 2 for a, b in zip(common.start, common.stop, strict=True))
+    other = first if math.prod(grid.block) < LITTLE else small
     chosen = [_blocks_at(grid, middle, first)]
     volumes = _open_sources(workflow)
-    for box in _elsewhere(grid, small):
-        blocks = sum(math.prod(Grid(other, grid.block).counts) for other in [*chosen, box])
-        taken = any(not (box & other).is_empty for other in chosen)
+    for box in _elsewhere(grid, other):
+        blocks = sum(math.prod(Grid(each, grid.block).counts) for each in [*chosen, box])
+        taken = any(not (box & each).is_empty for each in chosen)
         if len(chosen) <= OTHERS and blocks <= allowed and not taken and not _is_empty(volumes, box):
             chosen.append(box)
     return [ProbeBox(_warmup(grid, chosen[0]), 0), *(ProbeBox(box, len(Grid(box, grid.block))) for box in chosen)]
@@ -172,17 +176,21 @@ def run_probe(job: ProbeJob, boxes: list[ProbeBox], subscribers: tuple[Subscribe
     folder = job.folder.resolve()
     found: dict[str, list[StepSamples]] = {}
     with guarded(folder):
+        places = [
+            _Place(replace(job.workflow, steps=tuple(_steps(job, chosen))), folder, number, chosen)
+            for number, chosen in enumerate(boxes)
+        ]
+        _forget_unfinished(places)
         pool = make_executor("processes", job.at_once)
         try:
-            for number, chosen in enumerate(boxes):
-                place = _Place(replace(job.workflow, steps=tuple(_steps(job, chosen))), folder, number, chosen)
+            for place in places:
                 for step in place.workflow.steps:
                     samples = _probe_step(place, step, pool, subscribers)
                     found.setdefault(step.name, []).append(samples)
         finally:
             pool.close()
     every = {name: joined(samples, "probe", job.at_once) for name, samples in found.items()}
-    return {name: samples for name, samples in every.items() if samples is not None}
+    return without_later({name: samples for name, samples in every.items() if samples is not None})
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,26 @@ class _Place:
     folder: Path
     number: int
     chosen: ProbeBox
+
+
+def _forget_unfinished(places: list[_Place]) -> None:
+    """Remove what a probe that was ended measured in part; if any place is left, warm up again: workers are new."""
+    unfinished = False
+    for place in reversed(places):
+        for step in place.workflow.steps:
+            root = make_context(place.workflow, step, place.folder).root
+            if not _is_measured(root, place.chosen.box) or (unfinished and place.chosen.is_warmup):
+                unfinished = True
+                if str(step.bounds) == str(place.chosen.box & step.bounds):
+                    shutil.rmtree(root, ignore_errors=True)
+
+
+def _is_measured(root: Path, box: Box) -> bool:
+    path = root / "ledger.sqlite"
+    if not path.is_file():
+        return False
+    with Ledger(path, readonly=True) as ledger:
+        return ledger.fact(f"wall {box}") > 0
 
 
 def _steps(job: ProbeJob, chosen: ProbeBox) -> list[Step]:

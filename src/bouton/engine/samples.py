@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,23 @@ class PlaceSample:
 
 @dataclass(frozen=True)
 class StepSamples:
-    """All that was measured of one step. ``source`` is ``probe`` or ``earlier runs``, ``workers`` ran at once."""
+    """All that was measured of one step.
+
+    Attributes
+    ----------
+    source : str
+        ``probe`` or ``earlier runs``.
+    workers : int
+        How many ran at once.
+    later_bytes : int
+        Memory of a worker at the places after the first that belongs to libraries of later steps.
+    """
 
     source: str
     workers: int
     tasks: tuple[Sample, ...] = field(default=())
     places: tuple[PlaceSample, ...] = field(default=())
+    later_bytes: int = 0
 
 
 def read_place(context: StepContext, stage: Stage, place: int, is_warmup: bool, box: Box) -> StepSamples:
@@ -102,6 +113,19 @@ def joined(found: list[StepSamples], source: str, workers: int) -> StepSamples |
     tasks = tuple(task for each in found for task in each.tasks)
     places = tuple(place for each in found for place in each.places)
     return StepSamples(source, workers, tasks, places) if any(task.part for task in tasks) else None
+
+
+def without_later(found: Mapping[str, StepSamples]) -> dict[str, StepSamples]:
+    """Return the steps of a probe, told what libraries of later steps hold in workers that started all steps before."""
+    held = {
+        name: max((task.start_bytes for task in samples.tasks if task.is_warmup), default=0)
+        for name, samples in found.items()
+    }
+    most = max(held.values(), default=0)
+    return {
+        name: replace(samples, later_bytes=most - held[name]) if held[name] else samples
+        for name, samples in found.items()
+    }
 
 
 def earlier_runs(context: StepContext, stage: Stage) -> StepSamples | None:

@@ -20,8 +20,8 @@ from bouton.segment.components import relabel
 from bouton.segment.history import cut
 from bouton.segment.whole import WholeParams, merge_history
 
-WHOLE = WholeParams(low=0.0, floor=0.1, small_affinity=0.05)
-THRESHOLDS = np.round(np.arange(0.95, 0.09, -0.05), 2)
+WHOLE = WholeParams(low=0.0, floor=0.02, small_affinity=0.05)
+THRESHOLDS = np.array([*np.round(np.arange(0.95, 0.04, -0.05), 2), 0.02])
 
 
 @dataclass(frozen=True)

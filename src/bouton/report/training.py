@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from bouton.report.page import render
@@ -154,6 +155,9 @@ def _losses(axes: Axes, steps: np.ndarray, curves: Curves) -> None:
     values = np.concatenate([curves[name] for name in ("loss", "validation_loss") if name in curves])
     if np.nanmax(values, initial=0) > 0:
         axes.set_yscale("log")
+        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            which(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axes.tick_params(axis="y", which="minor", labelsize=7)
     _dress(axes, "Loss: cross-entropy")
 
 

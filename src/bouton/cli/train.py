@@ -29,8 +29,8 @@ def command(
 ) -> None:
     """Train a network; an interrupted training goes on where it was.
 
-    OUT/NAME/ receives the model (folder NAME: weights and a card; it can be used at any time), report.html with curves
-    and pictures, log.csv, curve.png and the checkpoint, all of it anew at every checkpoint.
+    OUT/NAME/ receives the model (folder NAME: weights and a card; it can be used at any time), log.csv and the
+    checkpoint, anew at every checkpoint; report.html with curves and pictures, and curve.png, at every validation.
 
     Ctrl-C or SIGTERM (a spot machine is taken away) ends it after the step that runs: everything is saved, exit status
     130 or 143, and the same command goes on to the same weights, bit for bit. After a crash it goes on from the last

@@ -76,7 +76,9 @@ def test_a_slight_shift_of_all_is_a_doubt() -> None:
 
 def test_a_single_doubtful_box_is_a_note() -> None:
     found, [reason] = judge(evidence(readings(16, off=1, far=6.0)))
-    assert (found, reason.verdict) == (FITS, NOTE)
+    assert (found, reason.verdict) == (FITS, NOTE) and "1 of 16" in reason.found
+    assert judge(evidence(readings(4, off=1, far=6.0)))[0] == FITS
+    assert judge(evidence(readings(8, off=2, far=6.0)))[0] == DOUBT
 
 
 def test_causes_come_before_effects() -> None:

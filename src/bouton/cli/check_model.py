@@ -300,13 +300,13 @@ def _write(subject: _Subject, evidence: Evidence, shown: list[Any], result: dict
     from bouton.learn.shift import DOUBTFUL, STRANGE
     from bouton.learn.shift_features import FEATURES
     from bouton.learn.shift_verdict import SHORT
-    from bouton.report.shift import Region, ShiftPage, write_shift_page
+    from bouton.report.shift import ShiftPage, write_shift_page
 
     rows = [_row(subject, evidence, i, out) for i in evidence.worst_first]
     titles = [f"{row.level}, score {row.scores[0]:.2f}" if evidence.reference else row.level for row in rows]
     regions = [
-        Region(row, title, image[len(image) // 2], _borders(outputs)[len(image) // 2])
-        for (_, image, outputs), row, title in list(zip(shown, rows, titles, strict=True))[:PICTURES]
+        _region(subject, (row, title), outputs)
+        for (_, _, outputs), row, title in list(zip(shown, rows, titles, strict=True))[:PICTURES]
     ]
     page = ShiftPage(
         title=f"{Path(subject.name).name} on {Path(subject.volume.path).name}",
@@ -325,6 +325,20 @@ def _write(subject: _Subject, evidence: Evidence, shown: list[Any], result: dict
     _write_look(subject, out)
     write_bytes(out / "result.json", (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
     write_shift_page(page, out / "index.html")
+
+
+def _region(subject: _Subject, told: tuple[Any, str], outputs: dict[str, np.ndarray]) -> Any:
+    from bouton.report.shift import Region
+
+    row, title = told
+    box = row.box
+    middle = (box.start[0] + box.stop[0]) // 2
+    section = Box((middle, *box.start[1:]), (middle + 1, *box.stop[1:]))
+    _, height, width = box.shape
+    around = section.grow((0, height // 2, width // 2)) & subject.bounds
+    _, rows, columns = section.within(around).slices
+    border = _borders(outputs)[middle - box.start[0]]
+    return Region(row, title, subject.volume.read(around)[0], (rows, columns), border)
 
 
 def _row(subject: _Subject, evidence: Evidence, index: int, out: Path) -> Any:

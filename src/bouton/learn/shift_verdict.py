@@ -25,8 +25,8 @@ FITS, DOUBT, MISFIT = "fits", "doubtful", "does not fit"
 NOTE = "note"
 VOXEL_DOUBT, VOXEL_MISFIT = 0.10, 0.25
 """Relative differences of voxel sizes from which the verdict changes; the latter is what ``predict`` refuses."""
-DOUBT_SHARE = 0.2
-"""Share of doubtful boxes that makes a doubt; in training data it is about 0.04."""
+DOUBT_SHARE, FEWEST_DOUBTFUL = 0.2, 2
+"""Share of doubtful boxes that makes a doubt, and how many there must be; in training data there are none."""
 LARGEST_CALIBRATION_ERROR = 0.1
 SHOWN = 3
 
@@ -56,7 +56,7 @@ WORDS: Mapping[str, _Text] = {
     "entropy": ("entropy of predictions, bits", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
     "below_half": ("share of predictions below one half", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
     "disagreement": ("difference when turned or flipped", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
-    "sides": ("share that changes sides of one half when turned or flipped", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
+    "sides": ("share that changes sides of one half when flipped", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
     "sensitivity": ("difference under mild contrast and noise", lambda v: 2**v - LEAST_SHARE, _RESPONSE_FIX),
 }  # fmt: skip
 """For each feature: what people call it, its value as they say it, and what to do when it is far off."""
@@ -205,13 +205,13 @@ def _boxes(evidence: Evidence) -> list[Reason]:
         found = f"the median of {len(tissue)} boxes scores {typical:.2f} (training data: below {TYPICAL_DOUBTFUL:g})"
         half = tissue[: max(1, len(tissue) // 2)]
         reasons.append(_told(evidence, Reason(verdict, found), half))
-    elif strange or len(off) >= DOUBT_SHARE * len(tissue):
+    elif strange or len(off) >= max(FEWEST_DOUBTFUL, DOUBT_SHARE * len(tissue)):
         chosen = strange or off
         limit = STRANGE if strange else DOUBTFUL
         found = f"{len(chosen)} of {len(tissue)} boxes score {limit:g} or more, up to {max(totals):.1f}"
         reasons.append(_told(evidence, Reason(DOUBT, found), chosen))
     elif off:
-        found = f"{len(off)} of {len(tissue)} boxes score {DOUBTFUL:g} or more, as some training data do"
+        found = f"{len(off)} of {len(tissue)} boxes score {DOUBTFUL:g} or more"
         reasons.append(Reason(NOTE, found, tuple(evidence.readings[i].box for i in off[:SHOWN])))
     return reasons
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from bouton.geometry import NM, Box
 from bouton.report.page import render
@@ -43,11 +43,24 @@ class BoxRow:
 
 @dataclass(frozen=True)
 class Region:
-    """A box's middle section: image, uint8 (y, x), and how sure the network is of a border there, 0 to 1 (y, x)."""
+    """The middle section of a box and what lies around it.
+
+    Attributes
+    ----------
+    row : BoxRow
+    title : str
+    around : numpy.ndarray
+        Image, uint8 (y, x).
+    place : (slice, slice)
+        Rows and columns of it that the box takes.
+    border : numpy.ndarray
+        How sure the network is of a border, 0 to 1 (y, x), over the box.
+    """
 
     row: BoxRow
     title: str
-    image: np.ndarray
+    around: np.ndarray
+    place: tuple[slice, slice]
     border: np.ndarray
 
 
@@ -119,21 +132,30 @@ def write_shift_page(page: ShiftPage, path: Path) -> Path:
 
 
 def region_picture(region: Region) -> Image.Image:
-    """Return image and prediction of a region side by side: borders that the network sees are orange."""
-    grey = region.image.astype(np.float32)
+    """Return a region in its surroundings, framed, and beside it with the borders that the network sees in orange."""
+    grey = region.around.astype(np.float32)
     low, high = np.percentile(grey, (0.5, 99.5))
     grey = np.clip((grey - low) / max(high - low, 12.0), 0, 1) * 255
-    image = np.repeat(grey[..., None], 3, axis=2)
+    around = np.repeat(grey[..., None], 3, axis=2)
+    inner = around[region.place]
     weight = np.clip(region.border, 0, 1)[..., None] * 0.85
-    seen = image * (1 - weight) + np.array([255.0, 130.0, 20.0]) * weight
-    height, width = region.image.shape
-    zoom = _SIDE / max(height, width)
-    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
-    picture = Image.new("RGB", (2 * size[0] + _GAP, size[1]), "white")
-    for i, values in enumerate((image, seen)):
-        part = Image.fromarray(values.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-        picture.paste(part, (i * (size[0] + _GAP), 0))
+    seen = inner * (1 - weight) + np.array([255.0, 130.0, 20.0]) * weight
+    left, right = _sized(around), _sized(seen)
+    zoom = left.width / grey.shape[1]
+    rows, columns = region.place
+    frame = [columns.start * zoom, rows.start * zoom, columns.stop * zoom - 1, rows.stop * zoom - 1]
+    ImageDraw.Draw(left).rectangle(frame, outline=(255, 225, 60), width=2)
+    picture = Image.new("RGB", (left.width + _GAP + right.width, max(left.height, right.height)), "white")
+    picture.paste(left, (0, 0))
+    picture.paste(right, (left.width + _GAP, 0))
     return picture
+
+
+def _sized(rgb: np.ndarray) -> Image.Image:
+    height, width = rgb.shape[:2]
+    zoom = _SIDE / height
+    size = (max(1, min(2 * _SIDE, round(width * zoom))), _SIDE)
+    return Image.fromarray(rgb.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
 
 
 def shift_plots(page: ShiftPage) -> bytes:

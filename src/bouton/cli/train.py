@@ -40,7 +40,7 @@ def command(
 
       bouton train workflows/train/organelles_start.yaml
 
-      bouton train workflows/train/fib25_start.yaml --out /tmp/train --set training.steps=100
+      bouton train workflows/train/fib25.yaml --out /tmp/train --set training.steps=100
 
       bouton train my.yaml --set start=phantom --set tensorboard=true
 

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import typer
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import fake_run
 from bouton.cli import report, view
 from bouton.errors import RunError, SpecError
+from bouton.server.app import make_app
 from bouton.server.serve import reserve_port
+from bouton.volume.run_folder import open_run
 
 
 def app() -> typer.Typer:
@@ -56,6 +59,18 @@ def test_view_on_a_port_in_use(tmp_path: Path) -> None:
     run.save()
     with reserve_port(0) as taken, pytest.raises(RunError, match="in use"):
         invoke("view", str(run.folder), "--no-browser", "--port", str(taken.getsockname()[1]))
+
+
+def test_view_opens_a_voxel(tmp_path: Path) -> None:
+    run = fake_run.FakeRun(tmp_path / "demo")
+    run.save()
+    z, y, x = open_run(run.folder).voxel_size_nm
+    place = view._place(run.folder, "4,20,10")
+    assert place == f"at?z_nm={4.5 * z:.1f}&y_nm={20.5 * y:.1f}&x_nm={10.5 * x:.1f}&run=demo"
+    answer = TestClient(make_app(run.folder), base_url="http://127.0.0.1").get(f"/{place}", follow_redirects=False)
+    assert answer.status_code == 307
+    with pytest.raises(SpecError, match="at-zyx"):
+        invoke("view", str(run.folder), "--at-zyx", "4,20")
 
 
 def test_view_serves_until_interrupted(tmp_path: Path) -> None:

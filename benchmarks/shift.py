@@ -193,11 +193,13 @@ def _half(image: np.ndarray, other: np.ndarray) -> np.ndarray:
     return found
 
 
-def verdicts() -> None:
+def verdicts(only: str) -> None:
     """Print a row a case: verdict, typical score, worst boxes in the damaged half, first reason."""
     subjects: dict[str, Subject] = {}
     print(f"{'model':15} {'image':52} {'verdict':13} median   worst  doubtful+  in x >= 125   CPU s")
     for name, what, image, size in cases():
+        if only not in what:
+            continue
         subject = subjects.setdefault(name, Subject(name))
         started = time.process_time()
         evidence = subject.evidence(image(), size, 12)
@@ -244,12 +246,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("references", "verdicts", "correlation"):
         parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--only", default="", help="of the verdicts, those whose name holds this")
     options = parser.parse_args()
     if not DATA.is_dir():
         raise SystemExit(f"no real data in {DATA}; set BOUTON_DATA")
-    for name, action in (("references", references), ("verdicts", verdicts), ("correlation", correlation)):
-        if getattr(options, name):
-            action()
+    if options.references:
+        references()
+    if options.verdicts:
+        verdicts(options.only)
+    if options.correlation:
+        correlation()
 
 
 if __name__ == "__main__":

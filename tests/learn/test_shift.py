@@ -130,6 +130,12 @@ def test_likeness_is_the_correlation_of_neighbours() -> None:
     assert found[2:].tolist() == [0, 0]
 
 
+def test_copies_of_sections_are_counted() -> None:
+    image = np.random.default_rng(4).integers(0, 255, (9, 32, 32), np.uint8)
+    assert image_features(image)[1]["repeated"] == 0
+    assert image_features(np.repeat(image[:3], 3, axis=0))[1]["repeated"] == pytest.approx(6 / 8)
+
+
 def test_features_of_a_blank_box_are_finite() -> None:
     features, plain = image_features(np.full(BOX, 255, np.uint8))
     assert np.isfinite(list(features.values())).all()

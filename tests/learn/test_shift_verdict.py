@@ -26,7 +26,14 @@ def readings(
         features = REFERENCE.rows.mean(axis=0).copy()
         if i < off:
             features[FEATURES.index("entropy")] += far * REFERENCE.spread[FEATURES.index("entropy")]
-        plain = {"mean": 128.0, "std": std, "noise": 5.0, "entropy": 0.2, "disagreement": 0.03 - i / 1000}
+        plain = {
+            "mean": 128.0,
+            "std": std,
+            "noise": 5.0,
+            "entropy": 0.2,
+            "disagreement": 0.03 - i / 1000,
+            "repeated": 0.0,
+        }
         box = Box((i, 0, 0), (i + 16, 32, 32))
         found.append(BoxReading(box, features, plain, np.zeros(20, np.int64)))
     return found
@@ -102,6 +109,15 @@ def test_blank_boxes() -> None:
     assert found == DOUBT and "2 of 8 boxes are blank" in reason.found and len(reason.where) == 2
     found, [reason] = judge(evidence(blank))
     assert found == MISFIT and "2 of 2" in reason.found
+
+
+def test_repeated_sections() -> None:
+    found = readings(8)
+    for i, share in ((2, 0.3), (5, 0.5)):
+        found[i].plain["repeated"] = share  # type: ignore[index]
+    verdict, [reason] = judge(evidence(found))
+    assert verdict == DOUBT and "2 of 8 boxes" in reason.found and "50%" in reason.found
+    assert [box.start[0] for box in reason.where] == [5, 2]
 
 
 def test_without_a_reference_nothing_fits() -> None:

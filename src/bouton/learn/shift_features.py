@@ -28,6 +28,8 @@ RESPONSE_FEATURES = ("entropy", "below_half", "disagreement", "sides", "sensitiv
 FEATURES = IMAGE_FEATURES + RESPONSE_FEATURES
 BLANK_CONTRAST = 2.0
 """A box whose grey values have a standard deviation below this holds nothing."""
+COPY = 0.999
+"""Correlation of neighbouring sections from which one is a copy of the other: noise keeps real ones apart."""
 LEAST_SHARE = 1 / 1024
 """Added to shares before the logarithm."""
 _COARSE, _FINE = (1 / 24, 1 / 8), (1 / 8, 1 / 2.2)
@@ -44,7 +46,8 @@ class BoxReading:
         float64, one for each name of ``FEATURES``.
     plain : dict of str -> float
         The same quantities without logarithms, for people: ``mean``, ``std``, ``noise`` in grey values, ``entropy`` in
-        bits, ``below_half``, ``disagreement``, ``sides`` and ``sensitivity`` as fractions, ``saturated``.
+        bits, ``below_half``, ``disagreement``, ``sides`` and ``sensitivity`` as fractions; ``repeated``: the share of
+        sections that copy their neighbour; ``saturated``: of voxels that are 0 or 255.
     histogram : numpy.ndarray
         int64 (20,): how many probabilities lie in each twentieth of 0 to 1.
     """
@@ -154,6 +157,7 @@ def image_features(image: np.ndarray) -> tuple[dict[str, float], dict[str, float
         "noise": noise,
         "likeness": float(np.mean(like)),
         "worst_likeness": float(np.min(like)),
+        "repeated": float(np.mean(like > COPY)),
         "saturated": float(np.mean((image == 0) | (image == 255))),
     }
     return features, plain

@@ -149,7 +149,13 @@ class Evidence:
 
 def judge(evidence: Evidence) -> tuple[str, list[Reason]]:
     """Return the verdict, ``fits``, ``doubtful`` or ``does not fit``, and its reasons, the gravest first."""
-    reasons = [*_voxel_size(evidence), *_blank(evidence), *_boxes(evidence), *_calibration(evidence)]
+    reasons = [
+        *_voxel_size(evidence),
+        *_blank(evidence),
+        *_repeated(evidence),
+        *_boxes(evidence),
+        *_calibration(evidence),
+    ]
     reasons.sort(key=lambda reason: [MISFIT, DOUBT, NOTE].index(reason.verdict))
     verdict = next((reason.verdict for reason in reasons if reason.verdict != NOTE), FITS)
     return verdict, reasons
@@ -178,6 +184,16 @@ def _blank(evidence: Evidence) -> list[Reason]:
     fix = "mask what holds no tissue, or give bounds without it (--bounds-zyx)"
     verdict = MISFIT if len(blank) == count else DOUBT
     return [Reason(verdict, found, tuple(evidence.readings[i].box for i in blank[:SHOWN]), fix)]
+
+
+def _repeated(evidence: Evidence) -> list[Reason]:
+    shares = [reading.plain["repeated"] for reading in evidence.readings]
+    chosen = sorted((i for i, share in enumerate(shares) if share > 0), key=lambda i: -shares[i])
+    if not chosen:
+        return []
+    found = f"{len(chosen)} of {len(shares)} boxes hold sections that copy their neighbour, up to {max(shares):.0%}"
+    fix = "use sections once: undo a resampling along z, or mask lost sections that were filled with their neighbours"
+    return [Reason(DOUBT, found, tuple(evidence.readings[i].box for i in chosen[:SHOWN]), fix)]
 
 
 def _boxes(evidence: Evidence) -> list[Reason]:

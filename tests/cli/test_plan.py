@@ -77,23 +77,24 @@ def test_probe_then_run_then_report(here: Path, capsys: pytest.CaptureFixture[st
     assert len(shards(here)) > len(blocks)
     probed(capsys)
 
-    assert bouton("run", "toy.yaml", "--workers", "2") == 0
+    assert bouton("run", "toy.yaml", "--executor", "serial") == 0
     kept = json.loads((here / "runs/toy/plan.json").read_text())
-    assert (kept["workers"], kept["ran_with_workers"]) == (2, 2)
+    assert (kept["workers"], kept["ran_with_workers"]) == (2, 1)
     assert [step["key"] for step in kept["steps"]] == [step["key"] for step in plan["steps"]]
     report = (here / "runs/toy/report/index.html").read_text()
     assert "Plan and truth" in report
-    assert "Planned for all steps" in report
+    assert "Planned for 2 workers, ran with 1" in report
     # a run that computes nothing keeps the plan that the first one started with
     capsys.readouterr()
-    assert bouton("run", "toy.yaml", "--workers", "1") == 0
+    assert bouton("run", "toy.yaml", "--executor", "serial") == 0
     assert json.loads((here / "runs/toy/plan.json").read_text()) == kept
 
 
 def test_the_probe_changes_no_result(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    probed(capsys, "--runs", "first")
+    small = ("--bounds-zyx", "0:8,0:16,0:32")
+    probed(capsys, "--runs", "first", *small)
     for runs in ("first", "second"):
-        assert bouton("run", "toy.yaml", "--workers", "1", "--runs", runs) == 0
+        assert bouton("run", "toy.yaml", "--executor", "serial", "--runs", runs, *small) == 0
     files = {
         runs: {
             p.relative_to(here / runs): p.read_bytes() for p in (here / runs / "toy").glob("*/*/**/*") if _is_data(p)

@@ -176,12 +176,6 @@ def head_channels(name: str, long_offsets: Sequence[ZYX]) -> int:
     return len(long_offsets) if channels is None else channels
 
 
-def tile_halo(info: ModelInfo) -> ZYX:
-    """Return how far around a block its tiles reach at most."""
-    z, y, x = (size - 1 for size in info.tile_zyx)
-    return z, y, x
-
-
 def info_bytes(info: ModelInfo) -> bytes:
     """Return ``info`` as JSON: equal for equal models, so that it can stand for one in a result's name."""
     return json.dumps(asdict(info)).encode()

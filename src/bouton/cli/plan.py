@@ -75,7 +75,8 @@ def command(
     \b
     bouton plan workflows/demo.yaml --workers 4
     bouton plan workflows/demo.yaml --probe
-    bouton plan workflows/demo.yaml --probe --workers 2000 --prices my-prices.yaml --machine my-machine --spot --preemptions-per-hour 0.05
+    bouton plan workflows/demo.yaml --probe --workers 2000 --prices my.yaml --machine my-machine
+    bouton plan workflows/demo.yaml --probe --workers 2000 --machine t4-2019 --spot --preemptions-per-hour 0.05
     """
     choices = make_choices(overrides, bounds_zyx, block_zyx, until)
     flow, count = read_workflow(workflow, choices), workers or cores()

@@ -43,32 +43,34 @@ class ProbeBar:
 
 
 def plan_table(plan: Plan) -> Table:
-    """Return the steps with tasks, time, memory, bytes and files."""
+    """Return the steps with tasks, memory, bytes, files and time."""
     table = Table(title=f"plan for {_workers(plan)}", caption=_note(plan))
     table.add_column("step", overflow="fold")
-    for name in ("tasks", "done", "voxels", "peak memory", "on disk", "files", "time left", "90 %"):
+    for name in ("tasks left", "peak memory", "on disk", "files", "time left", "90 %"):
         table.add_column(name, justify="right")
     for step in plan.steps:
         table.add_row(*_row(step))
     table.add_section()
     known = any(step.forecast for step in plan.steps)
-    sizes = (f"{human(plan.memory_bytes)}B", f"{human(plan.free_bytes)}B", "")
-    times = (clock(plan.seconds_left.value), _range(plan.seconds_left)) if known else ("unknown", "")
-    table.add_row("free; all steps" if known else "free", "", "", "", *sizes, *times)
+    times = (clock(plan.seconds_left.value), span(plan.seconds_left)) if known else ("unknown", "")
+    table.add_row("all", str(sum(step.tasks - step.done for step in plan.steps)), "", "", "", *times)
+    table.add_row("free", "", f"{human(plan.memory_bytes)}B", f"{human(plan.free_bytes)}B", "", "", "")
     return table
 
 
 def _row(step: StepPlan) -> tuple[str, ...]:
-    numbers = (step.step, str(step.tasks), str(step.done), human(step.voxels), f"{human(step.peak_bytes)}B")
+    numbers = (step.step, str(step.tasks - step.done), f"{human(step.peak_bytes)}B")
     found = step.forecast
     if found is None or step.seconds_left is None:
-        return (*numbers, f"at most {human(step.output_bytes)}B", "?", "unknown", "")
+        return (*numbers, f"<= {human(step.output_bytes)}B" if step.output_bytes else "?", "?", "unknown", "")
     disk = f"{human(found.size_bytes.value)}B"
-    return (*numbers, disk, f"{found.files.value:.0f}", clock(step.seconds_left.value), _range(step.seconds_left))
+    return (*numbers, disk, f"{found.files.value:.0f}", clock(step.seconds_left.value), span(step.seconds_left))
 
 
-def _range(estimate: Estimate) -> str:
-    return f"{clock(estimate.low)} - {clock(estimate.high)}"
+def span(seconds: Estimate) -> str:
+    """Return the interval of a time in one unit: ``32-85 s``, ``1.5-3.6 min``."""
+    unit, name = (1, "s") if seconds.high < 120 else (60, "min") if seconds.high < 7200 else (3600, "h")
+    return f"{seconds.low / unit:.3g}-{seconds.high / unit:.3g} {name}"
 
 
 def _workers(plan: Plan) -> str:
@@ -79,8 +81,9 @@ def _note(plan: Plan) -> str:
     sources = {step.forecast.source for step in plan.steps if step.forecast}
     measured = {"probe": "measured on a probe", "earlier runs": "from earlier runs on any box"}
     words = [f"time, bytes and files {', '.join(measured[source] for source in sorted(sources))}"] if sources else []
-    if any(step.forecast is None for step in plan.steps):
-        words.append("else memory as stages declare it, at usual densities, and volumes uncompressed without tables")
+    if plan.unknown:
+        other = "where nothing was measured: " if sources else ""
+        words.append(f"{other}memory as stages declare it for usual densities, volumes uncompressed, without tables")
     if plan.workers > cores() and sources:
         words.append(f"this machine has {cores()} cores: a core of its own, like one here, is assumed for every worker")
     content = [step.step for step in plan.steps if step.by_content and step.forecast]
@@ -103,7 +106,8 @@ def quote_lines(plan: Plan, offer: Offer, quoted: Quote | None, speed_is_known: 
     if old:
         yield f"[red]warning[/red] {old}: prices change, give today's with --prices FILE"
     if quoted is None:
-        yield f"[yellow]unknown[/yellow] cost, for the time of {', '.join(plan.unknown) or 'every step'} is: --probe measures it"
+        names = ", ".join(plan.unknown) or "every step"
+        yield f"[yellow]unknown[/yellow] cost, for the time of {names} is: --probe measures it"
         return
     if speed_is_known:
         yield f"a worker there counts as {offer.relative_speed:g} of one here (--relative-speed)"
@@ -112,11 +116,8 @@ def quote_lines(plan: Plan, offer: Offer, quoted: Quote | None, speed_is_known: 
     if offer.spot:
         lost = f"{offer.preemptions_per_hour:g} losses an hour and machine, {offer.restart_seconds:g} s to start again"
         yield f"spot: {lost}: {100 * (quoted.repeats - 1):.2g} % more time"
-    machines = (
-        f"{quoted.machines} machines of {quoted.workers_each} workers"
-        if quoted.workers_each > 1
-        else f"{quoted.machines} machines"
-    )
+    machines = f"{quoted.machines} machine" + ("s" if quoted.machines > 1 else "")
+    machines += f" of {quoted.workers_each} workers" if quoted.workers_each > 1 else ""
     hours, cost = quoted.hours, quoted.cost
-    yield f"{machines}, {clock(hours.value * 3600)} ({_range(hours.times(3600))}), kept until the last step ends:"
+    yield f"{machines}, {clock(hours.value * 3600)} ({span(hours.times(3600))}), kept until the last step ends:"
     yield f"[bold]{machine.currency} {cost.value:,.2f}[/bold] ({cost.low:,.2f} - {cost.high:,.2f})"

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from bouton.phantom.defects import jitter_nm
-from bouton.phantom.field import Field, evaluate, lattice_place, section_shift
+from bouton.phantom.field import GRID_NM, Field, evaluate, lattice_place, make_field, section_shift
 from bouton.phantom.hashing import hash3, subkey, unit
 from bouton.phantom.lattice import DENDRITE, EXC, INH, SPINE, TWIG, Bodies, Tables, encode
 from bouton.phantom.params import PhantomParams
@@ -20,6 +20,9 @@ CLEFT_NM = 18.0
 REACH_NM = 460.0
 FACING = 0.7
 CHANCE = 1.06
+STEP_NM = 12.0
+WANDER_NM = 2000.0
+FAILED, SETTLED, LEFT = range(3)
 
 
 @dataclass(frozen=True)
@@ -95,30 +98,50 @@ def _signed(
 
 
 @njit(cache=True, nogil=True)
+def _sampled(first: np.ndarray, grid: np.ndarray, p: np.ndarray) -> bool:
+    """Return whether the grid holds ``p`` (nm) and what is ``STEP_NM`` around it."""
+    for axis in range(3):
+        low, high = np.floor((p[axis] - STEP_NM) / GRID_NM), np.floor((p[axis] + STEP_NM) / GRID_NM)
+        if low < first[axis] or high + 1 >= first[axis] + grid.shape[axis]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
 def _settle(
     tables: Tables, bodies: Bodies, ids: np.ndarray, first: np.ndarray, grid: np.ndarray, p: np.ndarray, pair: tuple
-) -> tuple[bool, np.ndarray, np.ndarray, float]:
-    """Move ``p`` onto the membrane; return success, place, unit normal towards post, gap in cells per nm."""
-    normal, steep = np.zeros(3), 0.0
-    for _ in range(6):
+) -> tuple[int, np.ndarray, np.ndarray, float]:
+    """Move ``p`` onto the membrane; return how it went, place, unit normal towards post, gap in cells per nm.
+
+    Where the gap is nearly flat a step is long: beyond ``WANDER_NM`` the search has ``FAILED``, whatever the field;
+    short of that, but where the field ends, it has ``LEFT``, and only a wider field can tell.
+    """
+    normal, steep, start = np.zeros(3), 0.0, p
+    for turn in range(7):
+        if np.any(np.abs(p - start) > WANDER_NM):
+            return FAILED, p, normal, 0.0
+        if not _sampled(first, grid, p):
+            return LEFT, p, normal, 0.0
+        if turn == 6:
+            break
         here = _signed(tables, bodies, ids, first, grid, p, pair)
         if here == 9.0:
-            return False, p, normal, 0.0
+            return FAILED, p, normal, 0.0
         for axis in range(3):
             probe = p.copy()
-            probe[axis] += 12.0
+            probe[axis] += STEP_NM
             up = _signed(tables, bodies, ids, first, grid, probe, pair)
-            probe[axis] -= 24.0
+            probe[axis] -= 2 * STEP_NM
             down = _signed(tables, bodies, ids, first, grid, probe, pair)
             if up == 9.0 or down == 9.0:
-                return False, p, normal, 0.0
-            normal[axis] = (up - down) / 24.0
+                return FAILED, p, normal, 0.0
+            normal[axis] = (up - down) / (2 * STEP_NM)
         steep = np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
         if steep < 1e-4:
-            return False, p, normal, 0.0
+            return FAILED, p, normal, 0.0
         normal /= steep
         p = p - normal * (here / steep)
-    return True, p, normal, steep
+    return SETTLED, p, normal, steep
 
 
 @njit(cache=True, nogil=True)
@@ -152,7 +175,7 @@ def find_candidates(
     first: np.ndarray,
     grid: np.ndarray,
     frame: tuple[np.ndarray, np.ndarray, float],
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, list[tuple[np.uint64, np.ndarray]]]:
     """Return the crossings that could be synapses in a region; ``frame`` is (low, high, density scale).
 
     Returns
@@ -161,6 +184,8 @@ def find_candidates(
         id, pre, post, priority, excitatory.
     numbers : float64 (n, 7)
         centre, normal, radius.
+    lost : list of (id, place in nm (3,))
+        Crossings that only a field with ``WANDER_NM`` around the place could decide.
     """
     low, high, scale = frame
     near = (bodies.centre, bodies.axis, bodies.radius)
@@ -168,7 +193,7 @@ def find_candidates(
     draws = subkey(key, 80)
     names = np.empty((20000, 5), dtype=np.uint64)
     numbers = np.empty((20000, 7))
-    n = 0
+    n, lost = 0, [(np.uint64(0), low) for _ in range(0)]
     for axis in range(3):
         e, f = (axis + 1) % 3, (axis + 2) % 3
         for z in range(1, shape[0] - 1):
@@ -195,8 +220,11 @@ def find_candidates(
                         found, p = to_volume(key, near, q)
                         if not found or np.any(p < low) or np.any(p > high):
                             continue
-                        fine, p, normal, steep = _settle(tables, bodies, ids, first, grid, p, pair)
-                        if not fine or np.any(p < low) or np.any(p > high):
+                        start = p
+                        how, p, normal, steep = _settle(tables, bodies, ids, first, grid, p, pair)
+                        if how == LEFT:
+                            lost.append((name, start))
+                        if how != SETTLED or np.any(p < low) or np.any(p > high):
                             continue
                         size = unit(hash3(draws, int(name), 1, 0))
                         radius = RADIUS_NM[0] + (RADIUS_NM[1] - RADIUS_NM[0]) * size
@@ -209,13 +237,9 @@ def find_candidates(
                         numbers[n, :3], numbers[n, 3:6], numbers[n, 6] = p, normal, radius
                         n += 1
                         if n == len(names):
-                            grown = np.empty((2 * n, 5), dtype=np.uint64)
-                            grown[:n] = names
-                            names = grown
-                            more = np.empty((2 * n, 7))
-                            more[:n] = numbers
-                            numbers = more
-    return names[:n], numbers[:n]
+                            names = np.concatenate((names, np.empty_like(names)))
+                            numbers = np.concatenate((numbers, np.empty_like(numbers)))
+    return names[:n], numbers[:n], lost
 
 
 def find_synapses(field: Field, params: PhantomParams, low: np.ndarray, high: np.ndarray) -> Synapses:
@@ -224,10 +248,7 @@ def find_synapses(field: Field, params: PhantomParams, low: np.ndarray, high: np
     ``field`` must reach ``2 * APART_NM`` beyond on every side: of two candidates closer than ``APART_NM`` the one with
     the lower priority gives way, whatever its own neighbours do, so the decision is local.
     """
-    wide = (low - APART_NM, high + APART_NM, params.synapses_per_um3)
-    names, numbers = find_candidates(
-        field.key, field.tables, field.bodies, field.body_ids, field.grid_first, field.grid, wide
-    )
+    names, numbers = _all_candidates(field, params, (low - APART_NM, high + APART_NM, params.synapses_per_um3))
     order = np.argsort(names[:, 0], kind="stable")
     names, numbers = names[order], numbers[order]
     centre = numbers[:, :3]
@@ -240,6 +261,26 @@ def find_synapses(field: Field, params: PhantomParams, low: np.ndarray, high: np
     columns = (names[:, 0], names[:, 1], names[:, 2], centre, numbers[:, 3:6], numbers[:, 6], excitatory)
     found = Synapses(*columns, nothing, nothing).pick(keep)
     return _with_points(field, params, found)
+
+
+def _candidates(field: Field, frame: tuple[np.ndarray, np.ndarray, float]) -> tuple:
+    places = (field.grid_first, field.grid)
+    return find_candidates(field.key, field.tables, field.bodies, field.body_ids, *places, frame)
+
+
+def _all_candidates(
+    field: Field, params: PhantomParams, frame: tuple[np.ndarray, np.ndarray, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return :func:`find_candidates`, with those of the lost crossings that a field of their own shows to be some."""
+    names, numbers, lost = _candidates(field, frame)
+    parts = [(names, numbers)]
+    # the cleft around the place lies in the field, too
+    reach = WANDER_NM + RADIUS_NM[1]
+    for name, place in lost:
+        found, details, _ = _candidates(make_field(params, place - reach, place + reach), frame)
+        mine = found[:, 0] == name
+        parts.append((found[mine], details[mine]))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def _with_points(field: Field, params: PhantomParams, found: Synapses) -> Synapses:

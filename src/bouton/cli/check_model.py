@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 import yaml
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -421,7 +422,7 @@ def _show(result: dict[str, Any], evidence: Evidence, out: Path) -> None:
         typer.echo(f"- {reason['verdict']}: {reason['found']}{where}")
         if reason["fix"]:
             typer.echo(f"  what to do: {reason['fix']}")
-    shown = Table(title="Worst boxes")
+    shown = Table(title="Worst boxes", box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("box (z, y, x)", no_wrap=True, overflow="fold")
     for head in ("level", "score", "image", "network", "entropy", "flipped"):
         shown.add_column(head)

@@ -285,4 +285,8 @@ def _calibration(evidence: Evidence) -> list[Reason]:
     found = f"expected calibration error {error:.3f} over {edges:,} edges with known truth"
     if error <= LARGEST_CALIBRATION_ERROR:
         return [Reason(NOTE, found)]
-    return [Reason(DOUBT, found, fix="choose thresholds on a labelled box of this image (bouton sweep), or finetune")]
+    fix = (
+        "if the model was trained with widened borders, say so (--truth-erode-zyx); else choose thresholds on a labelled "
+        "box of this image (bouton sweep), or finetune"
+    )
+    return [Reason(DOUBT, found, fix=fix)]

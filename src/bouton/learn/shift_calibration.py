@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.geometry import ZYX
-from bouton.learn.targets import affinity_truth, interior
+from bouton.learn.targets import NEAREST, affinity_truth, interior
 
 BINS = 20
-NEAREST: tuple[ZYX, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
 
 @dataclass(frozen=True)

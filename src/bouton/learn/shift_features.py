@@ -21,8 +21,8 @@ from bouton.learn.info import ModelInfo
 from bouton.learn.model import Model
 from bouton.learn.predict import predict
 from bouton.learn.shift_views import View, aligned, look, views_of
+from bouton.learn.targets import NEAREST
 
-NEAREST: tuple[ZYX, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 IMAGE_FEATURES = ("mean", "contrast", "skewness", "noise", "coarse_slope", "fine_slope", "likeness", "worst_likeness")
 RESPONSE_FEATURES = ("entropy", "below_half", "disagreement", "sides", "sensitivity")
 FEATURES = IMAGE_FEATURES + RESPONSE_FEATURES

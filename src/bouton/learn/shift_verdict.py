@@ -286,7 +286,7 @@ def _calibration(evidence: Evidence) -> list[Reason]:
     if error <= LARGEST_CALIBRATION_ERROR:
         return [Reason(NOTE, found)]
     fix = (
-        "if the model was trained with widened borders, say so (--truth-erode-zyx); else choose thresholds on a labelled "
-        "box of this image (bouton sweep), or finetune"
+        "if the model was trained with widened borders, say so (--truth-erode-zyx); else choose thresholds on a "
+        "labelled box of this image (bouton sweep), or finetune"
     )
     return [Reason(DOUBT, found, fix=fix)]

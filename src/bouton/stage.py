@@ -203,8 +203,9 @@ class BlockPart:
         Name -> what the part writes; or a function of the parameters that returns the mapping.
     halo : callable
         ``(params, voxel_size_nm) -> (z, y, x)``.
-    bytes_per_voxel : float
-        Peak memory of a task per voxel of core + planned halo, inputs and outputs included.
+    bytes_per_voxel : float or callable
+        Peak memory of a task per voxel of core + planned halo, inputs and outputs included; or a function like
+        ``halo`` that returns it.
     fixed_bytes : callable
         ``params -> bytes`` of a task besides, whatever its block.
     planned_halo : callable, optional
@@ -219,7 +220,7 @@ class BlockPart:
     layers: Mapping[str, Layer] | Callable[[Any], Mapping[str, Layer]] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
     halo: Callable[[Any, NM], ZYX] = lambda params, voxel_size_nm: ZERO
-    bytes_per_voxel: float = 16.0
+    bytes_per_voxel: float | Callable[[Any, NM], float] = 16.0
     fixed_bytes: Callable[[Any], int] = lambda params: 0
     planned_halo: Callable[[Any, NM], ZYX] | None = None
     gpu: bool = False

@@ -95,6 +95,15 @@ def test_there_and_back_covers_the_image() -> None:
     np.testing.assert_array_equal(there.back.apply(seen, model, bounds, model), values)
 
 
+def test_a_shift_looks_that_much_higher() -> None:
+    values = np.zeros((1, 1, 8), np.float32)
+    values[0, 0] = np.arange(8)
+    same = Resampling((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)).shifted((0.0, 0.0, 0.25))
+    np.testing.assert_allclose(whole(same, values)[0, 0], [0.25, 1.25, 2.25, 3.25, 4.25, 5.25, 6.25, 7])
+    assert same.reads(Box((0, 0, 2), (1, 1, 3)), Box.of_shape((1, 1, 8))) == Box((0, 0, 2), (1, 1, 4))
+    assert same.back.shift == (0.0, 0.0, 0.0)
+
+
 def test_what_is_missing_is_named() -> None:
     resampling = Resampling((1.0, 1.0, 1.0), (2.0, 2.0, 2.0))
     bounds = Box.of_shape((8, 8, 8))

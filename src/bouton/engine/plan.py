@@ -186,7 +186,10 @@ def _part_memory(context: StepContext, step: Step, part: Part, workers: int) -> 
     fixed = part.fixed_bytes(step.params) if isinstance(part, BlockPart) else 0
     voxels = math.prod(b + 2 * h for b, h in zip(block, halo, strict=True))
     at_once = 1 if isinstance(part, ChainPart) else min(workers, len(grid))
-    return int((BASE_BYTES + fixed + part.bytes_per_voxel * voxels) * at_once)
+    each = part.bytes_per_voxel
+    if callable(each):
+        each = each(step.params, context.voxel_size_nm)
+    return int((BASE_BYTES + fixed + each * voxels) * at_once)
 
 
 def _merge_memory(tree: Octree, part: MergePart, workers: int) -> int:

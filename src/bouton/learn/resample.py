@@ -9,7 +9,7 @@ sizes change nothing. Beyond the bounds the nearest voxel inside counts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,10 +19,14 @@ from bouton.geometry import NM, Box
 
 @dataclass(frozen=True)
 class Resampling:
-    """From voxels of ``source_nm`` to voxels of ``target_nm``, both (z, y, x)."""
+    """From voxels of ``source_nm`` to voxels of ``target_nm``, both (z, y, x).
+
+    Target voxels take their values from ``shift`` source voxels above their centres.
+    """
 
     source_nm: NM
     target_nm: NM
+    shift: NM = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         if not all(0 < size < math.inf for size in (*self.source_nm, *self.target_nm)):
@@ -30,8 +34,16 @@ class Resampling:
 
     @property
     def back(self) -> Resampling:
-        """The other way."""
+        """The other way, without a shift."""
         return Resampling(self.target_nm, self.source_nm)
+
+    def shifted(self, shift: NM) -> Resampling:
+        """Return the same with another shift."""
+        return replace(self, shift=shift)
+
+    def reach(self, axis: int) -> float:
+        """Return how far from its centre, in source voxels, a target voxel's values come from, without a shift."""
+        return 1 + max(0.0, self._ratio(axis) - 1) / 2
 
     def covers(self, bounds: Box) -> Box:
         """Return the target voxels that share a place with the source voxels ``bounds``."""
@@ -86,9 +98,8 @@ class Resampling:
     def _taps(self, axis: int, box: Box, bounds: Box) -> tuple[np.ndarray, np.ndarray]:
         """Return places int64 and weights float32, both (taps, n), of the n target voxels of ``box`` along an axis."""
         ratio = self._ratio(axis)
-        width = max(0.0, ratio - 1)
-        reach = 1 + width / 2
-        centres = (np.arange(box.start[axis], box.stop[axis]) + 0.5) * ratio - 0.5
+        width, reach = max(0.0, ratio - 1), self.reach(axis)
+        centres = (np.arange(box.start[axis], box.stop[axis]) + 0.5) * ratio - 0.5 + self.shift[axis]
         first = np.ceil(centres - reach - 1e-6).astype(np.int64)
         places = first + np.arange(math.ceil(2 * reach) + 1)[:, None]
         away = centres - places

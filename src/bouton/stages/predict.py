@@ -16,6 +16,7 @@ import numpy as np
 from bouton.errors import SpecError
 from bouton.geometry import NM, ZYX, Box
 from bouton.learn.card import CARD, Card
+from bouton.learn.grids import Grids
 from bouton.learn.info import HEADS, ModelInfo, info_bytes
 from bouton.learn.int8 import check_int8
 from bouton.learn.package import check_package, package_stamp
@@ -25,6 +26,7 @@ from bouton.learn.tiles import Tile, Tiling, tiling_of
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage
 
 MODELS = Path(__file__).parent.parent / "models"
+BYTES_PER_VOXEL = 24.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Params:
         Name of a model that comes with bouton, or a path to the folder of one that ``bouton train`` wrote.
     voxel_size_tolerance : float
         How far the image's voxel size may be from the model's, on any axis, as a fraction of it.
+    resample : bool
+        Whether an image with other voxels is brought to the model's voxel size, whatever the tolerance, and the
+        outputs back to the image's.
     runtime : str
         What runs the network: ``torch``, ``openvino`` (much faster; an extra), or ``cuda`` (a GPU).
     precision : str
@@ -51,6 +56,7 @@ class Params:
 
     model: str = "phantom"
     voxel_size_tolerance: float = 0.25
+    resample: bool = False
     runtime: str = "torch"
     precision: str = "float32"
     flips: str = "none"
@@ -71,6 +77,10 @@ class Params:
     def tiling(self, info: ModelInfo) -> Tiling:
         """Return how tiles lie."""
         return tiling_of(info, self.tile_zyx, self.overlap_zyx, self.blend_zyx)
+
+    def grids(self, info: ModelInfo, voxel_size_nm: NM) -> Grids | None:
+        """Return the two grids where the image is resampled, else None."""
+        return Grids(info, voxel_size_nm) if self.resample and voxel_size_nm != info.voxel_size_nm else None
 
 
 def model_names() -> list[str]:
@@ -134,9 +144,13 @@ def _kind(head: str) -> str:
 
 def _halo(params: Params, voxel_size_nm: NM) -> ZYX:
     info = _info(params)
-    _check_voxel_size(params, info, voxel_size_nm)
     check_runtime(info, params.how)
-    return params.tiling(info).halo
+    reach = params.tiling(info).halo
+    grids = params.grids(info, voxel_size_nm)
+    if grids:
+        return grids.halo(reach)
+    _check_voxel_size(params, info, voxel_size_nm)
+    return reach
 
 
 def _check_voxel_size(params: Params, info: ModelInfo, voxel_size_nm: NM) -> None:
@@ -146,15 +160,23 @@ def _check_voxel_size(params: Params, info: ModelInfo, voxel_size_nm: NM) -> Non
         raise SpecError(
             f"model {params.model!r} was trained at {its} nm (z, y, x), the image has {mine} nm",
             expected=f"voxel sizes within {params.voxel_size_tolerance:.0%} of each other",
-            fix="check that the voxel size is given as z, y, x; choose another model, train one, or raise "
-            "params.voxel_size_tolerance",
+            fix="check that the voxel size is given as z, y, x; have the image brought to the model's voxel size with "
+            "params.resample: true; choose another model, train one, or raise params.voxel_size_tolerance",
         )
 
 
 def _context(params: Params, voxel_size_nm: NM) -> ZYX:
     """Return what a block of whole tiles sees around it."""
-    z, y, x = params.tiling(_info(params)).overlap
-    return (z + 1) // 2, (y + 1) // 2, (x + 1) // 2
+    info = _info(params)
+    z, y, x = params.tiling(info).overlap
+    context = (z + 1) // 2, (y + 1) // 2, (x + 1) // 2
+    grids = params.grids(info, voxel_size_nm)
+    return grids.halo(context) if grids else context
+
+
+def _bytes_per_voxel(params: Params, voxel_size_nm: NM) -> float:
+    grids = params.grids(_info(params), voxel_size_nm)
+    return BYTES_PER_VOXEL * (1 + grids.density) if grids else BYTES_PER_VOXEL
 
 
 def _tile_bytes(params: Params) -> int:
@@ -165,6 +187,9 @@ def _tile_bytes(params: Params) -> int:
 def _predict(task: BlockTask) -> Output:
     params: Params = task.params
     runner = _cached_runner(*_identity(model_path(params.model)), params.how)
+    grids = params.grids(runner.info, task.voxel_size_nm)
+    if grids:
+        return _predict_resampled(task, runner, grids)
     tiles = list(params.tiling(runner.info).tiles(task.core, task.bounds))
     place = reduce(or_, [tile.owned for tile in tiles])
     excluded = _excluded(task, place)
@@ -173,6 +198,21 @@ def _predict(task: BlockTask) -> Output:
     if excluded is not None:
         for values in layers.values():
             values[:, excluded[task.core.within(place).slices]] = 0
+    return Output(layers=layers)
+
+
+def _predict_resampled(task: BlockTask, runner: Runner, grids: Grids) -> Output:
+    core, bounds = task.core, task.bounds
+    tiles = list(grids.tiles(task.params.tiling(runner.info), core, bounds))
+    excluded = _excluded(task, core)
+    if excluded is not None:
+        tiles = [t for t in tiles if not excluded[grids.dependents(t, core).within(core).slices].all()]
+    place = grids.wanted(core, bounds)
+    found = predict_tiles(runner, tiles, grids.view(task.volumes["image"].read, tiles, bounds), place)
+    layers = grids.back(found, place, core, bounds)
+    if excluded is not None:
+        for values in layers.values():
+            values[:, excluded] = 0
     return Output(layers=layers)
 
 
@@ -209,7 +249,7 @@ STAGE = Stage(
             layers=_layers,
             halo=_halo,
             planned_halo=_context,
-            bytes_per_voxel=24,
+            bytes_per_voxel=_bytes_per_voxel,
             fixed_bytes=_tile_bytes,
             gpu=True,
         ),

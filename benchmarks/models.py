@@ -6,7 +6,7 @@ fib25: sections 120-159 of training sample 2; the threshold is the best on gala'
 section kept. isbi: sections 0-22 of the ISBI 2012 training stack, which no model saw, brought to the model's voxel
 size; the threshold is that of aniso; every section is segmented alone and scored on the truth's foreground. phantom:
 workflows/demo.yaml with seeds and looks that the network was not trained on. vnc: rows 560-639 of the larval nerve
-cord by VESICLE's rule, with a network trained on rows 0-559 (not shipped: its data are CC BY-NC-SA), at the operating
+cord by VESICLE's rule (a synapse counts where most of it lies), with a network trained on rows 0-559 (not shipped: its data are CC BY-NC-SA), at the operating
 point that is best on rows 0-559.
 """
 
@@ -25,7 +25,6 @@ from scipy import ndimage
 
 from bouton import load_workflow, open_run, run_workflow
 from bouton.evaluate.contingency import Contingency, count_pairs
-from bouton.evaluate.detection import Detection
 from bouton.evaluate.objects import match_objects
 from bouton.evaluate.partition import adapted_rand, v_info, v_rand, variation_of_information
 from bouton.geometry import Box
@@ -42,6 +41,7 @@ DATA = Path(os.environ.get("BOUTON_DATA", Path(__file__).parents[2] / "shared" /
 THRESHOLDS = [round(0.1 + 0.025 * i, 3) for i in range(33)]
 REPORTED = slice(120, 160)
 ROWS = 560
+LEVELS = (64, 96, 128, 160, 192, 208, 224, 232, 240, 245, 248, 250, 252)
 
 
 def outputs(model: Model, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -150,9 +150,10 @@ def vnc(model: Model) -> None:
         image, synapses = file["volumes/raw"][:, :640], file["volumes/labels/synapses"][:, :640] > 0
     cleft = outputs(model, image)["clefts"][0]
     truth = ndimage.label(synapses, np.ones((3, 3, 3)))[0].astype(np.uint64)
-    points = [(level, size) for level in range(40, 250, 15) for size in (100, 300, 600, 1000, 2000)]
-    chosen = max(points, key=lambda p: detected(cleft[:, :ROWS], truth[:, :ROWS], *p).f1.value)
-    found = detected(cleft[:, ROWS:], truth[:, ROWS:], *chosen)
+    points = [(level, size) for level in LEVELS for size in (100, 300, 600, 1000, 2000)]
+    trained, held = (own(truth, rows) for rows in (slice(None, ROWS), slice(ROWS, None)))
+    chosen = max(points, key=lambda p: match_objects(trained, own(detected(cleft, *p), slice(None, ROWS))).f1.value)
+    found = match_objects(held, own(detected(cleft, *chosen), slice(ROWS, None)))
     row("probability, smallest object (chosen on rows 0-559)", f"{chosen[0] / 255:.2f}, {chosen[1]} voxels")
     for name in ("precision", "recall", "f1"):
         share, target = getattr(found, name), ">= 0.70" if name == "f1" else ""
@@ -160,12 +161,19 @@ def vnc(model: Model) -> None:
         row(f"{name} (tp {found.tp}, fp {found.fp}, fn {found.fn})", interval, target)
 
 
-def detected(cleft: np.ndarray, truth: np.ndarray, level: int, size: int) -> Detection:
-    """Return the counts of one operating point."""
+def detected(cleft: np.ndarray, level: int, size: int) -> np.ndarray:
+    """Return the detections of one operating point, uint64 ids."""
     labels, _ = ndimage.label(cleft >= level, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.reshape(-1))
     labels[sizes[labels] < size] = 0
-    return match_objects(np.ascontiguousarray(truth), labels.astype(np.uint64))
+    return labels.astype(np.uint64)
+
+
+def own(labels: np.ndarray, rows: slice) -> np.ndarray:
+    """Return the labels of which more than half lies in these rows: an object cut by the border belongs to one side."""
+    inside = np.bincount(labels[:, rows].reshape(-1).astype(np.int64), minlength=int(labels.max()) + 1)
+    kept = 2 * inside > np.bincount(labels.reshape(-1).astype(np.int64))
+    return np.where(kept[labels.astype(np.int64)], labels, np.uint64(0))
 
 
 def row(name: str, found: str, target: str = "") -> None:

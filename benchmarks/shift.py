@@ -128,12 +128,16 @@ def references() -> None:
         words = ["--dataset", "volumes/raw", "--bounds-zyx", box, "--boxes", str(count), "--make-reference"]
         _check_model("affinity-fib25", DATA / file, words)
     with tempfile.TemporaryDirectory() as folder:
+        with h5py.File(DATA / fib[0][0]) as file:
+            np.save(Path(folder) / "every-4th.npy", file["volumes/raw"][0:120:4])
+        words = ["--voxel-size-nm", "40,10,10", "--boxes", "30", "--make-reference"]
+        _check_model("affinity-aniso", Path(folder) / "every-4th.npy", words)
         for seed in range(1000, 1010):
             # a corner of a training phantom: a larger shape of the same seed holds the smaller one
             image = Path(folder) / f"phantom-{seed}.npy"
             np.save(image, phantom(seed, (48, 160, 160)))
             size = ["--voxel-size-nm", "30,10,10", "--boxes", "8", "--make-reference"]
-            _check_model("phantom", image, size)
+            _check_model("organelles-phantom", image, size)
 
 
 def _check_model(model: str, image: Path, words: list[str]) -> None:
@@ -175,16 +179,16 @@ def cases() -> Iterator[tuple[str, str, Callable[[], np.ndarray], NM]]:
     tiles = np.resize(other[:, :250, :250], held.shape)
     yield fib, "held out, x >= 125 mouse cortex", lambda: _half(held, tiles), FIB
     unseen = phantom(31, (48, 160, 160))
-    yield "phantom", "phantom of an unseen seed", lambda: unseen, PHANTOM
-    yield "phantom", "phantom of another unseen seed", lambda: phantom(32, (48, 160, 160)), PHANTOM
+    yield "organelles-phantom", "phantom of an unseen seed", lambda: unseen, PHANTOM
+    yield "organelles-phantom", "phantom of another unseen seed", lambda: phantom(32, (48, 160, 160)), PHANTOM
     for kind, strength in (("contrast", 0.5), ("contrast", 0.2), ("inverted", 1), ("noise", 40), ("blur", 3)):
         yield (
-            "phantom",
+            "organelles-phantom",
             f"unseen seed, {kind} {strength:g}",
             lambda k=kind, s=strength: corrupted(unseen, k, s),
             PHANTOM,
         )
-    yield "phantom", "FIB-25, sections 120-159, said to be 30 x 10 x 10", lambda: held, PHANTOM
+    yield "organelles-phantom", "FIB-25, sections 120-159, said to be 30 x 10 x 10", lambda: held, PHANTOM
 
 
 def _half(image: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -174,7 +174,7 @@ def whole_run(folder: Path, bounds: Box | None = None) -> FakeRun:
     run.layer(phantom, "neuron_ids", "labels", labels)
     run.layer(phantom, "mask", "mask", (labels == labels[0, 0, 0]).astype(np.uint8))
     run.table(phantom, "synapses", synapses(40, run.bounds), SYNAPSE_COLUMNS)
-    predict = run.step("affinities", "predict", params={"model": "phantom"}, reads={"image": "tissue.image"})
+    predict = run.step("affinities", "predict", params={"model": "organelles-phantom"}, reads={"image": "tissue.image"})
     affinities = edges(labels)
     run.layer(predict, "affinities", "affinities", affinities)
     run.layer(predict, "synapse_evidence", "probability", np.concatenate([255 - affinities, affinities[:1]]))

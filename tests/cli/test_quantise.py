@@ -26,7 +26,7 @@ BOX = "0:24,0:96,0:96"
 def _quantise(*arguments: object) -> str:
     app = typer.Typer()
     app.command()(command)
-    done = CliRunner().invoke(app, ["phantom", *(str(argument) for argument in arguments)], catch_exceptions=True)
+    done = CliRunner().invoke(app, ["organelles-phantom", *(str(argument) for argument in arguments)], catch_exceptions=True)
     if isinstance(done.exception, BoutonError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -58,9 +58,9 @@ def test_a_good_one_is_kept_and_used(tissue: Path, tmp_path: Path) -> None:
     assert note["change"]["voi"] <= note["change"]["voi_float32"] + 0.1
     assert note["change"]["truth"].startswith(f"em.h5 {BOX}, threshold 0.")
     assert note["calibration"]["image"] == "em.h5" and note["calibration"]["crops"] == 3
-    for file in model_path("phantom").iterdir():
+    for file in model_path("organelles-phantom").iterdir():
         assert (out / file.name).read_bytes() == file.read_bytes()
-    exact = Params(model="phantom")
+    exact = Params(model="organelles-phantom")
     rounded = Params(model=str(out), runtime="openvino", precision="int8")
     assert set(STAGE.files(rounded)) - set(STAGE.files(exact)) == {
         note[f"{name}_sha256"].encode() for name in ("graph", "values")

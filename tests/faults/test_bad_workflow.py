@@ -131,10 +131,10 @@ def test_private_stage(code: str, status: int, said: str, folder: Path, bad_line
 
 def test_model_files(folder: Path, bad: Call) -> None:
     np.save("image.npy", np.zeros((4, 8, 8), np.uint8))
-    whole = (model_path("phantom") / "weights.safetensors").read_bytes()
+    whole = (model_path("organelles-phantom") / "weights.safetensors").read_bytes()
     contents = {"text": b"hello", "empty": b"", "cut": whole[: len(whole) // 2], "flipped": whole[:-1] + b"\x77"}
     for name, content in contents.items():
-        shutil.copytree(model_path("phantom"), name)
+        shutil.copytree(model_path("organelles-phantom"), name)
         (Path(name) / "weights.safetensors").write_bytes(content)
         flow(path="image.npy", steps={"network": PREDICT["network"] | {"params": {"model": name}}})
         bad(DATA, [f"{name}/weights.safetensors: no model of bouton, or a damaged one", "bouton train"], *run())
@@ -143,7 +143,7 @@ def test_model_files(folder: Path, bad: Call) -> None:
     bad(DATA, ["old.pt: a pickle", "bouton model import"], *run())
     network = {"network": PREDICT["network"] | {"params": {"model": "phantm"}}}
     flow(path="image.npy", steps=network)
-    bad(SPEC, ["flow.yaml:", "no model 'phantm'", "one of affinity-fib25, phantom"], *run())
+    bad(SPEC, ["flow.yaml:", "no model 'phantm'", "one of affinity-aniso, affinity-fib25, organelles-phantom"], *run())
     flow(path="image.npy", steps=PREDICT, size=[4, 4, 4])
     bad(SPEC, ["flow.yaml:", "trained at 30 x 10 x 10 nm (z, y, x), the image has 4 x 4 x 4 nm"], *run())
     network = PREDICT | {"fragments": {"stage": "fragments", "reads": {"affinities": "network.synapse_evidence"}}}
@@ -245,8 +245,8 @@ def test_phantom_options(words: list[str], said: str, folder: Path, bad_line: Ca
     ],
 )
 def test_training_file(change: str, said: str, folder: Path, bad: Call) -> None:
-    plan = Path(__file__).parents[2] / "workflows" / "train" / "phantom.yaml"
-    bad(SPEC, [f"phantom.yaml with --set {change}", said], "train", plan, "--set", change)
+    plan = Path(__file__).parents[2] / "workflows" / "train" / "organelles.yaml"
+    bad(SPEC, [f"organelles.yaml with --set {change}", said], "train", plan, "--set", change)
     assert not Path("runs").exists()
 
 

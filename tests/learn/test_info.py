@@ -30,7 +30,7 @@ ALL = [
     ONE,
     TWO,
     THREE,
-    *(read_card(model_path(name)).prediction.architecture for name in ("phantom", "affinity-fib25")),
+    *(read_card(model_path(name)).prediction.architecture for name in ("organelles-phantom", "affinity-fib25", "affinity-aniso")),
 ]
 
 

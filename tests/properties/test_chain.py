@@ -23,7 +23,7 @@ name: chain
 grid: {shape_zyx: [26, 100, 100], voxel_size_nm: [30, 10, 10]}
 steps:
   tissue:        {stage: phantom, params: {seed: 5}}
-  network:       {stage: predict, reads: {image: tissue.image}, params: {model: phantom}}
+  network:       {stage: predict, reads: {image: tissue.image}, params: {model: organelles-phantom}}
   fragments:     {stage: fragments, reads: {affinities: network.affinities}}
   agglomeration: {stage: agglomeration, reads: {affinities: network.affinities, fragments: fragments}}
   segmentation:  {stage: segmentation, reads: {fragments: fragments, merges: agglomeration.merges}}

@@ -80,9 +80,9 @@ def export(
 
     [bold]Examples[/bold]
 
-      bouton model export phantom phantom.onnx
+      bouton model export organelles-phantom phantom.onnx
 
-      bouton model export phantom phantom.zip --to bioimage
+      bouton model export organelles-phantom phantom.zip --to bioimage
     """
     if out.exists():
         raise SpecError(f"{out} exists already", expected="a new file", fix="choose another name, or remove it")

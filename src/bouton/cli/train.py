@@ -42,7 +42,7 @@ def command(
 
       bouton train workflows/train/fib25.yaml --out /tmp/train --set training.steps=100
 
-      bouton train my.yaml --set start=phantom --set tensorboard=true
+      bouton train my.yaml --set start=organelles-phantom --set tensorboard=true
 
       bouton run workflows/demo.yaml --set steps.network.params.model=runs/train/organelles-start/organelles-start
     """

@@ -92,7 +92,8 @@ def _source(source: Labelled | Phantoms) -> DataSource:
     if isinstance(source, Phantoms):
         seeds = ", ".join(str(seed) for seed in source.seeds)
         shape = " x ".join(str(size) for size in source.shape_zyx)
-        return DataSource(name=f"phantoms, seeds {seeds}, {shape} voxels (z, y, x)", source="bouton.phantom")
+        name = f"phantoms, seeds {seeds}, {shape} voxels (z, y, x)"
+        return DataSource(name=name, source="bouton.phantom", licence="BSD-3-Clause")
     image = source.image if isinstance(source.image, Array) else Array(path=source.path or "", dataset=source.image)
     return DataSource(
         name=f"{image.path}: {image.dataset}" if image.dataset else image.path,

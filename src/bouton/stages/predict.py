@@ -54,7 +54,7 @@ class Params:
         Voxels, of those shared, over which neighbouring tiles hand over along a ramp.
     """
 
-    model: str = "phantom"
+    model: str = "organelles-phantom"
     voxel_size_tolerance: float = 0.25
     resample: bool = False
     runtime: str = "torch"

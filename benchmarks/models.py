@@ -6,8 +6,8 @@ fib25: sections 120-159 of training sample 2; the threshold is the best on gala'
 section kept. isbi: sections 0-22 of the ISBI 2012 training stack, which no model saw, brought to the model's voxel
 size; the threshold is that of aniso; every section is segmented alone and scored on the truth's foreground. phantom:
 workflows/demo.yaml with seeds and looks that the network was not trained on. vnc: rows 560-639 of the larval nerve
-cord by VESICLE's rule (a synapse counts where most of it lies), with a network trained on rows 0-559 (not shipped: its data are CC BY-NC-SA), at the operating
-point that is best on rows 0-559.
+cord by VESICLE's rule (a synapse counts where most of it lies), with a network trained on rows 0-559 (not shipped: its
+data are CC BY-NC-SA), at the operating point that is best on rows 0-559.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How fast networks train: steps per second, where the time goes, and how near it comes to the processor's limit.
 
-    python benchmarks/training.py                        workflows/train/organelles_start.yaml's network, about two minutes
+    python benchmarks/training.py                        the network of organelles_start.yaml, two minutes
     python benchmarks/training.py --steps 20 --patch 48 48 48 --widths 16 32 64 128
 
 One core. Times are CPU seconds, so that other work on the machine does not count. The limit is the largest matrix

@@ -150,3 +150,14 @@ def test_an_image_of_other_voxels_is_refused(box: Path, parent: Path) -> None:
 def test_a_missing_model_is_named(box: Path) -> None:
     with pytest.raises(SpecError, match="no model 'nothing'"):
         finetune(box, Path("nothing"), *labels(box))
+
+
+def test_a_wrong_box_does_not_stand_in_the_way_of_the_right_one(box: Path, parent: Path) -> None:
+    with pytest.raises(BoutonError, match="box"):
+        finetune(box, parent, *labels(box), "--box-zyx", "0:400,0:32,0:32", *SHORT)
+    finetune(box, parent, *labels(box), "--box-zyx", "0:8,0:32,0:32", *SHORT)
+
+
+def test_a_file_in_place_of_the_folder_is_named(box: Path) -> None:
+    with pytest.raises(BoutonError, match=r"em\.h5"):
+        run_verb(train_command, box, "--out", box.parent / "em.h5")

@@ -26,7 +26,9 @@ BOX = "0:24,0:96,0:96"
 def _quantise(*arguments: object) -> str:
     app = typer.Typer()
     app.command()(command)
-    done = CliRunner().invoke(app, ["organelles-phantom", *(str(argument) for argument in arguments)], catch_exceptions=True)
+    done = CliRunner().invoke(
+        app, ["organelles-phantom", *(str(argument) for argument in arguments)], catch_exceptions=True
+    )
     if isinstance(done.exception, BoutonError):
         raise done.exception
     assert done.exit_code == 0, done.output

@@ -242,6 +242,8 @@ def test_phantom_options(words: list[str], said: str, folder: Path, bad_line: Ca
         ("patch_zyx=[0, 1, 1]", "greater than 0"),
         ("heads=[affinity]", "'mitochondria' or 'tissue'"),
         ("traning.steps=3", "did you mean 'training'?"),
+        ("training.stepz=3", "did you mean 'steps'?"),
+        ("augmentation.nois=3", "did you mean 'noise'?"),
     ],
 )
 def test_training_file(change: str, said: str, folder: Path, bad: Call) -> None:

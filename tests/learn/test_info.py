@@ -30,7 +30,10 @@ ALL = [
     ONE,
     TWO,
     THREE,
-    *(read_card(model_path(name)).prediction.architecture for name in ("organelles-phantom", "affinity-fib25", "affinity-aniso")),
+    *(
+        read_card(model_path(name)).prediction.architecture
+        for name in ("organelles-phantom", "affinity-fib25", "affinity-aniso")
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bouton.cli.train import Minutes, Out, Overrides, train
-from bouton.errors import SpecError
+from bouton.errors import BoutonError, SpecError
 from bouton.strict_yaml import Document
 
 
@@ -54,14 +54,15 @@ def command(
 
     [bold]Examples[/bold]
 
-      bouton finetune phantom --data em.zarr --labels labels.zarr --box-zyx 0:64,0:512,0:512
+      bouton finetune organelles-phantom --data em.zarr --labels labels.zarr --box-zyx 0:64,0:512,0:512
 
       bouton finetune affinity-fib25 --data em.h5 --image-dataset raw --labels annotation.zip
 
-      bouton finetune phantom --data em.zarr --labels cells.zarr --known annotated.zarr --steps 2000
+      bouton finetune organelles-phantom --data em.zarr --labels cells.zarr --known annotated.zarr --steps 2000
     """
     # torch takes seconds to import: only who trains waits for it
     from bouton.cli.finetune_plan import Choices, finetune_plan, write_plan
+    from bouton.cli.training_files import LATEST
 
     if labels is None and not layer:
         raise SpecError("neither --labels nor --layer", expected="something to learn", fix="--labels cells.zarr")
@@ -85,6 +86,13 @@ def command(
         typer.echo(line)
     plan_file = out / f"{tree['name']}.yaml"
     # what --set changes stands in the file too, so that the file alone repeats the training
+    known_before = plan_file.exists()
     write_plan(plan_file, Document(plan_file, tree, {}).with_overrides(overrides).tree)
     typer.echo(f"training file: {plan_file}")
-    train(plan_file, out, [], minutes)
+    try:
+        train(plan_file, out, [], minutes)
+    except BoutonError:
+        # a file that could not even begin must not stand in the way of the corrected command
+        if not known_before and not (out / tree["name"] / LATEST).exists():
+            plan_file.unlink(missing_ok=True)
+        raise

@@ -14,6 +14,7 @@ import typer
 
 from bouton.engine.lock import run_lock
 from bouton.errors import RunError, SpecError
+from bouton.volume.files import disk_errors
 
 TERMINATED = 128 + signal.SIGTERM
 Out = Annotated[Path, typer.Option(help="Folder; OUT/NAME/ receives everything.")]
@@ -107,6 +108,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the lock of a training's folder."""
     with contextlib.ExitStack() as stack:
         try:
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(run_lock(folder))
         except RunError as error:
             raise RunError(

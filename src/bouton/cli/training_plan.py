@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -212,6 +213,7 @@ def read_plan(path: Path, overrides: list[str]) -> Plan:
     return plan
 
 
+_MISSPELT = ("extra_forbidden", "unexpected_keyword_argument")
 _TAGS = ("Labelled", "Phantoms", "Array", "str")
 
 
@@ -221,13 +223,13 @@ def _spec_error(document: Document, error: ValidationError) -> SpecError:
         error.errors(),
         key=lambda each: (
             each["loc"][-1] == "str" and isinstance(each["input"], dict),
-            each["type"] != "extra_forbidden",
+            each["type"] not in _MISSPELT,
         ),
     )
     first = errors[0]
     keys = [key for key in first["loc"] if key not in _TAGS]
     where, name = document.at(*keys), ".".join(str(key) for key in keys)
-    if first["type"] == "extra_forbidden":
+    if first["type"] in _MISSPELT:
         return unknown(f"unknown key {name!r}", str(keys[-1]), _known(first["loc"]), where)
     return SpecError(f"{name}: {show_found(first)}", where=where, **expectation(first))
 
@@ -235,6 +237,9 @@ def _spec_error(document: Document, error: ValidationError) -> SpecError:
 def _known(place: tuple[int | str, ...]) -> list[str]:
     kinds: dict[int | str, type[BaseModel]] = {"network": Network, "prediction": Prediction}
     kinds |= {"Labelled": Labelled, "Phantoms": Phantoms, "Array": Array}
+    settings = {"training": TrainingSettings, "augmentation": Augmentation}
+    if len(place) > 1 and place[0] in settings:
+        return sorted(field.name for field in fields(settings[str(place[0])]))
     kind = next((kinds[key] for key in reversed(place[:-1]) if key in kinds), Plan)
     return sorted(kind.model_fields)
 

@@ -281,7 +281,12 @@ def _calibration(evidence: Evidence) -> list[Reason]:
         return []
     error, edges = evidence.calibration.error, int(evidence.calibration.edges.sum())
     if not edges:
-        return [Reason(NOTE, "the truth labels nothing in these boxes: no calibration")]
+        return [
+            Reason(
+                NOTE,
+                "no box lies wholly in the truth with a label in it: no calibration; give bounds that the truth covers",
+            )
+        ]
     found = f"expected calibration error {error:.3f} over {edges:,} edges with known truth"
     if error <= LARGEST_CALIBRATION_ERROR:
         return [Reason(NOTE, found)]

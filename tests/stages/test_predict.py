@@ -224,7 +224,7 @@ def test_the_models_content_joins_the_key(file: Path) -> None:
 
 
 def test_unknown_models_are_named() -> None:
-    with pytest.raises(SpecError, match=r"no model 'affinity-fib52'.*bouton train"):
+    with pytest.raises(SpecError, match=r"no model 'affinity-fib52'.*did you mean 'affinity-fib25'.*bouton train"):
         model_path("affinity-fib52")
     with pytest.raises(SpecError, match="no model"):
         STAGE.outputs(Params(model="/nowhere/x"))

@@ -6,6 +6,7 @@ The tiles of the network lie on one global grid, so the result is the same for e
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
@@ -98,10 +99,12 @@ def model_path(model: str) -> Path:
     """
     path = MODELS / model if model in model_names() else Path(model)
     if not model or not path.exists():
+        close = difflib.get_close_matches(model, model_names(), n=1, cutoff=0.6)
+        meant = f"did you mean {close[0]!r}? Else " if close else ""
         raise SpecError(
             f"no model {model!r}",
             expected=f"one of {', '.join(model_names())}, or a path to a model's folder",
-            fix="name one of these, or make one with `bouton train`",
+            fix=f"{meant}name one of these, or make one with `bouton train`",
         )
     return path.resolve()
 

@@ -197,7 +197,7 @@ def test_a_failing_block_is_named(here: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_ctrl_c_leaves_nothing_broken(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    slow = f"  slow: {{stage: {TOYS}/trouble.py, reads: {{image: tissue}}, params: {{seconds: 0.5}}}}\n"
+    slow = f"  slow: {{stage: {TOYS}/trouble.py, reads: {{image: tissue}}, params: {{seconds: 3.0}}}}\n"
     (here / "toy.yaml").write_text(WORKFLOW + slow)
     command = [sys.executable, "-m", "bouton", "plan", "toy.yaml", "--probe", "--workers", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ}, text=True)
@@ -209,7 +209,7 @@ def test_ctrl_c_leaves_nothing_broken(here: Path, capsys: pytest.CaptureFixture[
     assert process.returncode == 130
     assert "the same command goes on from here" in error
     assert "Traceback" not in error
-    (here / "toy.yaml").write_text(WORKFLOW + slow.replace("0.5", "0.0"))
+    (here / "toy.yaml").write_text(WORKFLOW + slow.replace("3.0", "0.0"))
     assert probed(capsys)["unknown"] == []
 
 

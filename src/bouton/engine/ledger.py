@@ -6,6 +6,7 @@ files are durable and it stands here.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
+        fresh = not readonly and not path.exists()
         try:
             if readonly:
                 self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
@@ -98,9 +100,18 @@ class Ledger:
                 self._db = sqlite3.connect(path, timeout=30)
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(SCHEMA)
+                # all tables or none: a ledger with a part of them could not be read
+                self._db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         except sqlite3.DatabaseError as error:
+            if fresh:
+                self._discard()
             raise database_error(error, path) from error
+
+    def _discard(self) -> None:
+        """Remove a ledger that a full disk kept from being made."""
+        self._db.close()
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def __enter__(self) -> Ledger:
         return self
@@ -263,11 +274,20 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> DataError | RunE
     """Return what to tell of an error of SQLite in the ledger ``path``."""
     text = str(error)
     if "full" in text or "disk I/O" in text or "readonly" in text:
-        return RunError(
-            f"cannot write the ledger: {text}", where=str(path), fix="free space, then run the same command again"
-        )
+        return disk_full(path.parent, f"cannot write the ledger: {text}")
     return DataError(
         f"the ledger cannot be read: {text}",
         where=str(path),
         fix="delete the step's folder with this ledger and run the same command again: the step is computed anew",
+    )
+
+
+def disk_full(root: Path, text: str) -> RunError:
+    """Return the error of a run that pauses because nothing more can be written."""
+    free = shutil.disk_usage(root).free
+    return RunError(
+        f"the disk is full or read-only: {text}",
+        where=str(root),
+        expected=f"more than the {free} bytes that are free",
+        fix="free space, then run the same command again: finished blocks are kept",
     )

@@ -14,11 +14,11 @@ from bouton.engine.context import make_context, output_path, step_folder
 from bouton.engine.events import Event, RunFinished, RunStarted, StepSkipped, Subscriber, TaskFailed, to_json
 from bouton.engine.execute import is_disk_error
 from bouton.engine.executors import Executor, make_executor
-from bouton.engine.ledger import database_error
+from bouton.engine.ledger import database_error, disk_full
 from bouton.engine.lock import run_lock
 from bouton.engine.plan_file import keep_plan
 from bouton.engine.record import RunRecord
-from bouton.engine.step_run import StepRun, StepSummary, disk_full
+from bouton.engine.step_run import StepRun, StepSummary
 from bouton.errors import BoutonError, DataError, RunError, SpecError
 from bouton.spec import Step, Workflow
 from bouton.volume import write_bytes

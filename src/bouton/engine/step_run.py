@@ -31,11 +31,10 @@ from bouton.engine.events import (
 from bouton.engine.execute import NODES, count_ids
 from bouton.engine.executors import Executor
 from bouton.engine.inputs import Blocked
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import Ledger, disk_full
 from bouton.engine.outputs import all_files, file_record, remove_leftovers
 from bouton.engine.reuse import Siblings
 from bouton.engine.tasks import TaskId, TaskResult, count_tasks, parents_of, range_size, task_box, waves
-from bouton.errors import RunError
 from bouton.geometry import Box, Grid
 from bouton.stage import Layer, MergePart, ObjectPart, Part, Stage, part_tables
 from bouton.volume import create_volume, write_bytes
@@ -287,14 +286,3 @@ def make_layer(context: StepContext, grid: Grid, name: str, layer: Layer) -> Tas
     shutil.rmtree(temporary.parent)
     records = tuple(file_record(root, root / name / file) for file in files)
     return TaskResult(TaskId(LAYERS, name), records)
-
-
-def disk_full(root: Path, text: str) -> RunError:
-    """Return the error of a run that pauses because nothing more can be written."""
-    free = shutil.disk_usage(root).free
-    return RunError(
-        f"the disk is full or read-only: {text}",
-        where=str(root),
-        expected=f"more than the {free} bytes that are free",
-        fix="free space, then run the same command again: finished blocks are kept",
-    )

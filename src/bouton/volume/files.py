@@ -216,7 +216,7 @@ def partial_folder(final: Path) -> Iterator[Path]:
 
 def _remove(folder: Path) -> None:
     """Remove a folder that a failed write may still be putting chunks into: its other chunks are under way."""
-    for _ in range(50):
+    for _ in range(500):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from bouton.errors import SpecError
+from bouton.learn.edges import NEAREST
 from bouton.learn.info import Architecture, ModelInfo
 from bouton.learn.model import ready_model
 from bouton.learn.network import build_network
 from bouton.learn.runners_torch import TorchRunner
-from bouton.learn.symmetry import NEAREST, Symmetric, check_flips, variants
+from bouton.learn.symmetry import Symmetric, check_flips, variants
 
 SHAPE = Architecture((4, 6), ((3, 3, 3), (3, 3, 3)), ((2, 2, 2),), (3, 3, 3), 4)
 LONG = ((-2, 0, 0), (0, -3, 0), (0, 0, -3), (-1, 1, 2), (-1, -1, 2), (-1, 1, -2), (-1, -1, -2))

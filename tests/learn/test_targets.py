@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from bouton.learn.edges import NEAREST
 from bouton.learn.targets import (
     CLEFT,
     EXCITATORY,
-    NEAREST,
     POST,
     PRE,
     SynapseTruth,

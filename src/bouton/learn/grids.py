@@ -16,10 +16,10 @@ from operator import or_
 import numpy as np
 
 from bouton.geometry import NM, ZERO, ZYX, Box
+from bouton.learn.edges import head_offsets
 from bouton.learn.info import ModelInfo
 from bouton.learn.predict import View
 from bouton.learn.resample import Resampling
-from bouton.learn.symmetry import NEAREST
 from bouton.learn.tiles import Tile, Tiling
 
 
@@ -90,11 +90,7 @@ class Grids:
 
     def _backs(self, head: str) -> list[Resampling]:
         """Return what brings each channel of a head back."""
-        offsets: tuple[ZYX, ...] = (ZERO,) * self.info.heads[head]
-        if head == "affinities":
-            offsets = NEAREST
-        elif head == "long_affinities":
-            offsets = self.info.long_offsets
+        offsets = head_offsets(self.info, head) or (ZERO,) * self.info.heads[head]
         return [self.there.back.shifted(self._shift(offset)) for offset in offsets]
 
     def _shift(self, offset: ZYX) -> NM:

@@ -11,10 +11,10 @@ from bouton.errors import DataError
 from bouton.geometry import ZYX
 from bouton.learn.augment import Augmentation, augment
 from bouton.learn.descriptors import shape_descriptors
+from bouton.learn.edges import NEAREST
 from bouton.learn.info import head_channels
 from bouton.learn.targets import (
     CLEFT,
-    NEAREST,
     UNKNOWN,
     affinity_truth,
     bits_truth,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.geometry import ZYX
-from bouton.learn.targets import NEAREST, affinity_truth, interior
+from bouton.learn.edges import NEAREST
+from bouton.learn.targets import affinity_truth, interior
 
 BINS = 20
 

@@ -17,11 +17,11 @@ import numpy as np
 from scipy import fft
 
 from bouton.geometry import ZYX, Box
+from bouton.learn.edges import head_offsets
 from bouton.learn.info import ModelInfo
 from bouton.learn.model import Model
 from bouton.learn.predict import predict
 from bouton.learn.shift_views import View, aligned, look, views_of
-from bouton.learn.targets import NEAREST
 
 IMAGE_FEATURES = ("mean", "contrast", "skewness", "noise", "coarse_slope", "fine_slope", "likeness", "worst_likeness")
 RESPONSE_FEATURES = ("entropy", "below_half", "disagreement", "sides", "sensitivity")
@@ -129,9 +129,8 @@ def look_at_box(model: Model, image: np.ndarray, box: Box, seed: int = 0) -> tup
 
 def judged_heads(info: ModelInfo) -> dict[str, Sequence[ZYX] | None]:
     """Return the heads that are judged, with their offsets: affinities where there are any, else all."""
-    offsets: dict[str, Sequence[ZYX] | None] = {"affinities": NEAREST, "long_affinities": info.long_offsets}
-    pairs = {name: offsets[name] for name in info.heads if name in offsets}
-    return pairs or dict.fromkeys(info.heads)
+    heads: dict[str, Sequence[ZYX] | None] = {name: head_offsets(info, name) for name in info.heads}
+    return {name: offsets for name, offsets in heads.items() if offsets is not None} or heads
 
 
 def image_features(image: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:

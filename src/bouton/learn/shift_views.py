@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.geometry import NM, ZYX
+from bouton.learn.edges import channel_of, pair_slices
 
 
 @dataclass(frozen=True)
@@ -125,19 +126,8 @@ def aligned(
     if offsets is None:
         yield from zip(plain, back, strict=True)
         return
-    known = {offset: channel for channel, offset in enumerate(offsets)}
     for channel, offset in enumerate(offsets):
-        found = offset_back(offset, view)
-        turned = (-found[0], -found[1], -found[2])
-        if found in known:
-            yield plain[known[found]], back[channel]
-        elif turned in known:
-            here, there = _pairs(plain.shape[1:], turned)
-            yield plain[known[turned]][here], back[channel][there]
-
-
-def _pairs(shape: Sequence[int], offset: ZYX) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the slices of all voxels p for which p + offset lies inside, and of those partners."""
-    here = tuple(slice(max(0, -o), min(n, n - o)) for n, o in zip(shape, offset, strict=True))
-    there = tuple(slice(max(0, o), min(n, n + o)) for n, o in zip(shape, offset, strict=True))
-    return here, there
+        found = channel_of(offset_back(offset, view), offsets)
+        if found is not None:
+            here, there = pair_slices(plain.shape[1:], found[1])
+            yield plain[found[0]][there], back[channel][here]

@@ -9,7 +9,6 @@ The voxels of that edge that lie outside of a tile have no value there; the mean
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,10 +16,10 @@ import numpy as np
 
 from bouton.errors import SpecError
 from bouton.geometry import ZYX
+from bouton.learn.edges import channel_of, head_offsets, pair_slices
 from bouton.learn.info import ModelInfo
 
 FLIPS = ("none", "yx", "zyx")
-NEAREST: tuple[ZYX, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 SPATIAL = (-3, -2, -1)
 
 
@@ -65,17 +64,6 @@ def variants(flips: str) -> list[Variant]:
     ]
 
 
-def edges_of(info: ModelInfo) -> list[ZYX | None]:
-    """Return each output channel's offset; None for a channel about single voxels."""
-    offsets: list[ZYX | None] = []
-    for name, count in info.heads.items():
-        edges: Sequence[ZYX | None] = [None] * count
-        if name in ("affinities", "long_affinities"):
-            edges = NEAREST if name == "affinities" else info.long_offsets
-        offsets.extend(edges)
-    return offsets
-
-
 def check_flips(info: ModelInfo, flips: str) -> None:
     """Check that every channel of a model has a counterpart under every symmetry.
 
@@ -99,26 +87,24 @@ def _sources(info: ModelInfo, variant: Variant, flips: str = "") -> list[tuple[i
     Of channel ``c`` of the output turned back, the value at ``p`` belongs to channel ``found[c][0]`` at
     ``p + found[c][1]``.
     """
-    edges, start, found = edges_of(info), 0, []
-    for count in info.heads.values():
-        own = edges[start : start + count]
-        for channel, edge in enumerate(own):
-            if edge is None:
-                found.append((start + channel, (0, 0, 0)))
-                continue
-            turned = variant.offset_undone(edge)
-            z, y, x = turned
-            reverse = (-z, -y, -x)
-            if turned in own:
-                found.append((start + own.index(turned), (0, 0, 0)))
-            elif reverse in own:
-                found.append((start + own.index(reverse), turned))
-            else:
+    found: list[tuple[int, ZYX]] = []
+    for head, count in info.heads.items():
+        start, offsets = len(found), head_offsets(info, head)
+        if offsets is None:
+            found += [(start + channel, (0, 0, 0)) for channel in range(count)]
+            continue
+        for offset in offsets:
+            turned = variant.offset_undone(offset)
+            source = channel_of(turned, offsets)
+            if source is None:
+                z, y, x = turned
+                reverse = (-z, -y, -x)
                 raise SpecError(
-                    f"flips {flips!r}, but no channel of the model has the offset {edge} turned, {turned} or {reverse}",
+                    f"flips {flips!r}, but no channel of the model has the offset {offset} turned, "
+                    f"{turned} or {reverse}",
                     expected="a model whose long_offsets are symmetric", fix="flips: none, or yx",
                 )  # fmt: skip
-        start += count
+            found.append((start + source[0], source[1]))
     return found
 
 
@@ -142,13 +128,7 @@ class Symmetric:
         for variant, sources in self._variants:
             found = variant.undo(self._runner.run(np.ascontiguousarray(variant.apply(values))))
             for channel, (target, shift) in enumerate(sources):
-                here, there = zip(*_overlaps(shape[1:], shift), strict=True)
-                sums[target, *here] += found[channel, *there]
-                counts[target, *here] += 1
+                here, there = pair_slices(shape[1:], shift)
+                sums[target][there] += found[channel][here]
+                counts[target][there] += 1
         return np.asarray(sums / counts)
-
-
-def _overlaps(shape: Sequence[int], shift: ZYX) -> Iterator[tuple[slice, slice]]:
-    """Yield, per axis, the slices that ``p + shift`` and ``p`` take where both lie inside."""
-    for size, step in zip(shape, shift, strict=True):
-        yield slice(max(0, step), size + min(0, step)), slice(max(0, -step), size - max(0, step))

@@ -13,8 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from bouton.geometry import NM, ZYX, nm_to_voxels
+from bouton.learn.edges import pair_slices
 
-NEAREST: tuple[ZYX, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 CLEFT, PRE, POST, EXCITATORY = 1, 2, 4, 8
 UNKNOWN = 255  # in a layer of bits: not annotated
 
@@ -52,13 +52,6 @@ def _axis_slice(axis: int, part: slice) -> tuple[slice, ...]:
     return tuple(part if a == axis else slice(None) for a in range(3))
 
 
-def _pair(shape: Sequence[int], offset: ZYX) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the slices of all voxels p for which p + offset lies inside, and of those partners."""
-    here = tuple(slice(max(0, -o), min(n, n - o)) for n, o in zip(shape, offset, strict=True))
-    there = tuple(slice(max(0, o), min(n, n + o)) for n, o in zip(shape, offset, strict=True))
-    return here, there
-
-
 def affinity_truth(
     labels: np.ndarray, inside: np.ndarray, known: np.ndarray, offsets: Sequence[ZYX]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +76,7 @@ def affinity_truth(
     truth = np.zeros((len(offsets), *labels.shape), np.float32)
     weight = np.zeros_like(truth)
     for channel, offset in enumerate(offsets):
-        here, there = _pair(labels.shape, offset)
+        here, there = pair_slices(labels.shape, offset)
         truth[channel][here] = (labels[here] == labels[there]) & inside[here] & inside[there]
         weight[channel][here] = known[here] & known[there]
     return truth, weight

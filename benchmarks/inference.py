@@ -49,12 +49,12 @@ from bouton.learn.quantise import calibration_of, compare, draw_crops, int8_file
 from bouton.learn.runners import Runner, Runtime, normalised, open_runner
 from bouton.learn.runners_openvino import float_graph
 from bouton.learn.runners_torch import keep_freed_memory
+from bouton.learn.shipped import model_path
 from bouton.learn.tiles import Tiling
 from bouton.segment.components import relabel
 from bouton.segment.history import cut
 from bouton.segment.whole import WholeParams, merge_history
 from bouton.spec import Choices, load_workflow
-from bouton.stages.predict import model_path
 from bouton.volume import create_volume
 
 DATA = Path(os.environ.get("BOUTON_DATA") or Path(__file__).resolve().parents[1].parent / "shared" / "data")

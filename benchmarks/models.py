@@ -30,12 +30,12 @@ from bouton.evaluate.partition import adapted_rand, v_info, v_rand, variation_of
 from bouton.geometry import Box
 from bouton.learn.model import Model, load_model
 from bouton.learn.predict import predict
+from bouton.learn.shipped import model_path
 from bouton.phantom import UNSEEN_LOOKS
 from bouton.segment.components import relabel
 from bouton.segment.history import cut
 from bouton.segment.whole import merge_history
 from bouton.spec import Choices
-from bouton.stages.predict import model_path
 
 DATA = Path(os.environ.get("BOUTON_DATA", Path(__file__).parents[2] / "shared" / "data"))
 THRESHOLDS = [round(0.1 + 0.025 * i, 3) for i in range(33)]

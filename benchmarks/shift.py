@@ -32,11 +32,11 @@ from bouton.learn.predict import predict
 from bouton.learn.shift import Reference, read_reference
 from bouton.learn.shift_features import fitting_box, look_at_box, sample_boxes
 from bouton.learn.shift_verdict import Evidence, judge
+from bouton.learn.shipped import MODELS
 from bouton.phantom import PhantomParams, generate
 from bouton.segment.components import relabel
 from bouton.segment.history import cut
 from bouton.segment.whole import WholeParams, merge_history
-from bouton.stages.predict import MODELS
 
 DATA = Path(os.environ.get("BOUTON_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FIB, VNC, PHANTOM = (10.0, 10.0, 10.0), (50.0, 4.6, 4.6), (30.0, 10.0, 10.0)

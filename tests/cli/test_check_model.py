@@ -213,7 +213,7 @@ def test_bad_input_is_one_line(
 def test_the_shipped_model_on_real_tissue(
     tmp_path: Path, capsys: pytest.CaptureFixture, inverted: bool, verdict: str
 ) -> None:
-    from bouton.stages.predict import MODELS
+    from bouton.learn.shipped import MODELS
 
     path = DATA / "fib25_ts2" / "volume.h5"
     if not path.is_file():

@@ -15,7 +15,8 @@ from bouton.cli.model import app
 from bouton.errors import BoutonError, DataError, SpecError
 from bouton.learn.card import CARD, WEIGHTS, read_card
 from bouton.learn.info import flops_per_voxel
-from bouton.stages.predict import STAGE, Params, model_names, model_path
+from bouton.learn.shipped import model_names, model_path
+from bouton.stages.predict import STAGE, Params
 from foreign_onnx import foreign
 from harness import run_stage
 from tiny_model import write_model

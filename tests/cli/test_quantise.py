@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from bouton import BoutonError, DataError, RunError, SpecError
 from bouton.cli.quantise import command
 from bouton.geometry import Box
+from bouton.learn.shipped import model_path
 from bouton.phantom import PhantomParams, generate
-from bouton.stages.predict import STAGE, Params, model_path
+from bouton.stages.predict import STAGE, Params
 from harness import run_stage
 
 for module in ("openvino", "nncf"):

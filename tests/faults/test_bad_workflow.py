@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bouton.stages.predict import model_path
+from bouton.learn.shipped import model_path
 from faults.command_line import CHAIN, DATA, PREDICT, RUN, SIZE, SPEC, Call, flow, results, run
 
 GRID = "grid: {shape_zyx: [4, 8, 8], voxel_size_nm: [30, 10, 10]}\n"

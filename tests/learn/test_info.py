@@ -21,7 +21,7 @@ from bouton.learn.info import (
     receptive_field,
 )
 from bouton.learn.network import ResidualUNet, build_network
-from bouton.stages.predict import model_path
+from bouton.learn.shipped import model_path
 
 ONE = Architecture((5,), ((1, 3, 5),), (), (1, 3, 3), 2)
 TWO = Architecture((3, 4), ((1, 3, 3), (3, 3, 3)), ((1, 2, 2),), (1, 3, 3), 3)

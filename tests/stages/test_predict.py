@@ -11,8 +11,9 @@ from bouton.geometry import Box
 from bouton.learn.card import WEIGHTS
 from bouton.learn.info import info_bytes
 from bouton.learn.package import check_package
+from bouton.learn.shipped import model_names, model_path
 from bouton.stage import BlockTask
-from bouton.stages.predict import STAGE, Params, model_names, model_path
+from bouton.stages.predict import STAGE, Params
 from harness import run_stage
 from tiny_model import INFO, SHAPE, write_model
 

@@ -115,7 +115,7 @@ def command(
 def _open(model: str, volume: Volume, bounds: Box | None) -> _Subject:
     from bouton.learn.card import read_card
     from bouton.learn.model import load_model
-    from bouton.stages.predict import model_path
+    from bouton.learn.shipped import model_path
 
     check_volume(volume, dtypes=("uint8",), channels=None, role="image")
     if volume.voxel_size_nm is None:

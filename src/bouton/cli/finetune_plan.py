@@ -15,7 +15,7 @@ from bouton.geometry import NM, Box
 from bouton.learn.info import Architecture, ModelInfo
 from bouton.learn.model import load_model
 from bouton.learn.sampling import FROM_LABELS
-from bouton.stages.predict import model_path
+from bouton.learn.shipped import model_path
 from bouton.volume import Volume, open_volume, write_bytes
 from bouton.volume.webknossos import read_annotation
 

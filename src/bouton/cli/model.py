@@ -16,7 +16,7 @@ from bouton.errors import SpecError
 from bouton.learn.card import WEIGHTS, read_card
 from bouton.learn.info import HEADS, Architecture, parameter_count
 from bouton.learn.package import check_package, read_package, weights_of
-from bouton.stages.predict import model_names, model_path
+from bouton.learn.shipped import model_names, model_path
 from bouton.volume import write_bytes, write_folder
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from bouton.cli.choices import BoundsZYX
 from bouton.errors import RunError, SpecError
 from bouton.geometry import Box
 from bouton.learn.package import check_package
-from bouton.stages.predict import model_path
+from bouton.learn.shipped import model_path
 from bouton.volume import Volume, check_volume, open_volume, write_folder
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from bouton.cli.training_plan import Array, Labelled, Phantoms, Plan, expand
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box, nm_to_voxels
 from bouton.learn.info import HEADS
-from bouton.learn.sampling import FROM_LABELS, TrainingVolume
+from bouton.learn.partner_sampling import cleft_centres
+from bouton.learn.sampling import FROM_LABELS, CleftTruth, TrainingVolume
 from bouton.learn.targets import UNKNOWN, SynapseTruth, fill_unlabelled, interior, synapse_classes
 from bouton.phantom import PhantomParams, TissueParams, generate
 from bouton.strict_yaml import unknown
@@ -64,10 +65,27 @@ def phantom_volume(source: Phantoms, seed: int, voxel_size_nm: NM) -> TrainingVo
     classes = synapse_classes(made.clefts, made.neuron_ids, truth, source.reach_nm, voxel_size_nm)
     cut = core.within(core.grow(halo)).slices
     labels = _small_ids(made.neuron_ids[cut])
+    synapses = _cleft_truth(made.clefts[cut], made.neuron_ids[cut], table)
     layers = {"synapse_evidence": classes, "clefts": classes & 1, "vesicles": made.vesicles}
     layers |= {"mitochondria": made.mitochondria, "tissue": made.tissue}
     layers = {name: values[cut].copy() for name, values in layers.items()}
-    return TrainingVolume(made.image[cut].copy(), labels, np.ones(core.shape, bool), layers)
+    return TrainingVolume(made.image[cut].copy(), labels, np.ones(core.shape, bool), layers, synapses=synapses)
+
+
+def _cleft_truth(clefts: np.ndarray, labels: np.ndarray, table: Mapping[str, np.ndarray]) -> CleftTruth:
+    """Return single clefts with the partners that ``table`` gives them, renumbered like labels."""
+    order = np.argsort(table["id"])
+    ids = table["id"][order]
+    at = np.minimum(np.searchsorted(ids, clefts), max(0, len(ids) - 1))
+    rows = np.where((clefts != 0) & (ids[at] == clefts), at + 1, 0) if len(ids) else np.zeros(clefts.shape)
+    present = np.unique(labels)
+    partners = np.zeros((len(ids) + 1, 2), np.int64)
+    for side, name in enumerate(("pre_id", "post_id")):
+        wanted = table[name][order]
+        place = np.minimum(np.searchsorted(present, wanted), len(present) - 1)
+        small = place + (0 if present[0] == 0 else 1)
+        partners[1:, side] = np.where((present[place] == wanted) & (wanted != 0), small, 0)
+    return CleftTruth(rows.astype(np.uint32), partners)
 
 
 def _tissue(source: Phantoms, seed: int, voxel_size_nm: NM) -> PhantomParams:
@@ -226,7 +244,9 @@ def check_heads(plan: Plan, volumes: Sequence[Loaded]) -> None:
         Nothing is.
     """
     for head in plan.heads:
-        if head in FROM_LABELS:
+        if head == "partners":
+            found = any(cleft_centres(each.volume) for each in volumes)
+        elif head in FROM_LABELS:
             found = any(each.volume.known.any() for each in volumes)
         else:
             layers = [each.volume.layers[head] for each in volumes if head in each.volume.layers]

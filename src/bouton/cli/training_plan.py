@@ -14,7 +14,7 @@ from bouton.cli.training_scores import score_names
 from bouton.errors import SpecError
 from bouton.learn.augment import Augmentation
 from bouton.learn.descriptors import CHANNELS as DESCRIPTORS
-from bouton.learn.info import HEADS, Architecture, ModelInfo, head_channels
+from bouton.learn.info import HEADS, Architecture, ModelInfo, head_channels, inputs_of
 from bouton.learn.sampling import FROM_LABELS, SamplingSettings
 from bouton.learn.train import TrainingSettings
 from bouton.strict_yaml import Document, read_document, unknown
@@ -24,7 +24,7 @@ Positive = Annotated[int, Field(gt=0)]
 Triple = tuple[Positive, Positive, Positive]
 Offset = tuple[int, int, int]
 Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ANNOTATED = tuple(head for head in HEADS if head not in FROM_LABELS)
+ANNOTATED = tuple(head for head in HEADS if head not in (*FROM_LABELS, "partners"))
 """Heads that have a layer of their own; the others are made from labels."""
 
 
@@ -157,7 +157,7 @@ class Plan(_Strict):
         outputs = sum(self.channels.values())
         if auxiliary:
             outputs += len(self.auxiliary_offsets) + (DESCRIPTORS if self.descriptor_sigma_nm else 0)
-        return Architecture(**self.network.model_dump(), outputs=outputs)
+        return Architecture(**self.network.model_dump(), outputs=outputs, inputs=inputs_of(self.heads))
 
     def info(self) -> ModelInfo:
         """Return what the model file will say of itself."""

@@ -21,6 +21,7 @@ from bouton.cli.training_data import check_heads, load_volumes
 from bouton.cli.training_events import Events
 from bouton.cli.training_files import load_checkpoint, save_checkpoint
 from bouton.cli.training_page import page_of
+from bouton.cli.training_partners import validate_partners
 from bouton.cli.training_plan import Plan
 from bouton.cli.training_scores import default_score, is_better, score_names
 from bouton.cli.training_validation import Validated, validate
@@ -29,12 +30,13 @@ from bouton.learn.card import Card, card_bytes
 from bouton.learn.checkpoint import pack_checkpoint
 from bouton.learn.model import load_model, model_files, ready_model
 from bouton.learn.network import build_network
+from bouton.learn.partner_sampling import PartnerSampler
 from bouton.learn.prefetch import Prefetch
 from bouton.learn.sampling import PatchSampler
+from bouton.learn.shipped import model_path
 from bouton.learn.start import start_weights
 from bouton.learn.train import Trainer, learning_rate
 from bouton.report.training import curve_png, write_training_page
-from bouton.stages.predict import model_path
 from bouton.volume import write_bytes, write_folder
 
 MEASURED = ("step", "loss", "learning_rate", "gradient_norm", "seconds")
@@ -69,7 +71,8 @@ class TrainingRun:
         self.data = load_volumes(plan.data, plan, plan_file.parent)
         check_heads(plan, self.data)
         self.validation = load_volumes(plan.validation, plan, plan_file.parent)
-        self.sampler = PatchSampler([each.volume for each in self.data], plan.sampling(), plan.augmentation)
+        sampler = PartnerSampler if "partners" in plan.heads else PatchSampler
+        self.sampler = sampler([each.volume for each in self.data], plan.sampling(), plan.augmentation)
         network = build_network(plan.architecture(auxiliary=True), plan.seed)
         self.parameters = sum(p.numel() for p in network.parameters())
         self.trainer = Trainer(network, self.sampler, plan.training)
@@ -215,7 +218,8 @@ class TrainingRun:
     def _validate(self) -> dict[str, float]:
         """Return the scores of the running mean of the weights, and keep it if it is the best so far."""
         model = ready_model(self.plan.info(), {name: value.cpu() for name, value in self.trainer.ema.items()})
-        self.validated = validate(model, [each.volume for each in self.validation], self.plan.sampling())
+        check = validate_partners if "partners" in self.plan.heads else validate
+        self.validated = check(model, [each.volume for each in self.validation], self.plan.sampling())
         scores = self.validated.scores
         if self.plan.patience is not None:
             if is_better(self.score, scores[self.score], self._best_score()):

@@ -93,7 +93,7 @@ def _channel_scores(
 ) -> tuple[float, float]:
     """Return cross-entropy and accuracy, 0 and 1 counted alike, over all channels that have a truth."""
     rows = [
-        _balanced(values[c], truths[head][0][c], truths[head][1][c] > 0)
+        balanced_scores(values[c], truths[head][0][c], truths[head][1][c] > 0)
         for head, values in found.items()
         for c in range(len(values))
         if truths[head][1][c].any()
@@ -101,7 +101,8 @@ def _channel_scores(
     return tuple(float(v) for v in np.mean(rows, axis=0)) if rows else (float("nan"), float("nan"))
 
 
-def _balanced(values: np.ndarray, truth: np.ndarray, known: np.ndarray) -> tuple[float, float]:
+def balanced_scores(values: np.ndarray, truth: np.ndarray, known: np.ndarray) -> tuple[float, float]:
+    """Return cross-entropy and accuracy of one channel, 0 and 1 counted alike."""
     probability = np.clip(values[known] / 255, 1 / 510, 1 - 1 / 510)
     one = truth[known] > 0.5
     loss = [-np.log(p).mean() if p.size else 0.0 for p in (probability[one], 1 - probability[~one])]

@@ -28,6 +28,7 @@ HEADS: Mapping[str, int | None] = {
     "vesicles": 1,
     "mitochondria": 1,
     "tissue": 3,  # myelin, glia, soma
+    "partners": 2,  # of one cleft that the network is shown: presynaptic cell, postsynaptic cell
 }
 STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 
@@ -48,6 +49,8 @@ class Architecture:
         Kernel of the first convolution; odd.
     outputs : int
         Channels of the last layer.
+    inputs : int
+        Channels of what it sees: 1, the image; 2, the image and the mask of one cleft.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -57,6 +60,7 @@ class Architecture:
     pools: tuple[ZYX, ...]
     entry: ZYX
     outputs: int
+    inputs: int = 1
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.kernels) != len(self.widths) or len(self.pools) != len(self.widths) - 1:
@@ -66,8 +70,8 @@ class Architecture:
             )
         if any(size % 2 == 0 or size < 1 for kernel in (*self.kernels, self.entry) for size in kernel):
             raise SpecError(f"kernels {self.kernels}, entry {self.entry}", expected="odd sizes")
-        if min(*self.widths, self.outputs) < 1 or any(size < 1 for pool in self.pools for size in pool):
-            raise SpecError("a width, pool or number of outputs below 1", expected="at least 1")
+        if min(*self.widths, self.outputs, self.inputs) < 1 or any(size < 1 for pool in self.pools for size in pool):
+            raise SpecError("a width, pool or number of channels below 1", expected="at least 1")
 
     @property
     def multiple(self) -> ZYX:
@@ -100,6 +104,7 @@ class OnnxGraph:
     outputs: int
     multiple: ZYX
     logits: bool
+    inputs: ClassVar[int] = 1
 
 
 def _kind(value: Any) -> str:
@@ -156,6 +161,7 @@ class ModelInfo:
                 f"heads {dict(heads)}",
             ),
             (sum(heads.values()) != self.architecture.outputs, f"number of outputs {self.architecture.outputs}"),
+            (inputs_of(tuple(heads)) != self.architecture.inputs, f"number of inputs {self.architecture.inputs}"),
             (any(t < 1 or t % m for t, m in zip(tile, multiple, strict=True)), f"tile {tile}"),
             (any(not 0 <= 2 * o <= t for o, t in overlaps), f"overlap {self.overlap_zyx}"),
             (any(not 0 < v < math.inf for v in self.voxel_size_nm), f"voxel size {self.voxel_size_nm}"),
@@ -168,6 +174,11 @@ class ModelInfo:
                     f"model with unusable {what}",
                     expected=f"heads of {', '.join(HEADS)}; tiles of n x {multiple}, overlaps up to half a tile",
                 )
+
+
+def inputs_of(heads: Sequence[str]) -> int:
+    """Return how many channels a network with these heads sees: partners are those of a cleft that it is shown."""
+    return 2 if tuple(heads) == ("partners",) else 1
 
 
 def head_channels(name: str, long_offsets: Sequence[ZYX]) -> int:
@@ -219,7 +230,7 @@ def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     def convolution(name: str, inputs: int, outputs: int, kernel: ZYX) -> None:
         found[f"{name}.weight"], found[f"{name}.bias"] = (outputs, inputs, *kernel), (outputs,)
 
-    convolution("entry", 1, widths[0], architecture.entry)
+    convolution("entry", architecture.inputs, widths[0], architecture.entry)
     for side, count in (("down", len(widths)), ("up", len(widths) - 1)):
         for level in range(count):
             for layer in ("first", "second"):

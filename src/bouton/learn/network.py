@@ -41,7 +41,7 @@ class _Residual(nn.Module):
 class ResidualUNet(nn.Module):
     """The network of an :class:`Architecture`.
 
-    ``forward`` takes float (n, 1, z, y, x), sizes multiples of :attr:`Architecture.multiple`, and returns logits
+    ``forward`` takes float (n, inputs, z, y, x), sizes multiples of :attr:`Architecture.multiple`, and returns logits
     (n, outputs, z, y, x).
     """
 
@@ -49,7 +49,7 @@ class ResidualUNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         widths, kernels, pools = architecture.widths, architecture.kernels, architecture.pools
-        self.entry = _convolution(1, widths[0], architecture.entry)
+        self.entry = _convolution(architecture.inputs, widths[0], architecture.entry)
         self.down = nn.ModuleList([_Residual(w, k) for w, k in zip(widths, kernels, strict=True)])
         self.up = nn.ModuleList([_Residual(w, k) for w, k in zip(widths[:-1], kernels[:-1], strict=True)])
         pairs = list(itertools.pairwise(widths))

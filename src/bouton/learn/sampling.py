@@ -28,6 +28,22 @@ FROM_LABELS = ("affinities", "long_affinities", "boundaries")
 
 
 @dataclass(frozen=True)
+class CleftTruth:
+    """Single clefts and whom they join.
+
+    Attributes
+    ----------
+    clefts : numpy.ndarray
+        uint32 (z, y, x): 0 = none, else a row of ``partners``.
+    partners : numpy.ndarray
+        int64 (n + 1, 2): labels of the presynaptic and of the postsynaptic cell; row 0 stands for no cleft.
+    """
+
+    clefts: np.ndarray
+    partners: np.ndarray
+
+
+@dataclass(frozen=True)
 class TrainingVolume:
     """One labelled volume; all arrays (z, y, x) of one shape.
 
@@ -44,6 +60,8 @@ class TrainingVolume:
         a volume lacks is not trained on it.
     weight : float
         How often patches come from here, relative to what the volume's size says.
+    synapses : CleftTruth, optional
+        What a partner network learns from.
     """
 
     image: np.ndarray
@@ -51,6 +69,7 @@ class TrainingVolume:
     known: np.ndarray
     layers: Mapping[str, np.ndarray] = field(default_factory=dict)
     weight: float = 1.0
+    synapses: CleftTruth | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Patch:
-    """``image`` float32 (1, z, y, x), 0 to 255; ``truth`` and ``weight`` float32 (c, z, y, x).
+    """``image`` float32 (inputs, z, y, x), 0 to 255; ``truth`` and ``weight`` float32 (c, z, y, x).
 
     The last ``values`` channels of the truth are values to come near to, the others are probabilities.
     """

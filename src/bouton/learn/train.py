@@ -213,7 +213,7 @@ class Trainer:
         return loss
 
     def logits(self, image: Tensor) -> Tensor:
-        """Return the network's answer, float32 (n, c, z, y, x), to images (n, 1, z, y, x), 0 to 255."""
+        """Return the network's answer, float32 (n, c, z, y, x), to images (n, inputs, z, y, x), 0 to 255."""
         settings = self.settings
         image = ((image - settings.mean) / settings.std).to(memory_format=torch.channels_last_3d)
         kind = torch.float16 if settings.precision == "float16" else torch.bfloat16
@@ -301,7 +301,7 @@ def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def batch_of(patches: list[Patch]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return image (n, 1, z, y, x), truth and weight (n, c, z, y, x) of patches as tensors."""
+    """Return image (n, inputs, z, y, x), truth and weight (n, c, z, y, x) of patches as tensors."""
     image, truth, weight = (
         torch.from_numpy(np.stack([getattr(patch, name) for patch in patches])) for name in ("image", "truth", "weight")
     )

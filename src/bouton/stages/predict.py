@@ -6,27 +6,23 @@ The tiles of the network lie on one global grid, so the result is the same for e
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import reduce
 from operator import or_
-from pathlib import Path
 
 import numpy as np
 
 from bouton.errors import SpecError
 from bouton.geometry import NM, ZYX, Box
-from bouton.learn.card import CARD, Card
 from bouton.learn.grids import Grids
-from bouton.learn.info import HEADS, ModelInfo, info_bytes
+from bouton.learn.info import HEADS, ModelInfo, info_bytes, inputs_of
 from bouton.learn.int8 import check_int8
-from bouton.learn.package import check_package, package_stamp
 from bouton.learn.predict import View, predict_tiles
-from bouton.learn.runners import Runner, Runtime, check_runtime, open_runner, tile_bytes
+from bouton.learn.runners import Runner, Runtime, check_runtime, tile_bytes
+from bouton.learn.shipped import card_of, model_path, runner_of
 from bouton.learn.tiles import Tile, Tiling, tiling_of
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage
 
-MODELS = Path(__file__).parent.parent / "models"
 BYTES_PER_VOXEL = 24.0
 
 
@@ -84,56 +80,21 @@ class Params:
         return Grids(info, voxel_size_nm) if self.resample and voxel_size_nm != info.voxel_size_nm else None
 
 
-def model_names() -> list[str]:
-    """Return the names of the models that come with bouton."""
-    return sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}"))
-
-
-def model_path(model: str) -> Path:
-    """Return the folder of a model given by name or path.
-
-    Raises
-    ------
-    SpecError
-        There is no such model.
-    """
-    path = MODELS / model if model in model_names() else Path(model)
-    if not model or not path.exists():
-        close = difflib.get_close_matches(model, model_names(), n=1, cutoff=0.6)
-        meant = f"did you mean {close[0]!r}? Else " if close else ""
-        raise SpecError(
-            f"no model {model!r}",
-            expected=f"one of {', '.join(model_names())}, or a path to a model's folder",
-            fix=f"{meant}name one of these, or make one with `bouton train`",
-        )
-    return path.resolve()
-
-
 def _info(params: Params) -> ModelInfo:
-    return _cached_card(*_identity(model_path(params.model))).prediction
-
-
-def _identity(path: Path) -> tuple[Path, tuple[int, ...]]:
-    return path, package_stamp(path)
-
-
-@lru_cache(maxsize=4)
-def _cached_card(path: Path, stamp: tuple[int, ...]) -> Card:
-    # a damaged model fails here, when the run is planned
-    return check_package(path)
+    info = card_of(params.model).prediction
+    if info.architecture.inputs != 1:
+        raise SpecError(
+            f"model {params.model!r} is shown single clefts", expected="a network that sees the image alone",
+            fix="stage partner_network runs it",
+        )  # fmt: skip
+    return info
 
 
 def _files(params: Params) -> tuple[bytes, ...]:
     """Return what of a model determines a prediction: not its description or scores."""
-    path = model_path(params.model)
-    card = _cached_card(*_identity(path))
-    graph = check_int8(path, card) if params.precision == "int8" else ()
+    card = card_of(params.model)
+    graph = check_int8(model_path(params.model), card) if params.precision == "int8" else ()
     return info_bytes(card.prediction), card.weights.sha256.encode(), *(digest.encode() for digest in graph)
-
-
-@lru_cache(maxsize=1)
-def _cached_runner(path: Path, stamp: tuple[int, ...], runtime: Runtime) -> Runner:
-    return open_runner(path, runtime)
 
 
 def _layers(params: Params) -> dict[str, Layer]:
@@ -189,7 +150,7 @@ def _tile_bytes(params: Params) -> int:
 
 def _predict(task: BlockTask) -> Output:
     params: Params = task.params
-    runner = _cached_runner(*_identity(model_path(params.model)), params.how)
+    runner = runner_of(params.model, params.how)
     grids = params.grids(runner.info, task.voxel_size_nm)
     if grids:
         return _predict_resampled(task, runner, grids)
@@ -244,7 +205,7 @@ STAGE = Stage(
     params=Params,
     reads={"image": Layer("uint8", kind="image"), "mask": _MASK, "exclude": _MASK},
     optional=frozenset({"mask", "exclude"}),
-    writes=tuple(HEADS),
+    writes=tuple(head for head in HEADS if inputs_of((head,)) == 1),
     parts=(
         BlockPart(
             "predict",

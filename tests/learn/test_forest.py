@@ -1,5 +1,6 @@
 """Random forests as flat arrays, against scikit-learn's."""
 
+import sys
 
 import numpy as np
 import pytest
@@ -170,9 +171,7 @@ def test_settings_out_of_range():
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(
-        runners, "find_spec", lambda name: None if name == "sklearn" else importlib.util.find_spec(name)
-    )
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(SpecError) as caught:
         fit_forest(*rows(50))
     assert "bouton[forest]" in str(caught.value)

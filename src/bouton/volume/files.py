@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bouton.errors import DataError
@@ -28,12 +28,17 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     DataError
         The disk is full, read-only or otherwise refuses.
     """
+    write_pieces(path, [data])
+
+
+def write_pieces(path: str | Path, pieces: Iterable[bytes]) -> None:
+    """Write a file made of pieces, one at a time in memory, as :func:`write_bytes`."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write_durably(partial, data)
+            _write_durably(partial, pieces)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -57,7 +62,7 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
         try:
             new.mkdir()
             for name, data in files.items():
-                _write_durably(new / name, data)
+                _write_durably(new / name, [data])
             sync_folder(new)
             _replace_folder(new, path, old)
         finally:
@@ -84,9 +89,10 @@ def _swapped(one: Path, other: Path) -> bool:
     return exchange is not None and exchange(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def _write_durably(path: Path, pieces: Iterable[bytes]) -> None:
     with path.open("wb") as file:
-        file.write(data)
+        for piece in pieces:
+            file.write(piece)
         file.flush()
         os.fsync(file.fileno())
 

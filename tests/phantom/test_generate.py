@@ -13,6 +13,8 @@ from scipy import ndimage
 from bouton import SpecError
 from bouton.geometry import Box
 from bouton.phantom import DEFECTS, SYNAPSE_COLUMNS, PhantomParams, generate
+from bouton.phantom.field import make_field
+from bouton.phantom.synapses import _in_soma
 
 BOX = Box((-5, 20, -30), (30, 190, 170))
 PARAMS = PhantomParams(seed=3)
@@ -121,6 +123,31 @@ def test_columns_ids_and_masks(block) -> None:
     assert 0.08 < block.boundaries.mean() < 0.25
     assert set(np.unique(block.tissue)) == {0, 2}
     assert set(block.synapses["type"]) <= {"excitatory", "inhibitory"}
+
+
+def test_targets_are_what_the_post_point_lies_in() -> None:
+    size = (40.0, 40.0, 40.0)
+    box = Box.of_shape((60, 100, 100))
+    made = generate(box, PhantomParams(seed=8, voxel_size_nm=size, somata_per_mm3=400000))
+    rows = made.synapses
+    assert set(rows["target"]) >= {"spine", "shaft"}
+    assert np.mean(rows["target"] == "spine") > 0.4
+    places = np.floor(np.stack([rows[f"post_{a}_nm"] for a in "zyx"], 1) / size).astype(int)
+    inside = np.all((places >= 0) & (places < box.shape), axis=1)
+    soma = made.tissue[tuple(places[inside].T)] == 4
+    assert np.array_equal(soma, rows["target"][inside] == "soma")
+    excitatory = rows["type"] == "excitatory"
+    assert np.mean(rows["target"][excitatory] == "spine") > np.mean(rows["target"][~excitatory] == "spine")
+
+
+def test_a_synapse_on_a_soma_is_told() -> None:
+    params = PhantomParams(seed=8, voxel_size_nm=(40.0, 40.0, 40.0), somata_per_mm3=400000)
+    made = generate(Box.of_shape((4, 60, 60)).shift((20, 30, 30)), params)
+    field = make_field(params, np.array([0.0, 0.0, 0.0]), np.array([2400.0, 4000.0, 4000.0]))
+    frame = (np.array(params.voxel_size_nm), 0.0)
+    for voxel in np.argwhere(made.tissue >= 0)[::997]:
+        assert _in_soma(field, voxel + np.array([20, 30, 30]), frame) == (made.tissue[tuple(voxel)] == 4)
+    assert 0 < np.mean(made.tissue == 4) < 1
 
 
 def test_membranes_are_dark_and_densities_darker(block) -> None:

@@ -23,7 +23,7 @@ from bouton.phantom.render import (
     stamp_clefts,
     stamp_vesicles,
 )
-from bouton.phantom.synapses import APART_NM, REACH_NM, Synapses, find_synapses, place_in_volume
+from bouton.phantom.synapses import APART_NM, REACH_NM, TARGETS, Synapses, find_synapses, place_in_volume
 
 MARGIN_NM = REACH_NM + APART_NM + 400.0
 SYNAPSE_COLUMNS = {
@@ -35,6 +35,7 @@ SYNAPSE_COLUMNS = {
     "size_voxels": "int64",
     "score": "float64",
     "type": "str",
+    "target": "str",
 }
 
 
@@ -58,7 +59,8 @@ class PhantomBlock:
     mask : uint8
         0 tissue, 1 vessel lumen, 2 section missing.
     synapses : dict of column -> array
-        Rows of the synapses centred in the box, sorted by id; columns :data:`SYNAPSE_COLUMNS`.
+        Rows of the synapses centred in the box, sorted by id; columns :data:`SYNAPSE_COLUMNS`. ``type``: excitatory or
+        inhibitory; ``target``: spine (on its head), shaft, or soma.
     """
 
     image: np.ndarray
@@ -184,6 +186,7 @@ def _rows(box: Box, params: PhantomParams, field: Field, near: Synapses, clefts:
     table["size_voxels"] = np.array(sizes, dtype=np.int64)
     table["score"] = np.ones(len(mine.id))
     table["type"] = np.array(["excitatory" if e else "inhibitory" for e in mine.excitatory], dtype=object)
+    table["target"] = np.array([TARGETS[t] for t in mine.target.tolist()], dtype=object)
     return {name: table[name] for name in SYNAPSE_COLUMNS}
 
 

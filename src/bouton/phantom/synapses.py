@@ -11,6 +11,7 @@ from bouton.phantom.defects import jitter_nm
 from bouton.phantom.field import GRID_NM, Field, evaluate, lattice_place, make_field, section_shift
 from bouton.phantom.hashing import hash3, subkey, unit
 from bouton.phantom.lattice import DENDRITE, EXC, INH, SPINE, TWIG, Bodies, Tables, encode
+from bouton.phantom.obstacles import SOMA
 from bouton.phantom.params import PhantomParams
 from bouton.phantom.warp import rod_offset, to_volume
 
@@ -23,6 +24,7 @@ CHANCE = 1.06
 STEP_NM = 12.0
 WANDER_NM = 2000.0
 FAILED, SETTLED, LEFT = range(3)
+TARGETS = ("shaft", "spine", "soma")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Synapses:
     radius : float64 (n,)
         Radius of the cleft in nm.
     excitatory : bool (n,)
+    target : int64 (n,)
+        Index into ``TARGETS``: what of the post-synaptic neurite the cleft lies on.
     pre_point, post_point : float64 (n, 3)
         Centres, in nm, of a voxel of either partner.
     """
@@ -48,6 +52,7 @@ class Synapses:
     normal: np.ndarray
     radius: np.ndarray
     excitatory: np.ndarray
+    target: np.ndarray
     pre_point: np.ndarray
     post_point: np.ndarray
 
@@ -180,8 +185,8 @@ def find_candidates(
 
     Returns
     -------
-    names : uint64 (n, 5)
-        id, pre, post, priority, excitatory.
+    names : uint64 (n, 6)
+        id, pre, post, priority, excitatory, on a spine's head.
     numbers : float64 (n, 7)
         centre, normal, radius.
     lost : list of (id, place in nm (3,))
@@ -191,7 +196,7 @@ def find_candidates(
     near = (bodies.centre, bodies.axis, bodies.radius)
     shape = tables.kind.shape[1:]
     draws = subkey(key, 80)
-    names = np.empty((20000, 5), dtype=np.uint64)
+    names = np.empty((20000, 6), dtype=np.uint64)
     numbers = np.empty((20000, 7))
     n, lost = 0, [(np.uint64(0), low) for _ in range(0)]
     for axis in range(3):
@@ -233,7 +238,7 @@ def find_candidates(
                             continue
                         names[n, 0], names[n, 1], names[n, 2] = name, pair[0], pair[1]
                         names[n, 3] = hash3(draws, int(name), 2, 0)
-                        names[n, 4] = np.uint64(pre == EXC)
+                        names[n, 4], names[n, 5] = np.uint64(pre == EXC), np.uint64(post == SPINE)
                         numbers[n, :3], numbers[n, 3:6], numbers[n, 6] = p, normal, radius
                         n += 1
                         if n == len(names):
@@ -257,8 +262,8 @@ def find_synapses(field: Field, params: PhantomParams, low: np.ndarray, high: np
         near = np.sum((centre - centre[n]) ** 2, axis=1) < APART_NM**2
         keep[n] = not np.any(names[near, 3] > names[n, 3])
     nothing = np.full(centre.shape, np.nan)
-    excitatory = names[:, 4].astype(bool)
-    columns = (names[:, 0], names[:, 1], names[:, 2], centre, numbers[:, 3:6], numbers[:, 6], excitatory)
+    kinds = (names[:, 4].astype(bool), names[:, 5].astype(np.int64))
+    columns = (names[:, 0], names[:, 1], names[:, 2], centre, numbers[:, 3:6], numbers[:, 6], *kinds)
     found = Synapses(*columns, nothing, nothing).pick(keep)
     return _with_points(field, params, found)
 
@@ -290,17 +295,32 @@ def _with_points(field: Field, params: PhantomParams, found: Synapses) -> Synaps
     post = [partner_point(field, found, n, False, frame) for n in range(len(found.id))]
     points = np.array(pre).reshape(-1, 3), np.array(post).reshape(-1, 3)
     whole = replace(found, pre_point=points[0], post_point=points[1])
-    return whole.pick(~np.isnan(points[0] + points[1]).any(axis=1))
+    whole = whole.pick(~np.isnan(points[0] + points[1]).any(axis=1))
+    on_soma = [_in_soma(field, np.floor(point / frame[0]).astype(np.int64), frame) for point in whole.post_point]
+    target = np.where(np.array(on_soma, dtype=bool), TARGETS.index("soma"), whole.target)
+    return replace(whole, target=target)
+
+
+def _in_soma(field: Field, voxel: np.ndarray, frame: tuple[np.ndarray, float]) -> bool:
+    own, _ = _owner_at(field, voxel, frame)
+    body = own - field.tables.kind.size
+    return bool(body >= 0 and field.bodies.kind[body] == SOMA)
+
+
+def _owner_at(field: Field, voxel: np.ndarray, frame: tuple[np.ndarray, float]) -> tuple[int, np.uint64]:
+    at = (int(voxel[0]), int(voxel[1]), int(voxel[2]), *frame)
+    return _evaluate_at(field.key, field.tables, field.bodies, field.body_ids, field.grid_first, field.grid, at)
 
 
 @njit(cache=True, nogil=True)
-def _tree_at(
+def _evaluate_at(
     key: np.uint64, tables: Tables, bodies: Bodies, ids: np.ndarray, first: np.ndarray, grid: np.ndarray, at: tuple
-) -> np.uint64:
+) -> tuple[int, np.uint64]:
     z, y, x, size, jitter = at
     sy, sx = section_shift(key, z, jitter)
     q0, q1, q2 = lattice_place(first, grid, (z + 0.5) * size[0], (y + 0.5) * size[1] + sy, (x + 0.5) * size[2] + sx)
-    return evaluate(tables, bodies, ids, q0, q1, q2)[2]
+    own, _, tree, _, _, _ = evaluate(tables, bodies, ids, q0, q1, q2)
+    return own, tree
 
 
 def place_in_volume(field: Field, place: np.ndarray, size: np.ndarray, jitter: float) -> np.ndarray:
@@ -317,8 +337,6 @@ def partner_point(field: Field, synapse: Synapses, n: int, pre: bool, frame: tup
     for distance in (90.0, 75.0, 110.0, 60.0, 140.0, 45.0, 170.0):
         place = place_in_volume(field, synapse.centre[n] + way * distance, size, jitter)
         voxel = np.floor(place / size).astype(np.int64)
-        at = (int(voxel[0]), int(voxel[1]), int(voxel[2]), size, jitter)
-        tree = _tree_at(field.key, field.tables, field.bodies, field.body_ids, field.grid_first, field.grid, at)
-        if tree == wanted:
+        if _owner_at(field, voxel, frame)[1] == wanted:
             return (voxel + 0.5) * size
     return np.full(3, np.nan)

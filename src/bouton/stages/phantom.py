@@ -43,7 +43,7 @@ _LAYERS = {
     "mask": Layer("uint8", kind="mask"),
 }
 STAGE = Stage(
-    version=2,
+    version=3,
     params=TissueParams,
     reads={},
     writes=(*_LAYERS, "synapses"),

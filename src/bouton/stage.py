@@ -48,15 +48,27 @@ class Layer:
     ----------
     dtype : str or tuple of str
         numpy dtype name; for an input, a tuple of the names accepted.
-    channels : int, optional
-        None for (z, y, x); a number for (c, z, y, x).
+    channels : int or tuple, optional
+        None for (z, y, x); a number for (c, z, y, x); for an input, a tuple of what is accepted.
     kind : str
         ``image``, ``probability``, ``affinities``, ``labels`` or ``mask``: how viewer and report show it.
     """
 
     dtype: str | tuple[str, ...]
-    channels: int | None = None
+    channels: int | tuple[int | None, ...] | None = None
     kind: str = "image"
+
+    @property
+    def accepted_channels(self) -> tuple[int | None, ...]:
+        """Every number of channels that an input may have; None is an array without channels."""
+        return self.channels if isinstance(self.channels, tuple) else (self.channels,)
+
+    @property
+    def channels_text(self) -> str:
+        """What :attr:`accepted_channels` are, in words: ``no channels, 1 or 4 channels``."""
+        numbers = " or ".join(str(n) for n in self.accepted_channels if n is not None)
+        words = ["no channels"] if None in self.accepted_channels else []
+        return ", ".join(words + ([f"{numbers} channel{'' if numbers == '1' else 's'}"] if numbers else []))
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,8 @@ class Task:
     volumes : mapping of name -> VolumeReader
     table : TableReader
         ``table(name)`` returns an input table.
+    given : frozenset of str
+        The inputs that the workflow gives: optional ones may be missing.
     """
 
     params: Any
@@ -124,6 +138,7 @@ class Task:
     voxel_size_nm: NM
     volumes: Mapping[str, VolumeReader]
     table: TableReader
+    given: frozenset[str] = field(default=frozenset(), kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def check_source(volume: Volume, wanted: Layer, where: str) -> None:
     """Check that a volume of the user's has the type that a step reads; the message says how to convert it."""
     accepted = (wanted.dtype,) if isinstance(wanted.dtype, str) else wanted.dtype
     try:
-        check_volume(volume, dtypes=accepted, channels=wanted.channels, role=wanted.kind)
+        check_volume(volume, dtypes=accepted, channels=wanted.accepted_channels, role=wanted.kind)
     except DataError as error:
         raise DataError(error.found, where=f"{where}, {error.where}", expected=error.expected, fix=error.fix) from None
 
@@ -92,8 +92,8 @@ def check_layer(found: Layer, wanted: Layer, where: str) -> None:
         raise SpecError(
             f"dtype {found.dtype}", where=where, expected=" or ".join(accepted), fix="read another output, STEP.OUTPUT"
         )
-    if wanted.channels != found.channels:
-        expected = f"{wanted.channels} channels" if wanted.channels else "a (z, y, x) volume without channels"
+    if found.channels not in wanted.accepted_channels:
+        expected = wanted.channels_text if wanted.channels else "a (z, y, x) volume without channels"
         raise SpecError(
             f"channels: {found.channels or 'none'}", where=where, expected=expected,
             fix="read another output, STEP.OUTPUT",

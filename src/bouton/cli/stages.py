@@ -70,7 +70,7 @@ def _in_and_out(stage: Stage) -> Table:
 def _what(declared: Any) -> str:
     if isinstance(declared, Layer):
         dtypes = declared.dtype if isinstance(declared.dtype, str) else " or ".join(declared.dtype)
-        channels = f", {declared.channels} channels" if declared.channels else ""
+        channels = f", {declared.channels_text}" if declared.channels else ""
         return f"layer, {declared.kind}, {dtypes}{channels}"
     if isinstance(declared, TableOutput):
         return f"table: {', '.join(declared.columns)}" if declared.columns else "table"

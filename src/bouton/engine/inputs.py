@@ -184,7 +184,7 @@ class Inputs(Mapping[str, InputVolume]):
         accepted = (declared.dtype,) if isinstance(declared.dtype, str) else declared.dtype
         channels = volume.shape[0] if len(volume.shape) == 4 else None
         found = f"{volume.dtype}" + (f" with {channels} channels" if channels else "")
-        if str(np.dtype(volume.dtype)) not in accepted or channels != declared.channels:
-            wanted = " or ".join(accepted) + (f" with {declared.channels} channels" if declared.channels else "")
+        if str(np.dtype(volume.dtype)) not in accepted or channels not in declared.accepted_channels:
+            wanted = " or ".join(accepted) + (f" with {declared.channels_text}" if declared.channels else "")
             where = f"step {self.context.step}, input {name}"
             raise SpecError(f"{volume.path} holds {found}", where=where, expected=wanted)

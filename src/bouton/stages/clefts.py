@@ -1,129 +1,274 @@
-"""Clefts: connected components of the cleft evidence, exact across blocks."""
+"""Clefts: connected components of the cleft evidence, exact across blocks.
+
+Blocks keep no labels between parts: labelling runs of cleft voxels again costs less than storing and reading a layer.
+Components are joined and judged up an octree of blocks (:mod:`bouton.synapse.objects`).
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from bouton.errors import SpecError
-from bouton.geometry import NM, ZYX, nm_to_voxels, voxel_ids
-from bouton.segment.components import face_pairs, join, label_components, relabel
+from bouton.geometry import NM, ZYX
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table, WholePart, WholeTask
-from bouton.synapse.clefts import at_least, bridge, component_rows, merge_components, select
+from bouton.synapse.clefts import (
+    CANDIDATE_COLUMNS,
+    FOUND_COLUMNS,
+    KEPT,
+    PRESETS,
+    SECTION_AREA,
+    Rules,
+    candidates,
+    cleft_runs,
+    found_rows,
+    halo_of,
+    removed,
+    removed_by_area,
+)
+from bouton.synapse.objects import Node, join_children, merge_parts
+from bouton.synapse.runs import (
+    BORDER_COLUMNS,
+    PART_COLUMNS,
+    Runs,
+    border_voxels,
+    keep_values,
+    label_runs,
+    paint,
+    reach_of,
+    sum_parts,
+)
 
 
 @dataclass(frozen=True)
 class Params:
-    """Parameters of ``clefts``.
+    """Parameters of ``clefts``. What is not given is the preset's; values in brackets: ``bouton`` / ``vesicle``.
 
     Attributes
     ----------
-    low : float
-        Voxels of at least this cleft probability, in (0, 1], form components.
-    high : float
-        A component counts only if one of its voxels reaches this probability, in [low, 1].
-    min_volume_nm3 : float
-        Smaller components are dropped.
-    gap_nm : float
-        Cleft voxels at most about this far apart are one cleft even where no cleft voxel connects them.
+    preset : str
+        ``bouton``, or ``vesicle`` for the rules of VESICLE-RF as published, at 30 x 6 x 6 nm.
+    low : float, optional
+        Voxels of at least this cleft probability, in (0, 1], form components (0.5 / 0.9).
+    high : float, optional
+        A component counts only if one of its voxels reaches this probability, in [low, 1] (0.7 / 0.9).
+    min_volume_nm3 : float, optional
+        Smaller components are dropped (100,000 / 2,160,000).
+    gap_nm : float, optional
+        Cleft voxels at most about this far apart are one cleft even where no cleft voxel connects them (0 / 0).
+    gap_sections : int, optional
+        Cleft voxels above one another are one cleft across so many sections without cleft (0 / 0).
+    min_sections : int, optional
+        Components of fewer sections, from the first to the last, are dropped (1 / 1).
+    min_section_area_nm2, max_section_area_nm2 : float, optional
+        Components of a section that are smaller or greater are deleted before 3-D components are formed
+        (none / 0 to 180,000).
+    connectivity : int, optional
+        Voxels that share a face (6), an edge (18) or a corner (26) are connected (6 / 18).
     """
 
-    low: float = 0.5
-    high: float = 0.7
-    min_volume_nm3: float = 100_000.0
-    gap_nm: float = 0.0
+    preset: str = "bouton"
+    low: float | None = None
+    high: float | None = None
+    min_volume_nm3: float | None = None
+    gap_nm: float | None = None
+    gap_sections: int | None = None
+    min_sections: int | None = None
+    min_section_area_nm2: float | None = None
+    max_section_area_nm2: float | None = None
+    connectivity: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.high <= 1:
-            raise SpecError(f"low = {self.low}, high = {self.high}", expected="0 < low <= high <= 1")
-        if self.min_volume_nm3 < 0 or self.gap_nm < 0:
+        if self.preset not in PRESETS:
+            raise SpecError(f"preset = {self.preset!r}", expected=" or ".join(PRESETS), fix="choose one of them")
+        rules = self.rules
+        if not 0 < rules.low <= rules.high <= 1:
+            raise SpecError(f"low = {rules.low}, high = {rules.high}", expected="0 < low <= high <= 1")
+        if rules.connectivity not in (6, 18, 26):
+            raise SpecError(f"connectivity = {rules.connectivity}", expected="6, 18 or 26")
+        for name in ("min_volume_nm3", "gap_nm", "gap_sections", "min_sections", "min_section_area_nm2"):
+            if not 0 <= getattr(rules, name) < math.inf:
+                raise SpecError(f"{name} = {getattr(rules, name)}", expected="not below 0")
+        low, high = rules.min_section_area_nm2, rules.max_section_area_nm2
+        if not low <= high or high <= 0:
             raise SpecError(
-                f"min_volume_nm3 = {self.min_volume_nm3}, gap_nm = {self.gap_nm}", expected="neither below 0"
+                f"min_section_area_nm2 = {low}, max_section_area_nm2 = {high}",
+                expected="the minimum at most the maximum, the maximum above 0",
             )
 
-
-def _reach(params: Params, voxel_size_nm: NM) -> ZYX:
-    return nm_to_voxels(params.gap_nm / 2, voxel_size_nm)
-
-
-def _label(task: BlockTask) -> Output:
-    evidence = task.read("synapse_evidence")[0]
-    core = task.core.within(task.box())
-    mask = at_least(evidence, task.params.low)
-    grown = bridge(mask, task.params.gap_nm, task.voxel_size_nm)[core.slices]
-    labels = label_components(grown, task.core, task.shape)
-    rows = component_rows(labels, mask[core.slices], evidence[core.slices], voxel_ids(task.core, task.shape))
-    return Output(layers={"_components": labels}, tables={"_component_sizes": rows})
+    @property
+    def rules(self) -> Rules:
+        """What these parameters mean: the preset's rules with those given in their place."""
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        del given["preset"]
+        return dataclasses.replace(PRESETS[self.preset], **given)
 
 
-def _touch(task: BlockTask) -> Output:
-    a, b = face_pairs(task.read("_components"), task.core.within(task.box()))
-    return Output(tables={"_touching": {"a": a, "b": b}})
+def _halo(params: Params, voxel_size_nm: NM) -> ZYX:
+    return halo_of(params.rules, voxel_size_nm)
 
 
-def _join(task: MergeTask) -> Output:
-    pairs = [list(table.values()) for table in task.rows("_touching", "_roots")]
-    ids, roots = join(np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
-    return Output(tables={"_roots": {"id": ids, "root": roots}})
+def _evidence(task: BlockTask, name: str = "synapse_evidence") -> np.ndarray:
+    values = task.read(name)
+    return values if values.ndim == 3 else values[0]
 
 
-def _select(task: WholeTask) -> Output:
-    parts, roots = task.table("_component_sizes"), task.table("_roots")
-    whole = merge_components(parts, relabel(parts["component"], roots["id"], roots["root"]))
-    keep = select(whole, task.params.high, task.params.min_volume_nm3 / float(np.prod(task.voxel_size_nm)))
-    final = np.where(keep, whole["first"], np.uint64(0))
-    components = np.unique(np.concatenate([parts["component"], roots["id"], roots["root"]]))
-    at = np.searchsorted(whole["component"], relabel(components, roots["id"], roots["root"]))
-    order = np.argsort(final[keep])
-    sizes = {"id": final[keep][order], "size_voxels": whole["size_voxels"][keep][order]}
-    return Output(tables={"_final": {"component": components, "cleft": final[at]}, "cleft_sizes": sizes})
+def _block_tables(
+    names: tuple[str, str], task: BlockTask, runs: Runs, values: np.ndarray, joined: np.ndarray
+) -> Output:
+    parts = sum_parts(runs, values, task.params.rules.lowest, task.core, task.shape)
+    borders = border_voxels(runs, reach_of(joined), task.core, task.bounds, task.shape)
+    return Output(tables=dict(zip(names, (parts, borders), strict=True)))
 
 
-def _relabel(task: BlockTask) -> Output:
-    final = task.table("_final")
-    clefts = relabel(task.read("_components"), final["component"], final["cleft"])
-    if task.params.gap_nm > 0:
-        clefts[~at_least(task.read("synapse_evidence")[0], task.params.low)] = 0
-    return Output(layers={"clefts": clefts})
+def _section_runs(task: BlockTask) -> tuple[Runs, np.ndarray]:
+    rules, values = task.params.rules, _evidence(task)
+    return label_runs(values, rules.lowest, rules.flat_links, task.core, task.shape), values
 
 
-_LABELS = Layer("uint64", kind="labels")
+def _cleft_runs(task: BlockTask) -> tuple[Runs, np.ndarray]:
+    """Label the block; return the runs and the evidence under them."""
+    rules = task.params.rules
+    values = _evidence(task, "_kept" if rules.limits_areas else "synapse_evidence")
+    runs = cleft_runs(values, task.box(), task.core, rules, task.voxel_size_nm, task.shape)
+    return runs, values[task.core.within(task.box()).slices]
+
+
+def sections(task: BlockTask) -> Output:
+    """Label the components of every section, if their area matters."""
+    names = ("_section_parts", "_section_borders")
+    if not task.params.rules.limits_areas:
+        return Output(tables={names[0]: _empty(PART_COLUMNS), names[1]: _empty(BORDER_COLUMNS)})
+    return _block_tables(names, task, *_section_runs(task), task.params.rules.flat_links)
+
+
+def judge_sections(task: MergeTask) -> Output:
+    """Join them across blocks; find those whose area is out of the limits."""
+    rules = task.params.rules
+    parts = task.rows("_section_parts", "_open_section_parts")
+    borders = task.rows("_section_borders", "_open_section_borders")
+    done, opened, still = join_children(parts, borders, Node(task.box, task.bounds, task.shape, rules.flat_links))
+    whole = merge_parts(done)
+    gone = removed_by_area(whole["voxels"], rules, task.voxel_size_nm)
+    lost = {name: values[gone] for name, values in whole.items()}
+    deleted = done["component"][np.isin(done["root"], lost["root"])]
+    found = found_rows(lost, np.full(len(lost["root"]), SECTION_AREA))
+    return Output(
+        tables={
+            "_open_section_parts": opened, "_open_section_borders": still,
+            "_deleted": {"component": deleted}, "_deleted_rows": found,
+        }
+    )  # fmt: skip
+
+
+def keep(task: BlockTask) -> Output:
+    """Write the evidence that no such component holds."""
+    if not task.params.rules.limits_areas:
+        return Output()
+    runs, values = _section_runs(task)
+    gone = np.isin(runs.labels, task.table("_deleted", task.core)["component"])
+    return Output(layers={"_kept": keep_values(runs, ~gone, values)})
+
+
+def label(task: BlockTask) -> Output:
+    """Label the block's components, and tell what each has and where it meets the faces."""
+    return _block_tables(("_parts", "_borders"), task, *_cleft_runs(task), task.params.rules.links)
+
+
+def judge(task: MergeTask) -> Output:
+    """Join components across blocks; decide about those that end inside of the node's box."""
+    rules = task.params.rules
+    parts, borders = task.rows("_parts", "_open_parts"), task.rows("_borders", "_open_borders")
+    done, opened, still = join_children(parts, borders, Node(task.box, task.bounds, task.shape, rules.links))
+    whole = merge_parts(done)
+    rule = removed(whole, rules, task.voxel_size_nm)
+    final = np.where(rule == KEPT, whole["first"], np.uint64(0))
+    clefts = final[np.searchsorted(whole["root"], done["root"])]
+    order = np.argsort(done["component"])
+    fates = {"component": done["component"][order], "cleft": clefts[order]}
+    return Output(
+        tables={
+            "_open_parts": opened, "_open_borders": still, "_fates": fates, "_found": found_rows(whole, rule),
+        }
+    )  # fmt: skip
+
+
+def list_clefts(task: WholeTask) -> Output:
+    """Sort the candidates and the clefts among them."""
+    deleted, found = task.table("_deleted_rows"), task.table("_found")
+    rows = candidates({name: np.concatenate([found[name], deleted[name]]) for name in found}, task.voxel_size_nm)
+    kept = rows["removed_by"] == ""
+    sizes = {name: rows[name][kept] for name in ("id", "size_voxels")}
+    return Output(tables={"candidates": rows, "cleft_sizes": sizes})
+
+
+def relabel(task: BlockTask) -> Output:
+    """Label the block again, now by the clefts' ids."""
+    runs, values = _cleft_runs(task)
+    fates = task.table("_fates", task.core)
+    ids, place = np.unique(runs.labels, return_inverse=True)
+    mine = np.isin(fates["component"], ids)
+    order = np.argsort(fates["component"][mine])
+    labels = fates["cleft"][mine][order][place]
+    return Output(layers={"clefts": paint(runs, labels, values, task.params.rules.lowest)})
+
+
+def _empty(columns: dict[str, str]) -> dict[str, np.ndarray]:
+    return {name: np.zeros(0, dtype) for name, dtype in columns.items()}
+
+
+def _bytes(written: float) -> object:
+    """Return the memory of a part per voxel: four channels of evidence, bridges if wanted, what it writes."""
+    return lambda params, voxel_size_nm: 10.0 + 4.0 * (params.rules.gap_nm > 0) + written
+
+
+def _kept_layers(params: Params) -> dict[str, Layer]:
+    return {"_kept": Layer("uint8", kind="probability")} if params.rules.limits_areas else {}
+
+
+PARTS, BORDERS, FOUND = Table(PART_COLUMNS), Table(BORDER_COLUMNS), Table(FOUND_COLUMNS)
 
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
-    reads={"synapse_evidence": Layer("uint8", channels=4, kind="probability")},
-    writes=("clefts", "cleft_sizes"),
+    reads={"synapse_evidence": Layer("uint8", channels=(None, 1, 4), kind="probability")},
+    writes=("clefts", "cleft_sizes", "candidates"),
     parts=(
         BlockPart(
-            "label",
-            _label,
-            layers={"_components": _LABELS},
+            "sections", sections, tables={"_section_parts": PARTS, "_section_borders": BORDERS},
+            bytes_per_voxel=_bytes(0),
+        ),
+        MergePart(
+            "judge_sections",
+            judge_sections,
+            source=("_section_parts", "_section_borders"),
+            tables={"_open_section_parts": PARTS, "_open_section_borders": BORDERS},
+            kept={"_deleted": Table({"component": "uint64"}), "_deleted_rows": FOUND},
+        ),
+        BlockPart("keep", keep, layers=_kept_layers, bytes_per_voxel=_bytes(1)),
+        BlockPart(
+            "label", label, tables={"_parts": PARTS, "_borders": BORDERS}, halo=_halo, bytes_per_voxel=_bytes(0)
+        ),
+        MergePart(
+            "judge",
+            judge,
+            source=("_parts", "_borders"),
+            tables={"_open_parts": PARTS, "_open_borders": BORDERS},
+            kept={"_fates": Table({"component": "uint64", "cleft": "uint64"}), "_found": FOUND},
+        ),
+        WholePart(
+            "list",
+            list_clefts,
             tables={
-                "_component_sizes": Table(
-                    {"component": "uint64", "size_voxels": "int64", "peak": "int64", "first": "uint64"}
-                )
+                "cleft_sizes": Table({"id": "uint64", "size_voxels": "int64"}),
+                "candidates": Table(CANDIDATE_COLUMNS),
             },
-            halo=_reach,
-            bytes_per_voxel=64,
         ),
         BlockPart(
-            "touch",
-            _touch,
-            tables={"_touching": Table({"a": "uint64", "b": "uint64"})},
-            halo=lambda params, voxel_size_nm: (1, 1, 1),
-            bytes_per_voxel=16,
+            "relabel", relabel, layers={"clefts": Layer("uint64", kind="labels")}, halo=_halo, bytes_per_voxel=_bytes(8)
         ),
-        MergePart("join", _join, ("_touching",), {"_roots": Table({"id": "uint64", "root": "uint64"})}),
-        WholePart(
-            "select",
-            _select,
-            tables={
-                "_final": Table({"component": "uint64", "cleft": "uint64"}),
-                "cleft_sizes": Table({"id": "uint64", "size_voxels": "int64"}),
-            },
-        ),
-        BlockPart("relabel", _relabel, layers={"clefts": _LABELS}, bytes_per_voxel=32),
     ),
-)
+)  # fmt: skip

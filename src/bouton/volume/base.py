@@ -185,7 +185,9 @@ def _axis_index(item: Any, length: int) -> tuple[tuple[int, int], int | slice]:
     return (position, position + 1), 0
 
 
-def check_volume(volume: Volume, *, dtypes: Sequence[str], channels: int | None, role: str) -> None:
+def check_volume(
+    volume: Volume, *, dtypes: Sequence[str], channels: int | tuple[int | None, ...] | None, role: str
+) -> None:
     """Check that a volume can serve as ``role``.
 
     Parameters
@@ -193,8 +195,8 @@ def check_volume(volume: Volume, *, dtypes: Sequence[str], channels: int | None,
     volume : Volume
     dtypes : sequence of str
         Names of the numpy dtypes that the role accepts.
-    channels : int, optional
-        None for (z, y, x).
+    channels : int or tuple, optional
+        None for (z, y, x); or a tuple of what the role accepts.
     role : str
         What the volume is for, as the message says it: ``image``, ``labels``.
 
@@ -203,12 +205,13 @@ def check_volume(volume: Volume, *, dtypes: Sequence[str], channels: int | None,
     DataError
         It cannot.
     """
-    if volume.channels != channels:
-        wanted = "(z, y, x)" if channels is None else f"({channels}, z, y, x)"
+    accepted = channels if isinstance(channels, tuple) else (channels,)
+    if volume.channels not in accepted:
+        wanted = ["a 3-D array (z, y, x)" if n is None else f"a 4-D array ({n}, z, y, x)" for n in accepted]
         raise DataError(
             f"{volume.ndim}-D array of shape {volume.shape} as {role}",
             where=volume.name,
-            expected=f"a {3 if channels is None else 4}-D array {wanted}",
+            expected=" or ".join(wanted),
             fix="choose another data set, or write the part that you need as an array of its own",
         )
     if volume.dtype.name not in dtypes:

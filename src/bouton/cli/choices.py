@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bouton.errors import BoutonError, SpecError
-from bouton.geometry import ZYX, Box
+from bouton.geometry import NM, ZYX, Box
 from bouton.spec import Choices, Workflow, load_workflow
 from bouton.volume.run_folder import open_run
 from bouton.workflow_file import check_run_name
@@ -103,6 +104,25 @@ def _triple(text: str | None) -> ZYX | None:
         ) from None
     if min(z, y, x) < 1:
         raise SpecError(f"block {text!r}", expected="at least one voxel on every axis", fix="--block-zyx 32,64,64")
+    return z, y, x
+
+
+def size_option(text: str | None) -> NM | None:
+    """Return the voxel size that ``--voxel-size-nm`` gives.
+
+    Raises
+    ------
+    SpecError
+        It is not three lengths.
+    """
+    if text is None:
+        return None
+    try:
+        z, y, x = (float(part) for part in text.split(","))
+    except ValueError:
+        z = y = x = 0.0
+    if not (min(z, y, x) > 0 and math.isfinite(z + y + x)):
+        raise SpecError(f"voxel size {text!r}", expected="z,y,x in nm", fix="--voxel-size-nm 40,4,4")
     return z, y, x
 
 

@@ -102,22 +102,22 @@ def _labelled_volumes(source: Labelled, plan: Plan, folder: Path) -> Iterator[Lo
             f"{source.path or source.image}: neither labels nor layers", expected="something to learn",
             fix="labels: DATASET, or layers: {clefts: DATASET}",
         )  # fmt: skip
-    image = _place(source.image, source, folder)
-    whole = _open(image, _size_on_disk(source, plan)).box
-    for box in _boxes(source, folder, whole):
+    image = place_of(source.image, source, folder)
+    whole = open_array(image, size_on_disk(source, plan)).box
+    for box in boxes_of(source, folder, whole):
         name = f"{image.path}: {image.dataset}" if image.dataset else image.path
         for volume in _volumes_in(box, source, plan, folder):
             yield Loaded(volume, name, str(box), source.licence)
 
 
-def _boxes(source: Labelled, folder: Path, whole: Box) -> list[Box]:
+def boxes_of(source: Labelled, folder: Path, whole: Box) -> list[Box]:
     """Return where patches may come from."""
     if source.box_zyx is None:
         return [whole]
     if source.box_zyx != ANNOTATION:
         return [Box.parse(source.box_zyx)]
     first = source.labels if source.labels is not None else next(iter(source.layers.values()))
-    array = _place(first, source, folder)
+    array = place_of(first, source, folder)
     boxes = [box.shift(array.offset_zyx) & whole for box in read_annotation(array.path).boxes.values()]
     boxes = [box for box in boxes if not box.is_empty]
     if not boxes:
@@ -129,7 +129,7 @@ def _boxes(source: Labelled, folder: Path, whole: Box) -> list[Box]:
     return boxes
 
 
-def _place(array: str | Array | None, source: Labelled, folder: Path) -> Array:
+def place_of(array: str | Array | None, source: Labelled, folder: Path) -> Array:
     """Return an array with its whole path."""
     if isinstance(array, Array):
         return array.model_copy(update={"path": str(folder / expand(array.path))})
@@ -138,31 +138,25 @@ def _place(array: str | Array | None, source: Labelled, folder: Path) -> Array:
     return Array(path=str(folder / expand(source.path)), dataset=array)
 
 
-def _size_read(source: Labelled, plan: Plan) -> NM:
-    """Return the voxel size on disk: of sections that are left out it is finer."""
-    z, y, x = plan.voxel_size_nm
-    return z / source.keep_every, y, x
-
-
-def _open(array: Array, voxel_size_nm: NM) -> Volume:
+def open_array(array: Array, voxel_size_nm: NM) -> Volume:
     return open_volume(array.path, array.dataset, voxel_size_nm=voxel_size_nm, absent=array.absent)
 
 
-def _size_on_disk(source: Labelled, plan: Plan) -> NM:
+def size_on_disk(source: Labelled, plan: Plan) -> NM:
     """Return the voxel size of a volume of which every n-th section is kept."""
     z, y, x = plan.voxel_size_nm
     return z / source.keep_every, y, x
 
 
 def _volumes_in(box: Box, source: Labelled, plan: Plan, folder: Path) -> Iterator[TrainingVolume]:
-    size = _size_on_disk(source, plan)
+    size = size_on_disk(source, plan)
 
     def read(array: str | Array) -> np.ndarray:
-        place = _place(array, source, folder)
-        return _open(place, size).read(box.shift([-o for o in place.offset_zyx]))
+        place = place_of(array, source, folder)
+        return open_array(place, size).read(box.shift([-o for o in place.offset_zyx]))
 
-    place = _place(source.image, source, folder)
-    image = _open(place, size).read(box)
+    place = place_of(source.image, source, folder)
+    image = open_array(place, size).read(box)
     if image.dtype != np.uint8 or image.ndim != 3:
         raise DataError(
             f"image of {image.dtype}, {image.ndim} axes", where=f"{place.path}, data set {place.dataset}",

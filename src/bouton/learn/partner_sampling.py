@@ -16,6 +16,8 @@ from bouton.learn.augment import Augmentation, augment
 from bouton.learn.sampling import CleftTruth, Patch, SamplingSettings, TrainingVolume
 
 PRE, POST = range(2)
+NEAR_ZYX = (11, 41, 41)
+"""Only this near to the cleft (whole window, voxels) does the answer count: farther off nobody asks for it."""
 CHANGED = 0.3
 """Share of masks that are grown, and share that are shrunk: predicted clefts are never quite the true ones."""
 
@@ -59,7 +61,8 @@ class PartnerSampler:
         pair = synapses.partners[cleft]
         truth = np.stack([labels == pair[PRE], labels == pair[POST]]).astype(np.float32)
         shown = np.stack([image, mask.astype(np.float32)]) * np.float32(255)
-        return Patch(shown, truth, np.broadcast_to(known.astype(np.float32), truth.shape))
+        weight = known & ndimage.maximum_filter(mask, NEAR_ZYX)
+        return Patch(shown, truth, np.broadcast_to(weight.astype(np.float32), truth.shape))
 
 
 def truth_of(volume: TrainingVolume) -> CleftTruth:

@@ -24,12 +24,14 @@ VERBS = (
     "path",
     "stages",
     "evaluate",
+    "trace",
     "convert",
     "train",
     "quantise",
     "finetune",
     "phantom",
     "check-model",
+    "check-truth",
     "model",
 )
 INTERRUPTED = 130

@@ -17,7 +17,8 @@ Matching within equal partners: CREMI (cremi.org/metrics); Buhmann et al. 2021, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -135,13 +136,24 @@ def same_pair(truth: SynapseSet, predicted: SynapseSet, t: np.ndarray, p: np.nda
     return same_partners(truth, predicted, t, p) | (swapped & known)
 
 
-def _match(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule, level: str) -> Matches:
+def allowed_pairs(
+    truth: SynapseSet, predicted: SynapseSet, level: str
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
+    """Return which (truth rows, predicted rows) may match at a level, for :func:`match_points`; None: all may."""
     if level == "location":
-        return match_points(truth.centre_nm, predicted.centre_nm, rule.max_distance_nm)
-    allowed = {"pair": same_pair, "partners": same_partners, "type": _same_type}[level]
-    return match_points(
-        truth.centre_nm, predicted.centre_nm, rule.max_distance_nm, lambda t, p: allowed(truth, predicted, t, p)
-    )
+        return None
+    rule = {"pair": same_pair, "partners": same_partners, "type": _same_type}[level]
+    return lambda t, p: rule(truth, predicted, t, p)
+
+
+def take_synapses(synapses: SynapseSet, rows: np.ndarray) -> SynapseSet:
+    """Return some rows, by number or bool."""
+    return SynapseSet(*(getattr(synapses, field.name)[rows] for field in fields(synapses)))
+
+
+def _match(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule, level: str) -> Matches:
+    allowed = allowed_pairs(truth, predicted, level)
+    return match_points(truth.centre_nm, predicted.centre_nm, rule.max_distance_nm, allowed)
 
 
 def _same_type(truth: SynapseSet, predicted: SynapseSet, t: np.ndarray, p: np.ndarray) -> np.ndarray:

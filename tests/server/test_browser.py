@@ -112,7 +112,7 @@ def test_viewer_shows_data_and_lines(tmp_path: Path) -> None:
     log = Log(make_app(fake_run.whole_run(tmp_path / "demo").folder))
     with serving(log) as url, chromium.Page() as page:
         open_viewer(page, f"{url}/at?z_nm=315&y_nm=485&x_nm=565")
-        log.wait_for("tissue.image/full/", "segmentation.segmentation/full/", "synapses.synapses/cells/")
+        log.wait_for("tissue.image/full/", "segmentation.segmentation/full/", "synapses.synapses/spatial0/")
         picture_when(page, coloured)
         picture_when(page, red_ends)
         words = page.evaluate("document.body.innerText")

@@ -139,6 +139,7 @@ def place_of(array: str | Array | None, source: Labelled, folder: Path) -> Array
 
 
 def open_array(array: Array, voxel_size_nm: NM) -> Volume:
+    """Open an array whose path is whole."""
     return open_volume(array.path, array.dataset, voxel_size_nm=voxel_size_nm, absent=array.absent)
 
 

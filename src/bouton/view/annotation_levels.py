@@ -17,6 +17,8 @@ from bouton.geometry import NM, ZYX, to_xyz
 LINES_PER_CELL = 1000
 MOST_LEVELS = 20
 _SMALLEST_VOXELS = 4.0
+# Cells are a little larger than they are, so that rounding drops no line between two of them.
+_ROUNDING = 1e-6
 _LAST = np.uint64(2**64 - 1)
 
 
@@ -158,22 +160,26 @@ def _children(
     rows: np.ndarray, cells: np.ndarray, halved: np.ndarray, lines: np.ndarray, cell: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the (row, cell) pairs one level down: every smaller cell that a line crosses."""
+    here = lines[rows]
+    middle = (2 * cells + 1) * cell
+    # Most lines lie on one side of each middle: only the others need the exact test for several cells.
+    sides = here.min(axis=1) <= middle + _ROUNDING, here.max(axis=1) >= middle - _ROUNDING
     found = []
     for number in range(8):
-        half = np.array([number >> axis & 1 for axis in range(3)])
-        if (half & ~halved).any():
+        half = [number >> axis & 1 for axis in range(3)]
+        if any(half[axis] and not halved[axis] for axis in range(3)):
             continue
-        inner = np.where(halved, 2 * cells + half, cells)
-        crossed = _crossed(lines[rows], inner, cell)
-        found.append((rows[crossed], inner[crossed]))
+        near = np.flatnonzero(np.all([sides[half[axis]][:, axis] for axis in range(3) if halved[axis]], axis=0))
+        inner = np.where(halved, 2 * cells[near] + half, cells[near])
+        crossed = _crossed(here[near], inner, cell)
+        found.append((rows[near[crossed]], inner[crossed]))
     return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
 
 
 def _crossed(lines: np.ndarray, cells: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Return, bool (n,), whether each line, (n, 2, 3), meets its cell: some of it lies between all faces."""
     start, along = lines[:, 0], lines[:, 1] - lines[:, 0]
-    # A little larger than they are, so that rounding drops no line between two cells.
-    low, high = cells * cell - 1e-6, (cells + 1) * cell + 1e-6
+    low, high = cells * cell - _ROUNDING, (cells + 1) * cell + _ROUNDING
     flat = along == 0
     with np.errstate(divide="ignore", invalid="ignore"):
         first, second = (low - start) / along, (high - start) / along

@@ -65,12 +65,20 @@ class _Run:
     folder: Path | None
     fan_out: int
     cover: Box
+    given: frozenset[str] = frozenset()
     volumes: dict[str, ArrayVolume] = field(default_factory=dict)
+    read_tables: dict[str, TableData] = field(default_factory=dict)
     whole_tables: dict[str, TableData] = field(default_factory=dict)
     block_tables: dict[str, dict[ZYX, TableData]] = field(default_factory=dict)
     node_tables: dict[str, list[tuple[Box, TableData]]] = field(default_factory=dict)
 
     def table(self, name: str, over: Box | None = None) -> TableData:
+        # as in the engine: what a stage reads comes before what it writes under the same name
+        if name in self.read_tables:
+            return {column: values.copy() for column, values in self.read_tables[name].items()}
+        return self.written(name, over)
+
+    def written(self, name: str, over: Box | None = None) -> TableData:
         if name in self.node_tables:
             parts = self.node_tables[name]
             return concatenate([rows for box, rows in parts if over is None or not (box & over).is_empty])
@@ -81,7 +89,7 @@ class _Run:
 
     def common(self) -> dict[str, Any]:
         names = ("params", "bounds", "shape", "voxel_size_nm", "volumes", "table")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"given": self.given}
 
     def indices(self) -> list[ZYX]:
         return self.shuffled(self.grid)
@@ -139,13 +147,14 @@ def run_stage(
     bounds = bounds or cover
     order = None if seed is None else np.random.default_rng(seed)
     run = _Run(params, bounds, shape, voxel_size_nm, Grid(bounds, block_zyx), order, folder, fan_out, cover)
+    run.given = frozenset(inputs)
     run.volumes = {name: ArrayVolume(array, origin) for name, array in arrays.items()}
-    run.whole_tables = {name: value for name, value in inputs.items() if name not in arrays}
+    run.read_tables = {name: value for name, value in inputs.items() if name not in arrays}
     for part in stage.parts:
         _RUNNERS[type(part)](run, part)
     outputs: dict[str, Any] = {name: volume.array for name, volume in run.volumes.items() if name not in inputs}
-    names = [name for name in (*run.whole_tables, *run.block_tables, *run.node_tables) if name not in inputs]
-    return outputs | {name: run.table(name) for name in names}
+    names = (*run.whole_tables, *run.block_tables, *run.node_tables)
+    return outputs | {name: run.written(name) for name in names}
 
 
 def concatenate(tables: Sequence[TableData]) -> TableData:

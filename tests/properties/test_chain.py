@@ -28,16 +28,24 @@ steps:
   agglomeration: {stage: agglomeration, reads: {affinities: network.affinities, fragments: fragments}}
   segmentation:  {stage: segmentation, reads: {fragments: fragments, merges: agglomeration.merges}}
   clefts:        {stage: clefts, reads: {synapse_evidence: network.synapse_evidence}, params: {low: 0.3, high: 0.4}}
+  beside:
+    stage: synapse_sides
+    reads: {clefts: clefts, segmentation: fragments, synapse_evidence: network.synapse_evidence}
   synapses:
     stage: synapses
-    reads: {clefts: clefts, segmentation: segmentation, synapse_evidence: network.synapse_evidence}
+    reads:
+      sides: beside.sides
+      cleft_sums: beside.cleft_sums
+      touching: beside.touching
+      merges: agglomeration.merges
   connectome:    {stage: connectome, reads: {synapses: synapses}}
 """
 BLOCKS = [(26, 100, 100), (13, 50, 50), (11, 37, 64), (26, 29, 100)]
 OUTPUTS = [
     "tissue.image", "tissue.neuron_ids", "tissue.synapses", "network.affinities", "network.synapse_evidence",
     "fragments.fragments", "agglomeration.merges", "segmentation.segmentation", "clefts.clefts",
-    "synapses.synapses", "connectome.connectome",
+    "beside.sides", "beside.cleft_sums", "beside.touching", "synapses.synapses", "synapses.assignments",
+    "connectome.connectome",
 ]  # fmt: skip
 
 

@@ -1,12 +1,12 @@
-"""Stage synapses on a toy with a known answer, whatever the blocks; and connectome from its table."""
+"""Stages synapse_sides and synapses on a toy with a known answer, whatever the blocks; and connectome from it."""
 
 import networkx as nx
 import numpy as np
 import pytest
 
 from bouton.errors import SpecError
-from bouton.stages import connectome, synapses
-from harness import assert_same, run_stage
+from bouton.stages import connectome, synapse_sides, synapses
+from harness import assert_same, run_stage, sort_rows
 
 SIZE = (30.0, 10.0, 10.0)
 SHAPE = (6, 24, 40)
@@ -28,8 +28,23 @@ def toy():
     return {"clefts": clefts, "segmentation": segmentation, "synapse_evidence": evidence}
 
 
+TABLES = ["sides", "cleft_sums", "touching", "synapses", "assignments"]
+
+
+def pipeline(inputs, block, reach_nm=100.0, params=None, **more):
+    """Return the tables of both stages."""
+    found = run_stage(synapse_sides.STAGE, synapse_sides.Params(reach_nm), inputs, block, SIZE, **more)
+    found = {name: sort_rows(found[name]) for name in ("sides", "cleft_sums", "touching")}
+    return found | assign(found, params)
+
+
+def assign(tables, params=None, **more):
+    inputs = {name: tables[name] for name in ("sides", "cleft_sums", "touching")} | more
+    return run_stage(synapses.STAGE, params or synapses.Params(), inputs, (1, 1, 1), SIZE, shape=SHAPE)
+
+
 def run(block, params=None, **more):
-    return run_stage(synapses.STAGE, params or synapses.Params(reach_nm=40.0), toy(), block, SIZE, **more)["synapses"]
+    return pipeline(toy(), block, 40.0, params, **more)["synapses"]
 
 
 def test_the_toy_by_hand():
@@ -66,10 +81,10 @@ def random_case(seed):
 @pytest.mark.parametrize("block", BLOCKS[1:])
 def test_random_volumes_are_the_same_for_every_block_shape(block):
     for seed in range(2):
-        inputs, params = random_case(seed), synapses.Params(reach_nm=50.0, unsure=0.05)
-        whole = run_stage(synapses.STAGE, params, inputs, SHAPE, SIZE)
-        parts = run_stage(synapses.STAGE, params, inputs, block, SIZE, seed=seed)
-        assert_same(whole, parts, ["synapses", "_clefts", "_sides"])
+        inputs, params = random_case(seed), synapses.Params(unsure=0.05, posts="several")
+        whole = pipeline(inputs, SHAPE, 50.0, params)
+        parts = pipeline(inputs, block, 50.0, params, seed=seed)
+        assert_same(whole, parts, TABLES)
         graph = [run_connectome(found["synapses"])["connectome"] for found in (whole, parts)]
         assert_same({"connectome": graph[0]}, {"connectome": graph[1]}, ["connectome"])
 
@@ -91,7 +106,7 @@ def without_files(stage):
 
 def test_positions_lie_in_the_partners():
     inputs = random_case(3)
-    table = run_stage(synapses.STAGE, synapses.Params(), inputs, (3, 11, 13), SIZE)["synapses"]
+    table = pipeline(inputs, (3, 11, 13))["synapses"]
     assert len(table["id"]) >= 5
     for side in ("pre", "post"):
         at = tuple(np.floor(table[f"{side}_{a}_nm"] / s).astype(int) for a, s in zip("zyx", SIZE, strict=True))
@@ -101,16 +116,16 @@ def test_positions_lie_in_the_partners():
 def test_clefts_without_any_segment_stay_with_their_centre():
     inputs = toy()
     inputs["segmentation"] = np.zeros(SHAPE, np.uint32)
-    table = run_stage(synapses.STAGE, synapses.Params(), inputs, (4, 9, 9), SIZE)["synapses"]
+    table = pipeline(inputs, (4, 9, 9))["synapses"]
     assert table["pre_id"].tolist() == table["post_id"].tolist() == [0, 0]
     np.testing.assert_array_equal(table["pre_x_nm"], table["x_nm"])
-    assert run_connectome(table)["connectome"]["count"].size == 0
+    assert run_connectome(table)["connectome"]["n"].size == 0
 
 
 def test_no_cleft_no_synapse(tmp_path):
     inputs = toy()
     inputs["clefts"][:] = 0
-    table = run_stage(synapses.STAGE, synapses.Params(), inputs, (4, 9, 9), SIZE)["synapses"]
+    table = pipeline(inputs, (4, 9, 9))["synapses"]
     assert all(values.size == 0 for values in table.values())
     found = run_connectome(table, folder=tmp_path)
     assert found["connectome"]["pre_id"].size == 0
@@ -120,16 +135,16 @@ def test_no_cleft_no_synapse(tmp_path):
 def test_unsure_types_are_unknown():
     inputs = toy()
     inputs["synapse_evidence"][3][inputs["clefts"] == 9] = 120
-    table = run_stage(synapses.STAGE, synapses.Params(unsure=0.1), inputs, SHAPE, SIZE)["synapses"]
+    table = pipeline(inputs, SHAPE, params=synapses.Params(unsure=0.1))["synapses"]
     assert table["type"].tolist() == ["excitatory", "unknown"]
 
 
 def test_exports_hold_the_connectome(tmp_path):
     table = run(SHAPE)
     found = run_connectome(table, folder=tmp_path)["connectome"]
-    assert found["count"].tolist() == [1, 1]
+    assert found["n"].tolist() == [1, 1]
     graph = nx.read_graphml(tmp_path / "exports" / "connectome.graphml")
-    assert graph.edges[str(OFFSET + 1), str(OFFSET + 3)] == {"count": 1, "size_voxels": 56}
+    assert graph.edges[str(OFFSET + 1), str(OFFSET + 3)] == {"n": 1, "size_voxels": 56}
     lines = (tmp_path / "exports" / "connectome.csv").read_text().splitlines()
     assert lines == [
         "pre_id,post_id,count,size_voxels",
@@ -154,8 +169,15 @@ def test_csv_does_not_start_a_formula(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "bad"),
     [
-        (synapses.Params, {"reach_nm": -1.0}),
+        (synapse_sides.Params, {"reach_nm": -1.0}),
+        (synapse_sides.Params, {"reach_nm": float("nan")}),
         (synapses.Params, {"unsure": 0.6}),
+        (synapses.Params, {"threshold": 1.5}),
+        (synapses.Params, {"min_post_score": -0.1}),
+        (synapses.Params, {"min_contact_nm2": -1.0}),
+        (synapses.Params, {"merge_nm": float("inf")}),
+        (synapses.Params, {"posts": "two"}),
+        (synapses.Params, {"without_contact": "yes"}),
         (connectome.Params, {"min_score": 2.0}),
         (connectome.Params, {"min_synapses": 0}),
     ],

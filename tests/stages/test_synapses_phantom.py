@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from bouton.geometry import Box
 from bouton.phantom import PhantomParams, generate
-from bouton.stages import clefts, evaluate_synapses, synapses
+from bouton.stages import clefts, evaluate_synapses, synapse_sides, synapses
 from harness import assert_same, run_stage
 
 SIZE = (30.0, 10.0, 10.0)
@@ -39,7 +39,9 @@ def evidence(phantom):
 def pipeline(phantom, evidence, block):
     found = run_stage(clefts.STAGE, clefts.Params(), {"synapse_evidence": evidence}, block, SIZE)
     inputs = {"clefts": found["clefts"], "segmentation": phantom.neuron_ids, "synapse_evidence": evidence}
-    return found | run_stage(synapses.STAGE, synapses.Params(), inputs, block, SIZE)
+    found |= run_stage(synapse_sides.STAGE, synapse_sides.Params(), inputs, block, SIZE)
+    tables = {name: found[name] for name in ("sides", "cleft_sums", "touching")}
+    return found | run_stage(synapses.STAGE, synapses.Params(), tables, (1, 1, 1), SIZE, shape=SHAPE)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bouton.geometry import Box
-from bouton.synapse.ownership import ball, owners
+from bouton.synapse.ownership import owned, owners
 
 SIZES = [(10.0, 10.0, 10.0), (30.0, 10.0, 10.0), (33.3, 7.1, 7.1)]
 
@@ -56,8 +56,18 @@ def test_equally_near_clefts_go_to_the_smaller_id():
     assert owners(clefts, Box.of_shape(clefts.shape), 50.0, (1.0, 1.0, 10.0)).ravel().tolist() == [9, 9, 4, 4, 4]
 
 
-def test_ball_counts_voxels_at_the_reach_itself():
-    offsets, squared = ball(10.0, (10.0, 10.0, 10.0))
-    assert len(offsets) == 7
-    assert squared.max() == 100.0
-    assert len(ball(0.3, (0.1, 10.0, 10.0))[0]) == 7
+def test_voxels_at_the_reach_itself_belong():
+    clefts = np.zeros((3, 3, 3), np.uint64)
+    clefts[1, 1, 1] = 6
+    assert np.count_nonzero(owners(clefts, Box.of_shape(clefts.shape), 10.0, (10.0, 10.0, 10.0))) == 7
+    assert np.count_nonzero(owners(clefts, Box.of_shape(clefts.shape), 0.3, (0.1, 10.0, 10.0))) == 3
+
+
+def test_far_apart_clefts_of_one_row_and_the_extents():
+    clefts = np.zeros((2, 1, 60), np.uint64)
+    clefts[0, 0, [3, 4, 40, 59]] = [5, 8, 2, 9]
+    found = owned(clefts, Box((0, 0, 1), (2, 1, 60)), 30.0, (40.0, 10.0, 10.0))
+    np.testing.assert_array_equal(found.owner, brute_force(clefts, 30.0, (40.0, 10.0, 10.0))[:, :, 1:])
+    assert (found.first.tolist(), found.last.tolist()) == ([[0], [0]], [[59], [0]])
+    assert not found.is_empty
+    assert owned(clefts * np.uint64(0), Box.of_shape(clefts.shape), 30.0, (40.0, 10.0, 10.0)).is_empty

@@ -167,6 +167,7 @@ class _Job:
             "voxel_size_nm": context.voxel_size_nm,
             "volumes": self.inputs,
             "table": self.inputs.table,
+            "given": frozenset(self.inputs.context.inputs),
         }
         if isinstance(part, WholePart):
             return WholeTask(**common, folder=folder)

@@ -1,4 +1,8 @@
-"""Synapses: the partners, position, size, score and type of every cleft."""
+"""Synapses: the partners, position, size, score and type of every cleft; from tables, without a look at the voxels.
+
+Where the segments are fragments, the merge history makes neurons of them first: another threshold or another
+agglomeration gives other partners in seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bouton.errors import SpecError
-from bouton.geometry import NM, ZYX, centres_nm, nm_to_voxels
-from bouton.stage import (
-    BlockPart,
-    BlockTask,
-    Layer,
-    MergePart,
-    MergeTask,
-    Output,
-    Stage,
-    Table,
-    TableData,
-    WholePart,
-    WholeTask,
-)
-from bouton.synapse.ownership import owners
-from bouton.synapse.partners import choose, nearest_of, nearest_voxels, voxel_positions
-from bouton.synapse.sums import cleft_sums, side_sums
-from bouton.synapse.tables import concatenate, sum_rows
+from bouton.errors import DataError, SpecError
+from bouton.geometry import centres_nm
+from bouton.segment.components import relabel
+from bouton.segment.history import MERGE_COLUMNS, cut
+from bouton.stage import Output, Stage, Table, TableData, WholePart, WholeTask
+from bouton.synapse.duplicates import chains, keepers
+from bouton.synapse.partners import PartnerRule, decide, grouped, nearest_rows
+from bouton.synapse.points import voxel_positions
+from bouton.synapse.tables import sum_rows
+
+_RANK_SHIFT = 56
 
 
 @dataclass(frozen=True)
@@ -34,98 +30,163 @@ class Params:
 
     Attributes
     ----------
-    reach_nm : float
-        Segments are looked for up to this far from the cleft.
+    threshold : float
+        With ``merges``: fragments merge from this score on (0 to 1), as in stage segmentation.
+    posts : str
+        Postsynaptic partners of a cleft: ``one`` (mammals), or ``several`` (flies).
+    min_post_score : float
+        With ``several``: all but the best postsynaptic partner need this score, 0 to 1.
+    min_contact_nm2 : float
+        Segments that touch over a smaller area beside the cleft cannot be partners.
+    without_contact : str
+        What becomes of a segment that touches no other one beside the cleft, since background lies between: ``pairs``
+        (it may be the partner of any) or ``none``.
+    merge_nm : float
+        Synapses of the same partners at most this far apart, centre to centre, are one; 0 = off.
     unsure : float
         The type is ``unknown`` where the mean probability of excitatory is nearer to 0.5 than this, in [0, 0.5].
+    min_listed_score : float
+        Candidates with a lower score, 0 to 1, are left out of ``assignments`` unless chosen.
     """
 
-    reach_nm: float = 100.0
+    threshold: float = 0.5
+    posts: str = "one"
+    min_post_score: float = 0.1
+    min_contact_nm2: float = 0.0
+    without_contact: str = "pairs"
+    merge_nm: float = 0.0
     unsure: float = 0.0
+    min_listed_score: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.reach_nm < 0:
-            raise SpecError(f"reach_nm = {self.reach_nm}", expected="at least 0")
+        for name in ("threshold", "min_post_score", "min_listed_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SpecError(f"{name} = {getattr(self, name)}", expected="0 to 1")
+        for name in ("min_contact_nm2", "merge_nm"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise SpecError(f"{name} = {getattr(self, name)}", expected="at least 0")
+        if self.posts not in ("one", "several"):
+            raise SpecError(f"posts = {self.posts!r}", expected="one or several")
+        if self.without_contact not in ("pairs", "none"):
+            raise SpecError(f"without_contact = {self.without_contact!r}", expected="pairs or none")
         if not 0 <= self.unsure <= 0.5:
             raise SpecError(f"unsure = {self.unsure}", expected="0 to 0.5")
 
 
-def _reach(params: Params, voxel_size_nm: NM) -> ZYX:
-    return nm_to_voxels(params.reach_nm, voxel_size_nm)
-
-
-def _owners(task: BlockTask) -> np.ndarray:
-    return owners(task.read("clefts"), task.core.within(task.box()), task.params.reach_nm, task.voxel_size_nm)
-
-
-def _segmentation(task: BlockTask) -> np.ndarray:
-    return task.volumes["segmentation"].read(task.core).astype(np.uint64, copy=False)
-
-
-def _collect(task: BlockTask) -> Output:
-    evidence = task.volumes["synapse_evidence"].read(task.core)
-    clefts = cleft_sums(task.volumes["clefts"].read(task.core), evidence, task.core)
-    sides = side_sums(_owners(task), _segmentation(task), evidence, task.core)
-    return Output(tables={"_cleft_parts": clefts, "_side_parts": sides})
-
-
-def _add(task: MergeTask) -> Output:
+def _assign(task: WholeTask) -> Output:
+    params: Params = task.params
+    clefts = sum_rows(task.table("cleft_sums"), ["id"])
+    sides = grouped(task.table("sides"), clefts["id"], "sides", "segment")
+    touching = grouped(task.table("touching"), clefts["id"], "touching")
+    roots = _roots(task, sides[0]["segment"])
+    chosen, candidates = decide(sides, roots, touching, task.voxel_size_nm, _rule(params))
+    del touching
+    partners = {side: _partner(task, chosen, sides, roots, side) for side in ("pre", "post")}
+    rows = _rows(clefts, chosen, partners)
+    rows, merged = _merge(rows, task)
+    number = candidates.pop("cleft")
+    synapses = _finished(rows, task, params.unsure)
     return Output(
         tables={
-            "_clefts": sum_rows(concatenate(task.rows("_cleft_parts", "_clefts")), ["id"]),
-            "_sides": sum_rows(concatenate(task.rows("_side_parts", "_sides")), ["id", "segment"]),
+            "synapses": synapses,
+            "assignments": {"id": clefts["id"][number], **candidates},
+            "merged_synapses": merged,
         }
     )
 
 
-def _choose(task: WholeTask) -> Output:
-    return Output(tables={"_chosen": choose(task.table("_clefts")["id"], task.table("_sides"))})
-
-
-def _snap(task: BlockTask) -> Output:
-    space = (task.shape, task.voxel_size_nm)
-    near = nearest_voxels(_owners(task), _segmentation(task), task.table("_chosen"), task.core, space)
-    return Output(tables={"_near_parts": near})
-
-
-def _nearest(task: MergeTask) -> Output:
-    return Output(tables={"_near": nearest_of(concatenate(task.rows("_near_parts", "_near")))})
-
-
-def _finish(task: WholeTask) -> Output:
-    clefts, chosen, near = task.table("_clefts"), task.table("_chosen"), task.table("_near")
-    count = clefts["voxels"].astype(np.float64)
-    centre = centres_nm(np.stack([clefts[axis] / count for axis in "zyx"], axis=1), task.voxel_size_nm)
-    positions = {side: _partner_nm(task, near, number, centre) for number, side in enumerate(("pre", "post"))}
-    return Output(
-        tables={
-            "synapses": {
-                "id": clefts["id"],
-                **_columns("", centre),
-                "pre_id": chosen["pre_id"],
-                "post_id": chosen["post_id"],
-                **_columns("pre_", positions["pre"]),
-                **_columns("post_", positions["post"]),
-                "size_voxels": clefts["voxels"],
-                "score": clefts["cleft"] / count / 255,
-                "type": _types(clefts["excitatory"] / count / 255, task.params.unsure),
-            }
-        }
+def _rule(params: Params) -> PartnerRule:
+    return PartnerRule(
+        several=params.posts == "several",
+        min_post_score=params.min_post_score,
+        min_contact_nm2=params.min_contact_nm2,
+        bridge=params.without_contact == "pairs",
+        min_listed=params.min_listed_score,
     )
 
 
-def _partner_nm(task: WholeTask, near: TableData, side: int, centre: np.ndarray) -> np.ndarray:
-    """Return the partners' positions in nm (n, 3); where there is none, the centre of the cleft."""
-    rows = near["side"] == side
-    positions = centre.copy()
-    at = np.searchsorted(task.table("_clefts")["id"], near["id"][rows])
-    positions[at] = centres_nm(voxel_positions(near["voxel"][rows], task.shape), task.voxel_size_nm)
-    return positions
+def _roots(task: WholeTask, segment: np.ndarray) -> np.ndarray:
+    """Return the segment that each fragment is part of."""
+    if "merges" not in task.given:
+        return segment
+    merges = {name: values for name, values in task.table("merges").items() if name in MERGE_COLUMNS}
+    return relabel(segment, *cut(merges, task.params.threshold))
 
 
-def _types(excitatory: np.ndarray, unsure: float) -> np.ndarray:
-    names = np.where(excitatory >= 0.5, "excitatory", "inhibitory").astype(object)
-    names[np.abs(excitatory - 0.5) < unsure] = "unknown"
+def _partner(
+    task: WholeTask, chosen: TableData, sides: tuple[TableData, np.ndarray], roots: np.ndarray, side: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each partner's fragment, uint64 (n,), 0 = none, and position, int64 (n, 3); -1 where there is none."""
+    row = nearest_rows(chosen["cleft"], chosen[f"{side}_id"], sides, roots, (task.shape, task.voxel_size_nm))
+    known = row >= 0
+    fragment, position = np.zeros(row.size, dtype=np.uint64), np.full((row.size, 3), -1, dtype=np.int64)
+    fragment[known] = sides[0]["segment"][row[known]]
+    position[known] = voxel_positions(sides[0]["point"][row[known]], task.shape)
+    return fragment, position
+
+
+def _rows(
+    clefts: TableData, chosen: TableData, partners: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Return a row a synapse: its ids, its partners and the sums of its cleft."""
+    cleft = clefts["id"][chosen["cleft"]]
+    further = chosen["rank"] > 0
+    if np.any(cleft[further] >> np.uint64(_RANK_SHIFT)):
+        raise DataError(
+            f"cleft id {cleft[further].max()}", expected=f"ids below 2^{_RANK_SHIFT} where posts = several",
+            fix="number the clefts anew, or set posts: one",
+        )  # fmt: skip
+    ids = cleft | (chosen["rank"].astype(np.uint64) << np.uint64(_RANK_SHIFT))
+    rows = {"id": ids, "cleft_id": cleft, "partner_score": chosen["score"]}
+    for side, (fragment, position) in partners.items():
+        rows |= {f"{side}_id": chosen[f"{side}_id"], f"{side}_fragment": fragment, f"{side}_at": position}
+    sums = {name: clefts[name][chosen["cleft"]] for name in clefts if name != "id"}
+    order = np.argsort(ids, kind="stable")
+    return {name: values[order] for name, values in (rows | sums).items()}
+
+
+def _merge(rows: dict[str, np.ndarray], task: WholeTask) -> tuple[dict[str, np.ndarray], TableData]:
+    """Merge synapses of the same partners: the largest stays, with the sums of all and the best score of them."""
+    rows["score"] = rows["cleft"] / (255.0 * rows["voxels"])
+    if not task.params.merge_nm or not rows["id"].size:
+        return rows, {"id": np.zeros(0, np.uint64), "into": np.zeros(0, np.uint64)}
+    centre = centres_nm(_centre(rows), task.voxel_size_nm)
+    group = chains(rows["pre_id"], rows["post_id"], centre, task.params.merge_nm)
+    kept = keepers(group, rows["voxels"], rows["id"])
+    gone = kept != np.arange(kept.size)
+    merged = {"id": rows["id"][gone], "into": rows["id"][kept[gone]]}
+    sums = sum_rows({"row": kept} | {name: rows[name] for name in (*"zyx", "voxels", "cleft", "excitatory")}, ["row"])
+    at = sums.pop("row")
+    score = np.zeros(kept.size)
+    np.maximum.at(score, kept, rows["score"])
+    return {name: values[at] for name, values in rows.items()} | sums | {"score": score[at]}, merged
+
+
+def _centre(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.stack([rows[axis] / rows["voxels"] for axis in "zyx"], axis=1)
+
+
+def _finished(rows: Mapping[str, np.ndarray], task: WholeTask, unsure: float) -> TableData:
+    centre = _centre(rows)
+    at = {side: np.where(rows[f"{side}_at"] < 0, centre, rows[f"{side}_at"]) for side in ("pre", "post")}
+    table = {
+        "id": rows["id"],
+        **_columns("", centres_nm(centre, task.voxel_size_nm)),
+        "pre_id": rows["pre_id"],
+        "post_id": rows["post_id"],
+        **_columns("pre_", centres_nm(at["pre"], task.voxel_size_nm)),
+        **_columns("post_", centres_nm(at["post"], task.voxel_size_nm)),
+        "size_voxels": rows["voxels"],
+        "score": rows["score"],
+        "type": _types(rows["excitatory"], rows["voxels"], unsure),
+    }
+    return table | {name: rows[name] for name in ("cleft_id", "partner_score", "pre_fragment", "post_fragment")}
+
+
+def _types(excitatory: np.ndarray, voxels: np.ndarray, unsure: float) -> np.ndarray:
+    mean = excitatory / (255.0 * voxels)
+    names = np.where(mean >= 0.5, "excitatory", "inhibitory").astype(object)
+    names[(np.abs(mean - 0.5) < unsure) | (excitatory < 0)] = "unknown"
     return names
 
 
@@ -137,43 +198,39 @@ def _ints(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, "int64")
 
 
-_CLEFTS = Table({"id": "uint64"} | _ints("voxels", "z", "y", "x", "cleft", "excitatory"))
-_SIDES = Table({"id": "uint64", "segment": "uint64"} | _ints("voxels", "z", "y", "x", "pre", "post"))
-_NEAR = Table({"id": "uint64", "side": "int64", "squared": "float64", "voxel": "uint64"})
+def _uints(*names: str) -> dict[str, str]:
+    return dict.fromkeys(names, "uint64")
+
+
 _NM = ("z_nm", "y_nm", "x_nm")
 SYNAPSES = Table(
     {"id": "uint64"}
     | dict.fromkeys(_NM, "float64")
-    | {"pre_id": "uint64", "post_id": "uint64"}
+    | _uints("pre_id", "post_id")
     | {f"{side}_{name}": "float64" for side in ("pre", "post") for name in _NM}
     | {"size_voxels": "int64", "score": "float64", "type": "str"}
+    | {"cleft_id": "uint64", "partner_score": "float64"}
+    | _uints("pre_fragment", "post_fragment")
 )
-_CHOSEN = Table(
-    {"id": "uint64", "pre_id": "uint64", "post_id": "uint64"}
-    | {f"{side}_{axis}": "float64" for side in ("pre", "post") for axis in "zyx"}
-)
+ASSIGNMENTS = Table(_uints("id", "pre_id", "post_id") | {"score": "float64", "faces": "int64", "chosen": "bool"})
 
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
     reads={
-        "clefts": Layer("uint64", kind="labels"),
-        "segmentation": Layer(("uint64", "uint32"), kind="labels"),
-        "synapse_evidence": Layer("uint8", channels=4, kind="probability"),
+        "sides": Table(_uints("id", "segment") | _ints("voxels", "z", "y", "x", "pre", "post") | _uints("point")),
+        "cleft_sums": Table({"id": "uint64"} | _ints("voxels", "z", "y", "x", "cleft", "excitatory")),
+        "touching": Table(_uints("id", "a", "b") | _ints("faces_z", "faces_y", "faces_x")),
+        "merges": Table(MERGE_COLUMNS),
     },
-    writes=("synapses",),
+    optional=frozenset({"merges"}),
+    writes=("synapses", "assignments", "merged_synapses"),
     parts=(
-        BlockPart(
-            "collect",
-            _collect,
-            tables={"_cleft_parts": _CLEFTS, "_side_parts": _SIDES},
-            halo=_reach,
-            bytes_per_voxel=64,
+        WholePart(
+            "assign",
+            _assign,
+            tables={"synapses": SYNAPSES, "assignments": ASSIGNMENTS, "merged_synapses": Table(_uints("id", "into"))},
+            memory_bytes=2 << 30,
         ),
-        MergePart("add", _add, ("_cleft_parts", "_side_parts"), {"_clefts": _CLEFTS, "_sides": _SIDES}),
-        WholePart("choose", _choose, tables={"_chosen": _CHOSEN}),
-        BlockPart("snap", _snap, tables={"_near_parts": _NEAR}, halo=_reach, bytes_per_voxel=48),
-        MergePart("nearest", _nearest, ("_near_parts",), {"_near": _NEAR}),
-        WholePart("finish", _finish, tables={"synapses": SYNAPSES}),
     ),
 )

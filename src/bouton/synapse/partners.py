@@ -1,147 +1,185 @@
-"""Who is presynaptic and who is postsynaptic at a cleft, and where.
+"""Who is presynaptic and who is postsynaptic at a cleft, from tables alone.
 
-Of all ordered pairs of different segments beside the cleft, the one with the largest sum of presynaptic evidence in
-the first and postsynaptic evidence in the second. Each partner's position is that voxel of it beside the cleft which
-lies nearest to the centroid of such voxels: always inside of the partner, however it is bent.
+Candidates are the ordered pairs of segments that touch beside the cleft. The score of pair (a, b) is a's share of the
+presynaptic evidence beside the cleft times b's share of the postsynaptic one: the probability that a random piece of
+each lies in a and in b. Every voxel adds 1/255 to either evidence, so that segments without any count by their size:
+where there is no evidence at all, the two largest win, with a score of at most 1/4.
+
+Shares are ratios of integer sums, so the same sums give the same scores, in whatever order they were added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
-from bouton.geometry import NM, ZYX, Box, voxel_ids
-from bouton.synapse.tables import changes
+from bouton.errors import DataError
+from bouton.geometry import NM, ZYX
+from bouton.synapse.candidates import decide_all
 
 TableData = Mapping[str, np.ndarray]
 
 
-def choose(ids: np.ndarray, sides: TableData) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class PartnerRule:
+    """How partners are chosen.
+
+    Attributes
+    ----------
+    several : bool
+        Whether a cleft may have more than one postsynaptic partner.
+    min_post_score : float
+        Further postsynaptic partners need this score.
+    min_contact_nm2 : float
+        Pairs that touch over a smaller area beside the cleft are no candidates.
+    bridge : bool
+        Whether a segment that touches no other one beside the cleft (background lies between) may pair with any.
+    min_listed : float
+        Candidates with a lower score are not listed, unless chosen.
+    """
+
+    several: bool = False
+    min_post_score: float = 0.1
+    min_contact_nm2: float = 0.0
+    bridge: bool = True
+    min_listed: float = 0.0
+
+
+def grouped(table: TableData, ids: np.ndarray, name: str, then: str = "") -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the rows sorted by ``id`` (and column ``then``), and where those of each of ``ids`` begin, int64 (n + 1,).
+
+    Raises
+    ------
+    DataError
+        A row is about an id that is not among ``ids`` (uint64, sorted), or two rows about one id and ``then``.
+    """
+    rows = dict(table)
+    same = rows["id"][1:] == rows["id"][:-1]
+    if np.any(rows["id"][1:] < rows["id"][:-1]) or (then and np.any(same & (rows[then][1:] < rows[then][:-1]))):
+        order = np.lexsort([rows[key] for key in (then, "id") if key])
+        rows = {column: values[order] for column, values in rows.items()}
+    begins = np.searchsorted(rows["id"], ids, side="left")
+    ends = np.searchsorted(rows["id"], ids, side="right")
+    if int((ends - begins).sum()) != rows["id"].size:
+        lost = rows["id"][~np.isin(rows["id"], ids)][0]
+        raise DataError(
+            f"table {name!r} has rows about cleft {lost}, table 'cleft_sums' has none",
+            expected="tables of one synapse_sides step", fix="read all of them from the same step",
+        )  # fmt: skip
+    twice = (rows["id"][1:] == rows["id"][:-1]) & (rows[then][1:] == rows[then][:-1]) if then else same[:0]
+    if twice.any():
+        row = int(np.argmax(twice))
+        raise DataError(
+            f"table {name!r} has two rows about cleft {rows['id'][row]} and {then} {rows[then][row]}",
+            expected="one row a cleft and segment",
+        )
+    return rows, np.append(begins, rows["id"].size).astype(np.int64)
+
+
+def decide(
+    sides: tuple[TableData, np.ndarray],
+    roots: np.ndarray,
+    touching: tuple[TableData, np.ndarray],
+    voxel_size_nm: NM,
+    rule: PartnerRule,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Choose the partners of each cleft.
 
     Parameters
     ----------
-    ids : numpy.ndarray
-        uint64 (n,), all clefts, sorted.
-    sides : mapping
-        Whole sums per (cleft, segment), as from :func:`bouton.synapse.sums.side_sums`, sorted.
+    sides, touching : (mapping, numpy.ndarray)
+        Rows per (cleft, segment), sorted by both, and per (cleft, pair of segments), as from :func:`grouped`.
+    roots : numpy.ndarray
+        uint64, one a row of sides: the segment that the row's fragment is part of. Rows of one root add up.
+    voxel_size_nm : (z, y, x)
+    rule : PartnerRule
 
     Returns
     -------
-    dict
-        ``id``, ``pre_id``, ``post_id`` uint64 (0 where fewer than two segments lie beside the cleft), and the centroids
-        of the voxels beside the cleft, ``pre_z`` ... ``post_x`` float64 in voxel coordinates (NaN where the id is 0).
-        A cleft beside one segment alone has it on the side with more evidence. Ties go to more voxels, then to the
-        smaller segment.
+    chosen : dict
+        Sorted by cleft, then rank: ``cleft`` int64 (number of the cleft), ``rank`` int64 (0 = best post), ``pre_id``,
+        ``post_id`` uint64 (roots, 0 = none), ``score`` float64. Every cleft has rank 0. A cleft beside one root alone
+        has it on the side with more evidence, presynaptic if equal. Ties go to more faces, more voxels, more of them
+        presynaptic, then to the smaller roots.
+    candidates : dict
+        ``cleft`` int64, ``pre_id``, ``post_id`` uint64, ``score`` float64, ``faces`` int64, ``chosen`` bool; sorted by
+        cleft. A cleft without candidates has one row.
     """
-    begins = np.searchsorted(sides["id"], ids, side="left")
-    ends = np.searchsorted(sides["id"], ids, side="right")
-    rows = _best_pairs(begins, ends, sides["pre"], sides["post"], sides["voxels"])
-    chosen: dict[str, np.ndarray] = {"id": ids}
-    for side, row in (("pre", rows[0]), ("post", rows[1])):
-        chosen[f"{side}_id"] = _take(sides["segment"], row, 0).astype(np.uint64)
-    for side, row in (("pre", rows[0]), ("post", rows[1])):
-        count = _take(sides["voxels"], row, 1).astype(np.float64)
-        for axis in "zyx":
-            total = _take(sides[axis], row, 0).astype(np.float64)
-            chosen[f"{side}_{axis}"] = np.where(row >= 0, total / count, np.nan)
-    return chosen
+    z, y, x = voxel_size_nm
+    rows, listed = decide_all(
+        (sides[1], sides[0]["segment"], roots, touching[1], touching[0]["a"], touching[0]["b"]),
+        tuple(np.ascontiguousarray(sides[0][name]) for name in ("voxels", "pre", "post")),
+        tuple(np.ascontiguousarray(touching[0][f"faces_{axis}"]) for axis in "zyx"),
+        (rule.several, rule.bridge),
+        np.array([rule.min_post_score, rule.min_contact_nm2, rule.min_listed, y * x, z * x, z * y]),
+    )
+    chosen = {"cleft": rows[1][:, 0], "rank": rows[1][:, 1], "pre_id": rows[0][:, 0], "post_id": rows[0][:, 1]}
+    candidates = {"cleft": listed[1][:, 0], "pre_id": listed[0][:, 0], "post_id": listed[0][:, 1], "score": listed[2]}
+    candidates |= {"faces": listed[1][:, 1], "chosen": listed[1][:, 2] != 0}
+    return chosen | {"score": rows[2]}, candidates
 
 
-def nearest_voxels(
-    owner: np.ndarray, segmentation: np.ndarray, chosen: TableData, core: Box, space: tuple[ZYX, NM]
-) -> dict[str, np.ndarray]:
-    """Return, for each partner beside a cleft, its voxel of the block that is nearest to the partner's centroid.
+def nearest_rows(
+    cleft: np.ndarray,
+    root: np.ndarray,
+    sides: tuple[TableData, np.ndarray],
+    roots: np.ndarray,
+    space: tuple[ZYX, NM],
+) -> np.ndarray:
+    """Return, for each partner, the row of ``sides`` whose point is nearest to the partner's centroid there.
 
     Parameters
     ----------
-    owner, segmentation : numpy.ndarray
-        uint64 (z, y, x) over ``core``.
-    chosen : mapping
-        From :func:`choose`.
-    core : Box
-        Where the arrays lie in the data set.
+    cleft : numpy.ndarray
+        int64 (n,): number of the cleft.
+    root : numpy.ndarray
+        uint64 (n,): the partner; 0 = none.
+    sides, roots
+        As for :func:`decide`.
     space : (shape, voxel_size_nm)
         Shape of the whole data set and voxel size, z, y, x.
 
     Returns
     -------
-    dict
-        ``id`` uint64, ``side`` int64 (0 = pre, 1 = post), ``squared`` float64 (nm^2), ``voxel`` uint64 (global voxel
-        id). One row a cleft and side, sorted.
+    numpy.ndarray
+        int64 (n,), -1 where there is no partner. Ties go to the smaller point.
     """
-    shape, voxel_size_nm = space
-    at = np.nonzero(owner)
-    row = np.searchsorted(chosen["id"], owner[at])
-    segment, voxel = segmentation[at], voxel_ids(core, shape)[at]
-    found = []
-    for number, side in enumerate(("pre", "post")):
-        here = (segment == chosen[f"{side}_id"][row]) & (segment != 0)
-        squared = np.zeros(int(here.sum()))
-        for axis, (name, size) in enumerate(zip("zyx", voxel_size_nm, strict=True)):
-            squared += ((at[axis][here] + core.start[axis] - chosen[f"{side}_{name}"][row[here]]) * size) ** 2
-        sides = np.full(squared.size, number, dtype=np.int64)
-        found.append({"id": owner[at][here], "side": sides, "squared": squared, "voxel": voxel[here]})
-    return nearest_of({name: np.concatenate([part[name] for part in found]) for name in found[0]})
-
-
-def nearest_of(rows: TableData) -> dict[str, np.ndarray]:
-    """Return the nearest row of each (id, side); of equally near ones that with the smallest voxel id."""
-    order = np.lexsort((rows["voxel"], rows["squared"], rows["side"], rows["id"]))
-    sorted_rows = {name: values[order] for name, values in rows.items()}
-    firsts = changes([sorted_rows["id"], sorted_rows["side"]])
-    return {name: values[firsts] for name, values in sorted_rows.items()}
-
-
-def voxel_positions(voxel: np.ndarray, shape: ZYX) -> np.ndarray:
-    """Return the coordinates int64 (n, 3) of global voxel ids uint64 (n,) > 0."""
-    return np.stack(np.unravel_index(voxel.astype(np.int64) - 1, shape), axis=1).astype(np.int64)
-
-
-def _take(values: np.ndarray, row: np.ndarray, missing: int) -> np.ndarray:
-    if not values.size:
-        return np.full(row.size, missing, dtype=values.dtype)
-    return np.where(row >= 0, values[np.maximum(row, 0)], values.dtype.type(missing))
+    table, begins = sides
+    columns = tuple(np.ascontiguousarray(table[name]) for name in ("voxels", "z", "y", "x"))
+    shape = np.asarray(space[0], dtype=np.int64)
+    keys = (begins, roots, table["point"])
+    return _nearest_rows((cleft, root), keys, columns, shape, np.asarray(space[1], dtype=np.float64))
 
 
 @njit(cache=True, nogil=True)
-def _best_pairs(
-    begins: np.ndarray, ends: np.ndarray, pre: np.ndarray, post: np.ndarray, voxels: np.ndarray
+def _nearest_rows(
+    partners: tuple[np.ndarray, np.ndarray],
+    keys: tuple[np.ndarray, np.ndarray, np.ndarray],
+    columns: tuple[np.ndarray, ...],
+    shape: np.ndarray,
+    size: np.ndarray,
 ) -> np.ndarray:
-    """Return int64 (2, n): rows of the pre and of the post partner of each cleft, -1 = none."""
-    rows = np.full((2, len(begins)), -1, dtype=np.int64)
-    for i in range(len(begins)):
-        a1, a2 = _two_best(begins[i], ends[i], pre, voxels)
-        b1, b2 = _two_best(begins[i], ends[i], post, voxels)
-        if a1 >= 0 and a1 == b1:
-            if a2 < 0:
-                if pre[a1] >= post[a1]:
-                    b1 = -1
-                else:
-                    a1 = -1
-            elif pre[a1] + post[b2] >= pre[a2] + post[b1]:
-                b1 = b2
-            else:
-                a1 = a2
-        rows[0, i], rows[1, i] = a1, b1
-    return rows
-
-
-@njit(cache=True, nogil=True)
-def _two_best(begin: int, end: int, evidence: np.ndarray, voxels: np.ndarray) -> tuple[int, int]:
-    best, second = -1, -1
-    for row in range(begin, end):
-        if best < 0 or _beats(row, best, evidence, voxels):
-            best, second = row, best
-        elif second < 0 or _beats(row, second, evidence, voxels):
-            second = row
-    return best, second
-
-
-@njit(cache=True, nogil=True)
-def _beats(row: int, other: int, evidence: np.ndarray, voxels: np.ndarray) -> bool:
-    if evidence[row] != evidence[other]:
-        return evidence[row] > evidence[other]
-    return voxels[row] > voxels[other]
+    cleft, root = partners
+    begins, roots, point = keys
+    found = np.full(len(cleft), -1)
+    sums = np.empty(4, dtype=np.int64)
+    for i in range(len(cleft)):
+        sums[:] = 0
+        best = np.inf
+        # a root of 0 is no partner, and no row has it
+        for row in range(begins[cleft[i]], begins[cleft[i] + 1]):
+            if roots[row] == root[i]:
+                for k in range(4):
+                    sums[k] += columns[k][row]
+        for row in range(begins[cleft[i]], begins[cleft[i] + 1]):
+            if roots[row] == root[i]:
+                index, squared = np.int64(point[row]) - 1, 0.0
+                for axis in range(2, -1, -1):
+                    squared += ((index % shape[axis] - sums[1 + axis] / sums[0]) * size[axis]) ** 2
+                    index //= shape[axis]
+                if squared < best or (squared == best and point[row] < point[found[i]]):
+                    best, found[i] = squared, row
+    return found

@@ -1,64 +1,238 @@
-"""What a block holds of each cleft and of each segment beside it, as integer sums over the voxels it owns."""
+"""What a block holds of each cleft, of each segment beside it and of their contacts there, as integer sums.
+
+Sums over the voxels that the block owns; a pair of voxels belongs to the block that owns its upper voxel. So sums of
+blocks add up to the same whatever the tiling.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from bouton.geometry import Box
+import numpy as np
+from numba import njit
+
+from bouton.geometry import ZYX
+from bouton.synapse.ownership import Owned
 from bouton.synapse.tables import sum_rows
 
-CLEFT, PRE, POST, EXCITATORY = range(4)
+_NOTHING = np.zeros((0, 0, 0), dtype=np.uint8)
 
 
-def cleft_sums(clefts: np.ndarray, evidence: np.ndarray, core: Box) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a box's voxels: uint8 (z, y, x), probability * 255; None where nothing is.
+
+    Attributes
+    ----------
+    cleft, pre, post, excitatory : numpy.ndarray or None
+    """
+
+    cleft: np.ndarray | None = None
+    pre: np.ndarray | None = None
+    post: np.ndarray | None = None
+    excitatory: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the core lies.
+
+    Attributes
+    ----------
+    start : (z, y, x)
+        Of the core, in voxels of the data set.
+    offset : (z, y, x)
+        Of the core in arrays that also hold the voxels below it: 0 or 1 along each axis.
+    """
+
+    start: ZYX
+    offset: ZYX
+
+
+def cleft_sums(clefts: np.ndarray, evidence: Evidence, start: ZYX) -> dict[str, np.ndarray]:
     """Sum over the voxels of each cleft.
 
     Parameters
     ----------
     clefts : numpy.ndarray
-        uint64 (z, y, x) over ``core``; 0 = none.
-    evidence : numpy.ndarray
-        uint8 (4, z, y, x): cleft, pre, post, excitatory; probability * 255.
-    core : Box
-        Where the arrays lie in the data set.
+        uint64 (z, y, x) over a core; 0 = none.
+    evidence : Evidence
+        Over the core.
+    start : (z, y, x)
+        Of the core, in voxels of the data set.
 
     Returns
     -------
     dict
         ``id`` uint64; int64: ``voxels``, ``z``, ``y``, ``x`` (sums of global voxel coordinates), ``cleft``,
-        ``excitatory`` (sums of evidence). Sorted by id.
+        ``excitatory`` (sums of evidence; where there is none, 255 and -1 a voxel). Sorted by id.
     """
-    at = np.nonzero(clefts)
-    rows = {"id": clefts[at], **_positions(at, core)}
-    rows["cleft"] = evidence[CLEFT][at].astype(np.int64)
-    rows["excitatory"] = evidence[EXCITATORY][at].astype(np.int64)
-    return sum_rows(rows, ["id"])
+    keys, sums = _cleft_runs(clefts, _or_none(evidence.cleft), _or_none(evidence.excitatory), _array(start))
+    names = ("voxels", "z", "y", "x", "cleft", "excitatory")
+    return sum_rows({"id": keys[:, 0]} | {name: sums[:, i] for i, name in enumerate(names)}, ["id"])
 
 
-def side_sums(owner: np.ndarray, segmentation: np.ndarray, evidence: np.ndarray, core: Box) -> dict[str, np.ndarray]:
+def side_sums(owned: Owned, segmentation: np.ndarray, evidence: Evidence, place: Place) -> dict[str, np.ndarray]:
     """Sum over the voxels of each segment beside each cleft.
 
     Parameters
     ----------
-    owner : numpy.ndarray
-        uint64 (z, y, x): the cleft that a voxel belongs to, 0 = none (:func:`bouton.synapse.ownership.owners`).
+    owned : Owned
+        Over the core and ``place.offset`` voxels below it.
     segmentation : numpy.ndarray
-        uint64 (z, y, x); voxels of segment 0 are left out.
-    evidence, core
-        As for :func:`cleft_sums`.
+        uint64 (z, y, x) over the same; voxels of segment 0 are left out.
+    evidence : Evidence
+        Over the core.
+    place : Place
 
     Returns
     -------
     dict
-        ``id``, ``segment`` uint64; int64: ``voxels``, ``z``, ``y``, ``x``, ``pre``, ``post``. Sorted by id, segment.
+        ``id``, ``segment`` uint64; int64: ``voxels``, ``z``, ``y``, ``x``, ``pre``, ``post`` (0 where there is no
+        evidence). Sorted by id, segment.
     """
-    at = np.nonzero((owner != 0) & (segmentation != 0))
-    rows = {"id": owner[at], "segment": segmentation[at], **_positions(at, core)}
-    rows["pre"] = evidence[PRE][at].astype(np.int64)
-    rows["post"] = evidence[POST][at].astype(np.int64)
-    return sum_rows(rows, ["id", "segment"])
+    fields = (_or_none(evidence.pre), _or_none(evidence.post))
+    keys, sums = _side_runs(_arrays(owned), segmentation, fields, _array(place.start), _array(place.offset))
+    rows = {"id": keys[:, 0], "segment": keys[:, 1]}
+    names = ("voxels", "z", "y", "x", "pre", "post")
+    return sum_rows(rows | {name: sums[:, i] for i, name in enumerate(names)}, ["id", "segment"])
 
 
-def _positions(at: tuple[np.ndarray, ...], core: Box) -> dict[str, np.ndarray]:
-    positions = {name: at[axis].astype(np.int64) + core.start[axis] for axis, name in enumerate("zyx")}
-    return {"voxels": np.ones(at[0].size, dtype=np.int64), **positions}
+def touching_sums(owned: Owned, segmentation: np.ndarray, offset: ZYX) -> dict[str, np.ndarray]:
+    """Count the voxel faces between two segments beside each cleft: both voxels belong to it.
+
+    Parameters
+    ----------
+    owned, segmentation
+        As for :func:`side_sums`.
+    offset : (z, y, x)
+        As of :class:`Place`.
+
+    Returns
+    -------
+    dict
+        ``id``, ``a`` < ``b`` uint64; ``faces_z``, ``faces_y``, ``faces_x`` int64: faces across each axis. Sorted.
+    """
+    keys, sums = _face_runs(_arrays(owned), segmentation, _array(offset))
+    rows = {name: keys[:, i] for i, name in enumerate(("id", "a", "b"))}
+    return sum_rows(rows | {f"faces_{axis}": sums[:, i] for i, axis in enumerate("zyx")}, ["id", "a", "b"])
+
+
+def _or_none(field: np.ndarray | None) -> np.ndarray:
+    return _NOTHING if field is None else field
+
+
+def _array(zyx: ZYX) -> np.ndarray:
+    return np.asarray(zyx, dtype=np.int64)
+
+
+def _arrays(owned: Owned) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return owned.owner, owned.first, owned.last
+
+
+@njit(cache=True, nogil=True)
+def _grown(array: np.ndarray, n: int) -> np.ndarray:
+    """Return an array with room for row ``n``."""
+    if n < len(array):
+        return array
+    larger = np.empty((2 * len(array), array.shape[1]), dtype=array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def _cleft_runs(
+    clefts: np.ndarray, cleft: np.ndarray, excitatory: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a row for each stretch of equal voxels along x."""
+    keys, sums = np.empty((64, 1), dtype=np.uint64), np.empty((64, 6), dtype=np.int64)
+    n = 0
+    for z in range(clefts.shape[0]):
+        for y in range(clefts.shape[1]):
+            previous = np.uint64(0)
+            for x in range(clefts.shape[2]):
+                label = clefts[z, y, x]
+                if label != 0:
+                    if label != previous:
+                        keys, sums = _grown(keys, n), _grown(sums, n)
+                        keys[n, 0], sums[n] = label, 0
+                        n += 1
+                    _add_voxel(sums[n - 1], z + start[0], y + start[1], x + start[2])
+                    sums[n - 1, 4] += cleft[z, y, x] if cleft.size else 255
+                    sums[n - 1, 5] += excitatory[z, y, x] if excitatory.size else -1
+                previous = label
+    return keys[:n], sums[:n]
+
+
+@njit(cache=True, nogil=True)
+def _side_runs(
+    owned: tuple[np.ndarray, np.ndarray, np.ndarray],
+    segmentation: np.ndarray,
+    evidence: tuple[np.ndarray, np.ndarray],
+    start: np.ndarray,
+    offset: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a row for each stretch along x of one owner and one segment."""
+    owner, first, last = owned
+    pre, post = evidence
+    keys, sums = np.empty((1024, 2), dtype=np.uint64), np.empty((1024, 6), dtype=np.int64)
+    n = 0
+    for z in range(offset[0], owner.shape[0]):
+        for y in range(offset[1], owner.shape[1]):
+            cleft, segment = np.uint64(0), np.uint64(0)
+            zz, yy = z - offset[0], y - offset[1]
+            for x in range(max(offset[2], first[z, y]), last[z, y]):
+                known = owner[z, y, x] != 0 and segmentation[z, y, x] != 0
+                if known:
+                    if owner[z, y, x] != cleft or segmentation[z, y, x] != segment:
+                        keys, sums = _grown(keys, n), _grown(sums, n)
+                        keys[n, 0], keys[n, 1], sums[n] = owner[z, y, x], segmentation[z, y, x], 0
+                        n += 1
+                    xx = x - offset[2]
+                    _add_voxel(sums[n - 1], zz + start[0], yy + start[1], xx + start[2])
+                    sums[n - 1, 4] += pre[zz, yy, xx] if pre.size else 0
+                    sums[n - 1, 5] += post[zz, yy, xx] if post.size else 0
+                cleft, segment = owner[z, y, x] if known else np.uint64(0), segmentation[z, y, x]
+    return keys[:n], sums[:n]
+
+
+@njit(cache=True, nogil=True)
+def _add_voxel(sums: np.ndarray, z: int, y: int, x: int) -> None:
+    sums[0] += 1
+    sums[1] += z
+    sums[2] += y
+    sums[3] += x
+
+
+@njit(cache=True, nogil=True)
+def _face_runs(
+    owned: tuple[np.ndarray, np.ndarray, np.ndarray], segmentation: np.ndarray, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of faces between segments; those that follow each other along x share a row."""
+    owner, first, last = owned
+    keys, sums = np.empty((1024, 3), dtype=np.uint64), np.empty((1024, 3), dtype=np.int64)
+    open_row = np.full(3, -1)
+    n = 0
+    for z in range(offset[0], owner.shape[0]):
+        for y in range(offset[1], owner.shape[1]):
+            open_row[:] = -1
+            for x in range(max(offset[2], first[z, y]), last[z, y]):
+                cleft, segment = owner[z, y, x], segmentation[z, y, x]
+                if cleft == 0 or segment == 0:
+                    continue
+                for axis in range(3):
+                    zz, yy, xx = z - (axis == 0), y - (axis == 1), x - (axis == 2)
+                    if zz < 0 or yy < 0 or xx < 0 or owner[zz, yy, xx] != cleft:
+                        continue
+                    other = segmentation[zz, yy, xx]
+                    if other == segment or other == 0:
+                        continue
+                    a, b = min(segment, other), max(segment, other)
+                    row = open_row[axis]
+                    if row < 0 or keys[row, 0] != cleft or keys[row, 1] != a or keys[row, 2] != b:
+                        keys, sums = _grown(keys, n), _grown(sums, n)
+                        keys[n, 0], keys[n, 1], keys[n, 2], sums[n] = cleft, a, b, 0
+                        open_row[axis] = row = n
+                        n += 1
+                    sums[row, axis] += 1
+    return keys[:n], sums[:n]

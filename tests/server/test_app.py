@@ -65,6 +65,15 @@ def test_place(client: TestClient) -> None:
     assert final["segments"] == ["1099511627779", "18446744073709551615"]
 
 
+def test_a_link_switches_on_the_layers_it_names(client: TestClient) -> None:
+    def shown(query: str) -> dict[str, bool]:
+        layers = state_in(client.get(f"/at?{HERE}{query}"))["layers"]
+        return {layer["name"]: layer["visible"] for layer in layers if layer["type"] != "annotation"}
+
+    hidden = next(name for name, visible in shown("").items() if not visible)
+    assert [name for name, visible in shown(f"&layer={hidden}").items() if visible] == [hidden]
+
+
 @pytest.mark.parametrize(
     "query", ["", "z_nm=1&y_nm=2", "z_nm=nan&y_nm=1&x_nm=1", f"{HERE}&id=x", f"{HERE}&id=-1", f"{HERE}&id={2**64}"]
 )

@@ -9,8 +9,12 @@ DEFAULT_PORT = 8765
 DEFAULT_ORIGIN = f"http://127.0.0.1:{DEFAULT_PORT}"
 
 
-def place_url(run_name: str, at_nm: Sequence[float], ids: Sequence[int] = ()) -> str:
-    """Return the address of a place (z, y, x in nm) in the viewer of ``bouton view``, with segments selected."""
+def place_url(run_name: str, at_nm: Sequence[float], ids: Sequence[int] = (), layers: Sequence[str] = ()) -> str:
+    """Return the address of a place (z, y, x in nm) in the viewer of ``bouton view``, with segments selected.
+
+    Only the named layers are switched on; without names, those that the viewer shows by itself.
+    """
     z, y, x = (f"{value:.1f}" for value in at_nm)
-    pairs = [("z_nm", z), ("y_nm", y), ("x_nm", x), *(("id", str(int(i))) for i in ids), ("run", run_name)]
+    pairs = [("z_nm", z), ("y_nm", y), ("x_nm", x), *(("id", str(int(i))) for i in ids)]
+    pairs += [*(("layer", name) for name in layers), ("run", run_name)]
     return f"{DEFAULT_ORIGIN}/at?{urlencode(pairs)}"

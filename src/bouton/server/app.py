@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -34,7 +34,7 @@ from bouton.volume.run_folder import Run, open_run
 from bouton.volume.run_layers import RunLayer, run_layers, run_tables
 
 _ID = Annotated[int, Field(ge=0, lt=2**64)]
-_FINITE = Query(allow_inf_nan=False)
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Threshold = Annotated[float, Field(ge=0, le=1)]
 TOKEN = "app"
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
@@ -42,6 +42,17 @@ LOOKS_BETWEEN_SIGNS = 60
 SECONDS_BETWEEN_LOOKS = 0.25
 CUT_GROUPS = ("cut:", "mapping:")
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+class _Where(BaseModel):
+    """A link's place: nm, segments to select, layers to switch on, and the run that it is about."""
+
+    z_nm: _Finite
+    y_nm: _Finite
+    x_nm: _Finite
+    id: tuple[_ID, ...] = ()
+    layer: tuple[str, ...] = ()
+    run: str = ""
 
 
 class OpenRun:
@@ -156,19 +167,12 @@ def _add_pages(app: FastAPI) -> None:
         return _to_viewer(state(request, Place()))
 
     @app.get("/at")
-    def at(
-        request: Request,
-        z_nm: Annotated[float, _FINITE],
-        y_nm: Annotated[float, _FINITE],
-        x_nm: Annotated[float, _FINITE],
-        id: Annotated[tuple[_ID, ...], Query()] = (),
-        run: str = "",
-    ) -> Response:
+    def at(request: Request, where: Annotated[_Where, Query()]) -> Response:
         name = opened.current().run.folder.name
-        if run and run != name:
-            text = f"This viewer shows run {name!r}; the link belongs to run {run!r}. Stop it and open that one:"
-            return PlainTextResponse(f"{text} bouton view {opened.folder.parent / run}\n", status_code=409)
-        return _to_viewer(state(request, Place((z_nm, y_nm, x_nm), id)))
+        if where.run and where.run != name:
+            text = f"This viewer shows run {name!r}; the link belongs to run {where.run!r}. Stop it and open that one:"
+            return PlainTextResponse(f"{text} bouton view {opened.folder.parent / where.run}\n", status_code=409)
+        return _to_viewer(state(request, Place((where.z_nm, where.y_nm, where.x_nm), where.id, where.layer)))
 
     @app.get("/cut")
     def cut(request: Request, threshold: Annotated[tuple[_Threshold, ...], Query(min_length=1)]) -> Response:

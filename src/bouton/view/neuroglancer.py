@@ -51,10 +51,13 @@ class Place:
         None means the middle of the run.
     ids : tuple of int
         Segments to select.
+    layers : tuple of str
+        Names of the layers to switch on, lines of synapses besides; none means the usual ones.
     """
 
     at_nm: NM | None = None
     ids: tuple[int, ...] = ()
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def _layer(layer: RunLayer, origin: str, layers: Sequence[RunLayer], place: Plac
         "name": layer.name,
         "source": f"precomputed://{origin}{layer_url(layer.ref)}",
         "tab": "source",
-        "visible": _visible(layer, layers),
+        "visible": layer.name in place.layers if place.layers else _visible(layer, layers),
     }
     if layer.kind == "labels":
         state |= LABELS_LOOK

@@ -1,0 +1,175 @@
+"""Tracing a run from its folder to the files that tell what was found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bouton.cli.trace_evidence import PLACE, SEGMENT, Asked, Found, Progress, find_causes
+from bouton.cli.trace_rows import ERROR_COLUMNS, error_rows, sweeps
+from bouton.cli.trace_run import Given, Traced, read_run
+from bouton.errors import DataError
+from bouton.evaluate.trace import CAUSES
+from bouton.evaluate.trace_costs import cause_costs, recommend
+from bouton.geometry import Box
+from bouton.report.trace import ErrorPicture, TracePage, error_strip, write_trace_page
+from bouton.stages.evaluate_synapses import Params as Scoring
+from bouton.stages.evaluate_synapses import centres
+from bouton.volume import TableData, write_bytes, write_table
+from bouton.volume.run_folder import open_run
+from bouton.volume.synapse_nml import write_synapse_nml
+
+__all__ = ["PLACE", "SEGMENT", "Traces", "Wanted", "trace_run"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line wants; None: as the run's evaluation."""
+
+    max_distance_nm: float | None
+    margin_nm: float | None
+    partners: str
+    pictures: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What was found: errors, costs, an example of each cause, what to do, how many are right, what was not asked."""
+
+    errors: TableData
+    costs: TableData
+    examples: dict[str, str]
+    recommendations: Sequence[dict[str, Any]]
+    counted: str
+    missing: Sequence[str]
+
+
+def trace_run(folder: Path, given: Given, wanted: Wanted, progress: Progress = lambda done, of: None) -> Traces:
+    """Trace a run's errors and write all files.
+
+    Raises
+    ------
+    SpecError, DataError
+        The run has no truth, or what is given does not fit it.
+    """
+    traced = read_run(open_run(folder), given)
+    _check_inside(traced)
+    found = find_causes(traced, _asked(traced, wanted), progress)
+    errors = error_rows(traced, found)
+    counts = found.sorted.counts()
+    costs = cause_costs(errors["kind"], errors["cause"], counts)
+    advice = recommend(costs, sweeps(traced, found))
+    missed, false, wrong = (int((errors["kind"] == kind).sum()) for kind in ("missed", "false", "wrong"))
+    f1 = counts.f1
+    scores = f"F1 {f1.value:.3f} ({f1.low:.2f}-{f1.high:.2f})"
+    counted = f"{counts.tp} right, {missed} missed, {false} false, {wrong} wrong; {scores}"
+    result = Traces(errors, costs, _examples(errors, costs), advice, counted, traced.missing)
+    _write(traced, result, wanted)
+    numbers = {"right": counts.tp, "missed": missed, "false": false, "wrong": wrong}
+    _write_page(traced, found, (result, numbers), wanted)
+    return result
+
+
+def _asked(traced: Traced, wanted: Wanted) -> Asked:
+    usual = Scoring()
+    names = ("max_distance_nm", "margin_nm")
+    found = [traced.param("evaluate_synapses", name, getattr(usual, name)) for name in names]
+    given = [getattr(wanted, name) for name in names]
+    distance, margin = (float(b if a is None else a) for a, b in zip(given, found, strict=True))
+    return Asked(distance, margin, wanted.partners)
+
+
+def _check_inside(traced: Traced) -> None:
+    """Refuse a truth none of whose synapses lies where the run looked: other units, axes or another volume."""
+    if not len(traced.truth["id"]):
+        return
+    at = np.floor(centres(traced.truth) / np.asarray(traced.voxel_size_nm))
+    inside = (at >= traced.bounds.start) & (at < traced.bounds.stop)
+    if not inside.all(axis=1).any():
+        low, high = at.min(axis=0).astype(int), at.max(axis=0).astype(int) + 1
+        raise DataError(
+            f"true synapses at voxels {Box(tuple(low.tolist()), tuple(high.tolist()))}, none of them in the run",
+            expected=f"some in {traced.bounds} (z, y, x), voxels of {traced.voxel_size_nm} nm",
+            fix="give the truth of this volume, its positions in nm",
+        )
+
+
+def _examples(errors: TableData, costs: TableData) -> dict[str, str]:
+    """Return the first error of each cause in words."""
+    first = {cause: int(np.flatnonzero(errors["cause"] == cause)[0]) for cause in costs["cause"]}
+    return {cause: f"#{errors['id'][i]}: {errors['detail'][i]}" for cause, i in first.items()}
+
+
+def _write(traced: Traced, result: Traces, wanted: Wanted) -> None:
+    wanted.out.mkdir(parents=True, exist_ok=True)
+    write_table(wanted.out / "errors.parquet", result.errors, ERROR_COLUMNS)
+    write_bytes(wanted.out / "errors.csv", _csv(result.errors))
+    shown = {name: values for name, values in result.errors.items() if name != "detail"}
+    shown["comment"] = result.errors["detail"]
+    write_synapse_nml(
+        wanted.out / "errors.nml", shown, traced.voxel_size_nm, groups="cause", name=f"{traced.run.folder.name} errors"
+    )
+    told = {
+        "counted": result.counted,
+        "causes": _records(result.costs),
+        "recommendations": result.recommendations,
+        "not_asked": list(result.missing),
+        "explained": {cause: CAUSES[cause] for cause in result.costs["cause"]},
+    }
+    write_bytes(wanted.out / "costs.json", json.dumps(told, indent=2, allow_nan=False).encode("utf-8"))
+
+
+def _records(table: TableData) -> list[dict[str, Any]]:
+    names = list(table)
+    return [dict(zip(names, row, strict=True)) for row in zip(*(table[n].tolist() for n in names), strict=True)]
+
+
+def _csv(table: TableData) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    for row in zip(*(values.tolist() for values in table.values()), strict=True):
+        writer.writerow(["" if isinstance(v, float) and math.isnan(v) else v for v in row])
+    return text.getvalue().encode("utf-8")
+
+
+def _write_page(traced: Traced, found: Found, told: tuple[Traces, dict[str, int]], wanted: Wanted) -> None:
+    result, numbers = told
+    pictures = {str(c): _pictures(traced, result.errors, str(c), wanted.pictures) for c in result.costs["cause"]}
+    page = TracePage(
+        name=traced.run.folder.name,
+        facts={"Result": result.counted, "Partners are right by": wanted.partners, "Scored": f"voxels {traced.bounds}"},
+        counts=numbers,
+        costs=result.costs,
+        explained=CAUSES,
+        recommendations=result.recommendations,
+        missing=result.missing,
+        pictures={cause: shown for cause, shown in pictures.items() if shown},
+    )
+    write_trace_page(page, wanted.out / "trace.html")
+
+
+def _pictures(traced: Traced, errors: TableData, cause: str, most: int) -> list[ErrorPicture]:
+    found = []
+    for i in np.flatnonzero(errors["cause"] == cause)[:most]:
+        error = {name: values[i] for name, values in errors.items()}
+        strip = error_strip(error, lambda name, box: _plane(traced, name, box), traced.bounds, traced.voxel_size_nm)
+        title = f"#{error['id']} {error['kind']}"
+        found.append(ErrorPicture(title, str(error["detail"]), str(error["link"]), strip))
+    return found
+
+
+def _plane(traced: Traced, name: str, box: Box) -> np.ndarray | None:
+    source = traced.sources.get(name)
+    if source is None or not source.bounds.contains(box):
+        return None
+    return source.read(box)

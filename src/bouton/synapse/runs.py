@@ -215,40 +215,67 @@ def _ball(radius_nm: float, voxel_size_nm: NM) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _find_runs(values: np.ndarray, lowest: np.uint8) -> tuple[np.ndarray, np.ndarray]:
+def _bright_stripes(values: np.ndarray, lowest: np.uint8) -> np.ndarray:
+    """Return which stripes of each row hold ``lowest`` somewhere: bool (z, y, stripes)."""
     nz, ny, nx = values.shape
-    zyx, n = np.empty((256, 4), np.int32), 0
-    starts = np.empty(nz * ny + 1, np.int64)
+    bright = np.empty((nz, ny, (nx + _STRIPE - 1) // _STRIPE), np.bool_)
+    for z in range(nz):
+        for y in range(ny):
+            row = values[z, y]
+            for i in range(bright.shape[2]):
+                # A loop that starts at 0 and only takes a maximum is compiled to many bytes at once.
+                part, greatest = row[i * _STRIPE : (i + 1) * _STRIPE], np.uint8(0)
+                for x in range(len(part)):
+                    greatest = max(greatest, part[x])
+                bright[z, y, i] = greatest >= lowest
+    return bright
+
+
+@njit(cache=True, nogil=True)
+def _find_runs(values: np.ndarray, lowest: np.uint8) -> tuple[np.ndarray, np.ndarray]:
+    nz, ny, _ = values.shape
+    bright, starts = _bright_stripes(values, lowest), np.empty(nz * ny + 1, np.int64)
+    # Room for as many as there can be: an array that grows inside of the loop would make it ten times slower.
+    zyx, n = np.empty((bright.sum() * (_STRIPE // 2) + 1, 4), np.int32), 0
     for z in range(nz):
         for y in range(ny):
             starts[z * ny + y] = n
-            row, inside = values[z, y], False
-            for stripe in range(0, nx, _STRIPE):
-                stop = min(stripe + _STRIPE, nx)
-                # A loop that only takes a maximum runs many bytes at once.
-                greatest = np.uint8(0)
-                for x in range(stripe, stop):
-                    greatest = row[x] if row[x] > greatest else greatest
-                if greatest < lowest:
-                    if inside:
-                        zyx[n - 1, 3], inside = stripe, False
-                    continue
-                for x in range(stripe, stop):
-                    if (row[x] >= lowest) == inside:
-                        continue
-                    if inside:
-                        zyx[n - 1, 3], inside = x, False
-                        continue
-                    if n == len(zyx):
-                        more = np.empty((2 * n, 4), np.int32)
-                        more[:n] = zyx
-                        zyx = more
-                    zyx[n, 0], zyx[n, 1], zyx[n, 2] = z, y, x
-                    n, inside = n + 1, True
-            if inside:
-                zyx[n - 1, 3] = nx
+            n = _row_runs(values[z, y], lowest, bright[z, y], zyx, n)
+            for i in range(starts[z * ny + y], n):
+                zyx[i, 0], zyx[i, 1] = z, y
     starts[nz * ny] = n
     return zyx[:n].copy(), starts
+
+
+@njit(cache=True, nogil=True)
+def _row_runs(row: np.ndarray, lowest: np.uint8, bright: np.ndarray, zyx: np.ndarray, n: int) -> int:
+    """Append the runs of a row; return how many there are now."""
+    start = -1
+    for i in range(len(bright)):
+        if not bright[i] and start < 0:
+            continue
+        for x in range(i * _STRIPE, min((i + 1) * _STRIPE, len(row))):
+            if (row[x] >= lowest) == (start >= 0):
+                continue
+            if start < 0:
+                start = x
+            else:
+                zyx[n, 2], zyx[n, 3] = start, x
+                n, start = n + 1, -1
+    if start >= 0:
+        zyx[n, 2], zyx[n, 3] = start, len(row)
+        n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _with_room(rows: np.ndarray, n: int) -> np.ndarray:
+    """Return the rows, or twice as many of which ``n`` are these, where they are full."""
+    if n < len(rows):
+        return rows
+    more = np.empty((2 * n, rows.shape[1]), rows.dtype)
+    more[:n] = rows
+    return more
 
 
 @njit(cache=True, nogil=True)
@@ -312,7 +339,7 @@ def _sum_runs(zyx: np.ndarray, place: np.ndarray, n: int, values: np.ndarray, lo
 @njit(cache=True, nogil=True)
 def _voxels_outside(zyx: np.ndarray, inner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the voxels of runs outside of the box ``inner`` (start, stop), int64 (n, 3), and the run of each."""
-    found, run, n = np.empty((256, 3), np.int64), np.empty(256, np.int64), 0
+    found, n = np.empty((256, 4), np.int64), 0
     for i in range(len(zyx)):
         z, y = zyx[i, 0], zyx[i, 1]
         skip = inner[0, 0] <= z < inner[1, 0] and inner[0, 1] <= y < inner[1, 1]
@@ -321,13 +348,10 @@ def _voxels_outside(zyx: np.ndarray, inner: np.ndarray) -> tuple[np.ndarray, np.
         for x in range(zyx[i, 2], zyx[i, 3]):
             if skip and inner[0, 2] <= x < inner[1, 2]:
                 continue
-            if n == len(run):
-                more, more_runs = np.empty((2 * n, 3), np.int64), np.empty(2 * n, np.int64)
-                more[:n], more_runs[:n] = found, run
-                found, run = more, more_runs
-            found[n, 0], found[n, 1], found[n, 2], run[n] = z, y, x, i
+            found = _with_room(found, n)
+            found[n, 0], found[n, 1], found[n, 2], found[n, 3] = z, y, x, i
             n += 1
-    return found[:n].copy(), run[:n].copy()
+    return found[:n, :3].copy(), found[:n, 3].copy()
 
 
 @njit(cache=True, nogil=True)

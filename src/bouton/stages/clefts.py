@@ -222,7 +222,7 @@ def _empty(columns: dict[str, str]) -> dict[str, np.ndarray]:
 
 def _bytes(written: float) -> object:
     """Return the memory of a part per voxel: four channels of evidence, bridges if wanted, what it writes."""
-    return lambda params, voxel_size_nm: 10.0 + 4.0 * (params.rules.gap_nm > 0) + written
+    return lambda params, voxel_size_nm: 12.0 + 4.0 * (params.rules.gap_nm > 0) + written
 
 
 def _kept_layers(params: Params) -> dict[str, Layer]:

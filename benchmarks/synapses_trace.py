@@ -3,7 +3,7 @@
     python benchmarks/synapses_trace.py [--errors 500] [--shape 90,300,300] [--seed 2010] [--folder DIR]
 
 Each phantom's true neurons, clefts and synapses are made into the layers that a pipeline would have: a segmentation
-(the true ids) and evidence (the true clefts and their two sides, blurred). Then each error is put where it belongs:
+(the true ids) and evidence (the true clefts and their two sides, blurred, of uneven strength, with noise). Then each error is put where it belongs:
 into the evidence (too weak to be seen, too weak to be kept, too small, a wrong type, reversed, another partner,
 something where nothing is, a bridge to a neighbour), into the segmentation (two neurons run together, a partner cut),
 or into the truth (a synapse left out). The stages clefts, synapse_sides, synapses and evaluate_synapses run as they do
@@ -122,22 +122,23 @@ def make_tissue(seed: int, shape: tuple[int, int, int]) -> Tissue:
         np.random.default_rng(seed),
     )  # fmt: skip
     for row in range(len(made.synapses["id"])):
-        add_evidence(tissue, row, 0.97)
+        add_evidence(tissue, row)
     return tissue
 
 
-def add_evidence(tissue: Tissue, row: int, strength: float) -> None:
+def add_evidence(tissue: Tissue, row: int) -> None:
     """Write what a detector would say of one true synapse."""
     place, _ = tissue.near(tissue.centre(row), 400.0)
     mine = tissue.true_clefts[place] == tissue.synapses["id"][row]
     if not mine.any():
         return
     away = ndimage.distance_transform_edt(~mine, sampling=SIZE)
+    strength, sides = tissue.random.uniform(0.84, 1.0), tissue.random.uniform(0.6, 0.9)
     soft = np.clip(1.2 - away / 60.0, 0, 1) * strength
     tissue.cleft[place] = np.maximum(tissue.cleft[place], soft)
     for side, values in (("pre", tissue.pre), ("post", tissue.post)):
         here = (tissue.neurons[place] == tissue.synapses[f"{side}_id"][row]) & (away < 200)
-        values[place][here] = 0.85
+        values[place][here] = sides
     if tissue.synapses["type"][row] == "excitatory":
         tissue.excitatory[place][away < 100] = 0.9
 
@@ -152,7 +153,7 @@ def weak(tissue: Tissue, row: int) -> tuple[str, str]:
 def faint(tissue: Tissue, row: int) -> tuple[str, str]:
     """Make the evidence too weak for its component to be kept."""
     place, near = tissue.near(tissue.centre(row), 270.0)
-    tissue.cleft[place][near] *= tissue.random.uniform(0.56, 0.68) / 0.97
+    tissue.cleft[place][near] *= tissue.random.uniform(0.56, 0.66) / tissue.cleft[place][near].max()
     return "peak", "removed"
 
 
@@ -303,12 +304,18 @@ def inject(tissue: Tissue) -> list[Injected]:
     return done
 
 
+def as_bytes(evidence: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return probabilities as uint8, with the unevenness of a detector on them."""
+    noise = ndimage.gaussian_filter(random.standard_normal(evidence.shape, np.float32), (0, 0, 1, 1)) * 0.08
+    return np.round(np.clip(evidence + noise * (evidence > 0), 0, 1) * 255).astype(np.uint8)
+
+
 def traced_errors(tissue: Tissue, folder: Path, block: tuple[int, int, int]) -> dict[str, np.ndarray]:
     """Run the stages over the tissue and trace; return the table of errors."""
     folder.mkdir(parents=True)
     evidence = np.stack([tissue.cleft, tissue.pre, tissue.post, tissue.excitatory])
     for name, values in (
-        ("evidence", np.round(evidence * 255).astype(np.uint8)),
+        ("evidence", as_bytes(evidence, tissue.random)),
         ("segments", tissue.segments),
         ("neurons", tissue.neurons),
     ):

@@ -44,6 +44,8 @@ REMEDIES = {
 }
 """What mends a cause: ``retrain``, ``threshold``, ``segmentation``, ``truth`` or ``none``."""
 
+UNKNOWN_LOW = 0.5
+
 
 @dataclass(frozen=True)
 class TruthEvidence:
@@ -62,7 +64,7 @@ class TruthEvidence:
     peak : numpy.ndarray
         float64 (n,): the greatest cleft probability at the place, 0 to 1; NaN where no evidence could be asked.
     low : float
-        Probability from which voxels form clefts; NaN where unknown.
+        Probability from which voxels form clefts; NaN where unknown, then :data:`UNKNOWN_LOW` is taken for it.
     cleft : numpy.ndarray
         uint64 (n,): the cleft at the place; 0 = none.
     removed_by : numpy.ndarray
@@ -134,7 +136,7 @@ def truth_causes(evidence: TruthEvidence) -> np.ndarray:
     candidate is known, a rule must have removed it as well.
     """
     e = evidence
-    seen = ~(e.peak < e.low) & np.isfinite(e.peak)
+    seen = e.peak >= (e.low if np.isfinite(e.low) else UNKNOWN_LOW)
     nowhere = e.cleft == 0
     merged, split = segment_errors(e)
     return _first(

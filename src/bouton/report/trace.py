@@ -106,15 +106,16 @@ def error_strip(error: Mapping[str, Any], read: Reader, bounds: Box, voxel_size_
     background = np.full((*section.box.shape[1:], 3), 90, np.uint8)
     if image is not None:
         background = grey(Plane(image[0], np.ones(image[0].shape, np.bool_)))
-    parts = [_panel(background, section, error)]
-    parts += [_panel(_over(background, values[0], name), section, error) for name, values in planes.items()
-              if values is not None]  # fmt: skip
+    shown = [_over(background, values[0], name) for name, values in planes.items() if values is not None]
+    if image is not None or not shown:
+        shown.insert(0, background)
+    parts = [_panel(rgb, section, error) for rgb in shown]
+    add_bar(parts[0], section)
     strip = Image.new("RGB", (sum(p.width for p in parts) + _GAP * (len(parts) - 1), parts[0].height), "white")
     left = 0
     for part in parts:
         strip.paste(part, (left, 0))
         left += part.width + _GAP
-    add_bar(strip.crop((0, 0, parts[0].width, parts[0].height)), section)
     return strip
 
 

@@ -26,6 +26,8 @@ VERBS = (
     "evaluate",
     "trace",
     "convert",
+    "export",
+    "import-synapses",
     "train",
     "quantise",
     "finetune",

@@ -81,7 +81,7 @@ def sites(pre, post, pre_ids, post_ids):
 
 def line(*x, ids=(1, 2)):
     at = np.array([[0.0, 0.0, v] for v in x]).reshape(-1, 3)
-    return sites(at, at + [0, 50, 0], np.full(len(x), ids[0]), np.full(len(x), ids[1]))
+    return sites(at, at + np.array([0, 50, 0]), np.full(len(x), ids[0]), np.full(len(x), ids[1]))
 
 
 def full_matrix(truth, predicted, reach=400.0):

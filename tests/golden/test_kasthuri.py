@@ -50,10 +50,10 @@ def test_counts_of_synapses(synapses):
 @pytest.mark.real
 def test_counts_of_pairs(synapses, tmp_path):
     edges = connections(synapses)
-    assert len(edges["count"]) == 1559 and int((edges["count"] == 1).sum()) == 1437
-    assert int(edges["count"].sum()) == 1700
+    assert len(edges["n"]) == 1559 and int((edges["n"] == 1).sum()) == 1437
+    assert int(edges["n"].sum()) == 1700
     write_graphml(tmp_path / "graph.graphml", edges)
     graph = nx.read_graphml(tmp_path / "graph.graphml")
     assert graph.number_of_edges() == 1559
-    assert sum(count for _, _, count in graph.edges(data="count")) == 1700
+    assert sum(count for _, _, count in graph.edges(data="n")) == 1700
     assert set(graph) == {str(i) for i in np.union1d(synapses["pre_id"], synapses["post_id"])}

@@ -147,7 +147,7 @@ def test_exports_hold_the_connectome(tmp_path):
     assert graph.edges[str(OFFSET + 1), str(OFFSET + 3)] == {"n": 1, "size_voxels": 56}
     lines = (tmp_path / "exports" / "connectome.csv").read_text().splitlines()
     assert lines == [
-        "pre_id,post_id,count,size_voxels",
+        "pre_id,post_id,n,size_voxels",
         f"{OFFSET + 1},{OFFSET + 3},1,56",
         f"{OFFSET + 4},{OFFSET + 2},1,28",
     ]

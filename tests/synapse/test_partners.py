@@ -251,7 +251,7 @@ def test_connections_by_hand():
         "size_voxels": np.array([10, 20, 30, 40, 50]),
     }
     found = connections(synapses)
-    assert [found[name].tolist() for name in ("pre_id", "post_id", "count", "size_voxels")] == [
+    assert [found[name].tolist() for name in ("pre_id", "post_id", "n", "size_voxels")] == [
         [1, 2],
         [2, 1],
         [2, 1],

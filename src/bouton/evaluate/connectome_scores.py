@@ -2,7 +2,8 @@
 
 Edges are ordered pairs of neurons with the number of synapses between them. At a strength k an edge is true, or
 predicted, if it has at least k synapses there; autapses count like other edges. Weak and strong edges apart: Buhmann et
-al. 2021, doi:10.1038/s41592-021-01183-7. Cosine similarity compares a neuron's counts over its partners, true and predicted.
+al. 2021, doi:10.1038/s41592-021-01183-7. Cosine similarity compares a neuron's true and predicted counts over its
+partners.
 """
 
 from __future__ import annotations

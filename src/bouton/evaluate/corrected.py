@@ -5,26 +5,28 @@ Where T things are true and D are detected (T = TP + FN, D = TP + FP), n detecte
     n_corrected = n x precision / recall = n x r,   r = T / D
 
 The interval is for the number N of true things *there*. Each true thing is found with chance R, and false ones come as
-a Poisson count in proportion to the true ones, f each: n has mean N / r and variance N (R (1 - R) + f), the evaluation's
-D the same with T for N. So N - r n has mean 0 and, by the delta method, variance
+a Poisson count in proportion to the true ones, f each: n has mean N / r and variance N (R (1 - R) + f), and so has the
+evaluation's D with T for N. So N - r n has mean 0 and, by the delta method, variance
 
     N w (1 + N / T),   w = r^2 (R (1 - R) + f) = r^2 (TP FN / T + FP) / T
 
 where the first part is the chance of the errors there, the second that of the evaluation. The limits are the N with
-(N - r n)^2 = z^2 N w (1 + N / T), the roots of a quadratic, as in Wilson's interval for a proportion: unlike a normal or
-log-normal interval they hold for small n, and for n = 0. Half a false positive and half a false negative are added in w,
-so that a small faultless evaluation does not make a count certain.
+(N - r n)^2 = z^2 N w (1 + N / T), the roots of a quadratic, as in Wilson's interval for a proportion: unlike a normal
+or log-normal interval they hold for small n, and for n = 0. Half a false positive and half a false negative are added
+in w, so that a small faultless evaluation does not make a count certain.
 
-It rests on the evaluation being a fair sample of the same tissue and on errors that come independently; it knows nothing
-of another brain region, stain or score threshold. Tested by simulation: tests/evaluate/test_corrected.py.
+It rests on the evaluation being a fair sample of the same tissue and on errors that come independently; it knows
+nothing of another brain region, stain or score threshold. Tested by simulation: tests/evaluate/test_corrected.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from bouton.errors import DataError
 from bouton.evaluate.detection import NORMAL_97_5, Detection
 
 CORRECTED_COLUMNS = {"n_corrected": "float64", "n_corrected_low": "float64", "n_corrected_high": "float64"}
@@ -69,6 +71,50 @@ def corrected_counts(n: np.ndarray, found: Detection, z: float = NORMAL_97_5) ->
 def uncorrected(k: int) -> Corrected:
     """Return what is known of ``k`` counts without an evaluation: nothing, NaN."""
     return Corrected(*(np.full(k, np.nan) for _ in range(3)))
+
+
+def scored_detection(scores: Mapping[str, np.ndarray], prefix: str) -> Detection:
+    """Return the counts ``<prefix>_tp``, ``_fp``, ``_fn`` of a table of scores.
+
+    Parameters
+    ----------
+    scores : mapping
+        ``metric`` str and ``value`` float64 (k,), as ``evaluate_synapses`` and ``bouton evaluate`` write them.
+    prefix : str
+        Such as ``synapse``, ``synapse_partners``, ``excitatory``.
+
+    Raises
+    ------
+    DataError
+        One of them is missing, or is no count.
+    """
+    values = score_values(scores)
+    names = [f"{prefix}_{kind}" for kind in ("tp", "fp", "fn")]
+    lost = [name for name in names if name not in values]
+    if lost:
+        raise DataError(
+            f"the scores hold no {', '.join(lost)}",
+            expected=f"rows {', '.join(names)} in the column metric",
+            fix="read the table scores of stage evaluate_synapses",
+        )
+    bad = [name for name in names if not (values[name] >= 0 and values[name].is_integer())]
+    if bad:
+        raise DataError(f"{bad[0]} = {values[bad[0]]}", expected="a count: a whole number, at least 0")
+    return Detection(*(int(values[name]) for name in names))
+
+
+def score_values(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return metric -> value of a table of scores.
+
+    Raises
+    ------
+    DataError
+        A metric occurs twice.
+    """
+    values = {str(name): float(value) for name, value in zip(scores["metric"], scores["value"], strict=True)}
+    if len(values) < len(scores["metric"]):
+        raise DataError("a metric occurs twice in the scores", expected="the scores of one evaluation")
+    return values
 
 
 def _roots(middle: np.ndarray, spread: float, true: int) -> tuple[np.ndarray, np.ndarray]:

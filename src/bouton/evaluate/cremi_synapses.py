@@ -1,9 +1,9 @@
 """The scores of the CREMI challenge for synaptic clefts and synaptic partners (cremi.org/metrics).
 
-Clefts. ADGT is the mean distance of the predicted cleft voxels to the nearest true one, ADF that of the true ones to the
-nearest predicted one; false positives and negatives are those farther than 200 nm. Three things are called *the* CREMI
-score of clefts, so each has a name of its own here: the mean of ADGT and ADF (the leader board), 1 - F1 of these voxels
-(the metrics page), and the sum of all distances beyond 200 nm (Synaptor).
+Clefts. ADGT is the mean distance of the predicted cleft voxels to the nearest true one, ADF that of the true ones to
+the nearest predicted one; false positives and negatives are those farther than 200 nm. Three things are called *the*
+CREMI score of clefts, so each has a name of its own here: the mean of ADGT and ADF (the leader board), 1 - F1 of these
+voxels (the metrics page), and the sum of all distances beyond 200 nm (Synaptor).
 
 Partners. A predicted and a true pair of pre and post sites may match if both ends lie in the same true neurons, each at
 most 400 nm away; the cost is the mean of both distances, being alone costs 800. The assignment of least cost counts.
@@ -93,6 +93,13 @@ def cleft_masks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return labels != 0, np.zeros(labels.shape, dtype=bool)
     background, invalid = labels == BACKGROUND, labels == INVALID
     return ~(background | invalid) if background.any() else (labels != 0) & ~invalid, invalid
+
+
+def cleft_ids(labels: np.ndarray) -> np.ndarray:
+    """Return the ids of :func:`cleft_masks` with 0 as the only background, uint64; the challenge's ids rise by 1."""
+    cleft, _ = cleft_masks(labels)
+    theirs = labels.dtype == np.uint64 and bool((labels == BACKGROUND).any())
+    return np.where(cleft, labels.astype(np.uint64) + np.uint64(theirs), np.uint64(0))
 
 
 def score_clefts(truth: np.ndarray, predicted: np.ndarray, voxel_size_nm: NM) -> CleftScores:

@@ -1,7 +1,8 @@
 """Neural reconstruction integrity: which ends of synapses a reconstruction joins in one neuron, as it should.
 
-Reilly et al. 2018, doi:10.3389/fninf.2018.00074 (arXiv 1702.02684). Every matched synapse has two ends, each of which lies in a true neuron i and a
-detected neuron j: n_ij. A missed synapse's ends are deletions (j = none), a false one's insertions (i = none).
+Reilly et al. 2018, doi:10.3389/fninf.2018.00074. Every matched synapse has two ends, each of which lies in a true
+neuron i and a detected neuron j: n_ij. A missed synapse's ends are deletions (j = none), a false one's insertions
+(i = none).
 
     TP = sum_ij C(n_ij, 2)               pairs of ends of one true neuron that one detected neuron holds
     FN = sum_i C(n_i., 2) - TP           pairs of one true neuron that are not together, deletions included

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from bouton.evaluate.contingency import Contingency
-from bouton.evaluate.detection import Proportion
+from bouton.evaluate.detection import Detection, Proportion
 from bouton.evaluate.partition import (
     adapted_rand,
     adapted_rand_cremi,
@@ -130,15 +130,19 @@ def synapse_scores(scores: SynapseScores) -> list[Score]:
     """Return precision, recall and F1 of every level and the shares among the matches, with 95 % intervals."""
     rows: list[Score] = []
     for level, found in scores.levels.items():
-        prefix = _PREFIX[level]
-        for name in ("f1", "precision", "recall"):
-            rows += _with_interval(f"{prefix}_{name}", getattr(found, name))
-        for name in ("tp", "fp", "fn"):
-            value = getattr(found, name)
-            rows.append(Score(f"{prefix}_{name}", float(value), "synapses", "", found.tp + found.fp + found.fn))
+        rows += detection_rows(_PREFIX[level], found, "synapses")
     for name in ("partners_right", "polarity_right", "type_right"):
-        rows += _with_interval(name, getattr(scores, name))
+        rows += interval_rows(name, getattr(scores, name))
     return rows
+
+
+def detection_rows(prefix: str, found: Detection, unit: str) -> list[Score]:
+    """Return F1, precision and recall with 95 % limits, and the counts; ``unit`` says of what."""
+    rows: list[Score] = []
+    for name in ("f1", "precision", "recall"):
+        rows += interval_rows(f"{prefix}_{name}", getattr(found, name))
+    n = found.tp + found.fp + found.fn
+    return rows + [Score(f"{prefix}_{name}", float(getattr(found, name)), unit, "", n) for name in ("tp", "fp", "fn")]
 
 
 def score_table(scores: Sequence[Score]) -> dict[str, np.ndarray]:
@@ -172,7 +176,8 @@ def match_rows(
     }
 
 
-def _with_interval(name: str, share: Proportion) -> list[Score]:
+def interval_rows(name: str, share: Proportion) -> list[Score]:
+    """Return a proportion and its 95 % limits, ``<name>_low`` and ``<name>_high``."""
     return [
         Score(name, share.value, "", "higher", share.n),
         Score(f"{name}_low", share.low, "95 % limit", "", share.n),
@@ -180,10 +185,10 @@ def _with_interval(name: str, share: Proportion) -> list[Score]:
     ]
 
 
-def explain(metric: str) -> str:
-    """Return what a metric of this module says, in a few words; empty for an unknown one."""
+def explain(metric: str, explained: Mapping[str, str] = EXPLAINED) -> str:
+    """Return what a metric says, in a few words; empty for one that ``explained`` lacks."""
     stem = metric.removesuffix("_low").removesuffix("_high")
-    if stem in EXPLAINED:
-        return EXPLAINED[stem]
+    if stem in explained:
+        return explained[stem]
     stem, _, kind = stem.rpartition("_")
-    return f"{_KINDS[kind]}: {EXPLAINED[stem]}" if kind in _KINDS and stem in EXPLAINED else ""
+    return f"{_KINDS[kind]}: {explained[stem]}" if kind in _KINDS and stem in explained else ""

@@ -123,6 +123,17 @@ def score_synapses(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule) ->
     )
 
 
+def counted_rows(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule) -> tuple[np.ndarray, np.ndarray]:
+    """Return which true and which predicted synapses count, bool (n,) and (m,): all but the neutral ones.
+
+    A prediction in the margin that is matched with a true synapse that counts does count.
+    """
+    near = match_points(truth.centre_nm, predicted.centre_nm, rule.max_distance_nm)
+    true, found = ~rule.neutral(truth.centre_nm), ~rule.neutral(predicted.centre_nm)
+    found[near.predicted] = true[near.truth]
+    return true, found
+
+
 def same_partners(truth: SynapseSet, predicted: SynapseSet, t: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Return, for the pairs of rows ``t`` and ``p``, whether pre and post neurons are both right; 0 is never right."""
     known = (predicted.pre[p] != 0) & (predicted.post[p] != 0)

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.errors import SpecError
-from bouton.evaluate.scores import MATCH_COLUMNS, SCORE_COLUMNS, match_rows, score_table, synapse_scores
-from bouton.evaluate.synapses import MatchRule, SynapseSet, score_synapses
+from bouton.evaluate.cremi_synapses import PartnerSites
+from bouton.evaluate.curves import CURVE_COLUMNS, curve_table, score_curves
+from bouton.evaluate.scores import MATCH_COLUMNS, SCORE_COLUMNS, Score, match_rows, score_table, synapse_scores
+from bouton.evaluate.synapse_checks import autapses, check_synapses, check_truth_inside
+from bouton.evaluate.synapse_rows import Compared, comparison_rows, curve_rows
+from bouton.evaluate.synapses import MatchRule, SynapseSet, score_synapses, take_synapses
 from bouton.geometry import NM, Box
 from bouton.stage import Layer, Output, Stage, Table, TableData, VolumeReader, WholePart, WholeTask
 
@@ -26,10 +30,13 @@ class Params:
     margin_nm : float
         Synapses nearer than this to a face of the bounds are neutral: a true one there is no miss if not found, what
         is matched with it is neither right nor wrong, and an unmatched prediction there is no false positive.
+    min_score : float
+        Synapses with a lower score, in [0, 1], are left out of all but the curve. ``connectome`` wants the same.
     """
 
     max_distance_nm: float = 400.0
     margin_nm: float = 100.0
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_distance_nm <= 0 or self.margin_nm < 0:
@@ -37,13 +44,16 @@ class Params:
                 f"max_distance_nm = {self.max_distance_nm}, margin_nm = {self.margin_nm}",
                 expected="max_distance_nm above 0, margin_nm at least 0",
             )
+        if not 0 <= self.min_score <= 1:
+            raise SpecError(f"min_score = {self.min_score}", expected="0 to 1")
 
 
 def _score(task: WholeTask) -> Output:
     synapses, truth = task.table("synapses"), task.table("truth_synapses")
+    check_tables(synapses, truth)
     neurons = neurons_at(synapses, task.volumes["truth"], task.voxel_size_nm, task.bounds)
-    scores, matches = score_tables(synapses, truth, neurons, match_rule(task.params, task.voxel_size_nm, task.bounds))
-    return Output(tables={"scores": scores, "synapse_matches": matches})
+    rule = match_rule(task.params, task.voxel_size_nm, task.bounds)
+    return Output(tables=score_tables(synapses, truth, neurons, rule, task.params.min_score))
 
 
 def match_rule(params: Params, voxel_size_nm: NM, bounds: Box) -> MatchRule:
@@ -60,25 +70,63 @@ def neurons_at(
     return pre, labels_at(volume, centres(synapses, "post_"), voxel_size_nm, bounds)
 
 
+def check_tables(synapses: TableData, truth: TableData) -> None:
+    """Refuse tables that cannot be scored (:func:`bouton.evaluate.synapse_checks.check_synapses`)."""
+    check_synapses(synapses, "synapses")
+    check_synapses(truth, "truth_synapses")
+
+
 def score_tables(
-    synapses: TableData, truth: TableData, neurons: tuple[np.ndarray, np.ndarray], rule: MatchRule
-) -> tuple[TableData, TableData]:
+    synapses: TableData, truth: TableData, neurons: tuple[np.ndarray, np.ndarray], rule: MatchRule, min_score: float = 0
+) -> dict[str, TableData]:
     """Score a table of synapses, whose true pre and post neurons are ``neurons``, against a true table.
 
     Returns
     -------
-    scores, synapse_matches
-        The stage's two tables.
+    dict
+        The stage's tables.
     """
+    every = SynapseSet(centres(synapses), *neurons, synapses["type"])
     true = SynapseSet(centres(truth), truth["pre_id"], truth["post_id"], truth["type"])
-    predicted = SynapseSet(centres(synapses), *neurons, synapses["type"])
-    scores = score_synapses(true, predicted, rule)
-    matches = match_rows(scores, true, predicted, rule)
+    outside = check_truth_inside(true.centre_nm, rule, "truth_synapses")
+    score = scores_of(synapses)
+    curves = score_curves(true, every, score, rule)
+    kept = score >= min_score
+    table, found = {name: values[kept] for name, values in synapses.items()}, take_synapses(every, kept)
+    scores = score_synapses(true, found, rule)
+    matches = match_rows(scores, true, found, rule)
     ids = {
         "truth_id": truth["id"][matches.pop("truth")],
-        "synapse_id": synapses["id"][matches.pop("predicted")],
+        "synapse_id": table["id"][matches.pop("predicted")],
     }
-    return score_table(synapse_scores(scores)), ids | matches
+    rows = [
+        *synapse_scores(scores),
+        *comparison_rows(_compared(truth, true, table, found), rule),
+        *curve_rows(curves),
+        Score("min_score", float(min_score), "score", "", len(found)),
+        Score("true_outside", float(outside), "synapses", "", len(true)),
+        Score("true_autapses", float(autapses(true.pre, true.post)), "synapses", "", len(true)),
+        Score("found_autapses", float(autapses(table["pre_id"], table["post_id"])), "synapses", "", len(found)),
+    ]
+    return {"scores": score_table(rows), "synapse_matches": ids | matches, "curve": curve_table(curves)}
+
+
+def scores_of(synapses: TableData) -> np.ndarray:
+    """Return the scores, float64 (n,); 1 for synapses that have none."""
+    return np.asarray(synapses.get("score", np.ones(len(synapses["id"]))), dtype=np.float64)
+
+
+def _compared(truth: TableData, true: SynapseSet, table: TableData, found: SynapseSet) -> Compared:
+    both = (truth, true), (table, found)
+    targets = (truth["target"], table["target"]) if all("target" in rows for rows, _ in both) else None
+    sites = None
+    if all("pre_z_nm" in rows and "post_z_nm" in rows for rows, _ in both):
+        sites = _sites(truth, true), _sites(table, found)
+    return Compared(true, found, (table["pre_id"], table["post_id"]), targets, sites)
+
+
+def _sites(table: TableData, synapses: SynapseSet) -> PartnerSites:
+    return PartnerSites(centres(table, "pre_"), centres(table, "post_"), synapses.pre, synapses.post)
 
 
 def centres(table: TableData, prefix: str = "") -> np.ndarray:
@@ -108,14 +156,14 @@ _TRUTH = {"id": "uint64", **_NM, "pre_id": "uint64", "post_id": "uint64", "type"
 _SIDES = {f"{side}_{name}": "float64" for side in ("pre", "post") for name in _NM}
 
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
     reads={
         "synapses": Table(_TRUTH | _SIDES),
         "truth_synapses": Table(_TRUTH),
         "truth": Layer(("uint64", "uint32", "uint16", "uint8"), kind="labels"),
     },
-    writes=("scores", "synapse_matches"),
+    writes=("scores", "synapse_matches", "curve"),
     parts=(
         WholePart(
             "score",
@@ -123,6 +171,7 @@ STAGE = Stage(
             tables={
                 "scores": Table(SCORE_COLUMNS),
                 "synapse_matches": Table({"truth_id": "uint64", "synapse_id": "uint64"} | MATCH_COLUMNS),
+                "curve": Table(CURVE_COLUMNS),
             },
         ),
     ),

@@ -20,10 +20,10 @@ def connections(synapses: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict
-        ``pre_id``, ``post_id`` uint64, ``count``, ``size_voxels`` (sum) int64, sorted by pre, then post.
+        ``pre_id``, ``post_id`` uint64, ``n``, ``size_voxels`` (sum) int64, sorted by pre, then post.
     """
     known = (synapses["pre_id"] != 0) & (synapses["post_id"] != 0)
     rows = {name: synapses[name][known] for name in ("pre_id", "post_id")}
-    rows["count"] = np.ones(int(known.sum()), dtype=np.int64)
+    rows["n"] = np.ones(int(known.sum()), dtype=np.int64)
     rows["size_voxels"] = synapses["size_voxels"][known]
     return sum_rows(rows, ["pre_id", "post_id"])

@@ -1,5 +1,6 @@
 """Stage clefts: every rule against its definition over the whole volume, for any blocks in any order."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -199,6 +200,13 @@ def test_the_vesicle_preset_is_the_published_one_at_its_voxel_size():
     flat.ravel()[5000] = 240
     assert find_clefts(flat, rules, size)[1]["removed_by"].tolist() == ["section_area"]
     assert Params(preset="vesicle", connectivity=6, low=0.5).rules.connectivity == 6
+
+
+def test_parameters_show_the_values_that_hold():
+    assert Params() == Params(low=0.5, gap_nm=0.0)
+    assert Params(preset="vesicle").high == 0.9
+    assert Params().max_section_area_nm2 is None
+    assert Params(**dataclasses.asdict(Params(preset="vesicle", low=0.4))) == Params(preset="vesicle", low=0.4)
 
 
 def test_ids_beyond_the_integers_of_float64():

@@ -85,6 +85,10 @@ class Params:
         if self.preset not in PRESETS:
             raise SpecError(f"preset = {self.preset!r}", expected=" or ".join(PRESETS), fix="choose one of them")
         rules = self.rules
+        # Records of runs show the values that held, and a value given equals the same one by default.
+        for field in dataclasses.fields(Rules):
+            value = getattr(rules, field.name)
+            object.__setattr__(self, field.name, None if value == math.inf else value)
         if not 0 < rules.low <= rules.high <= 1:
             raise SpecError(f"low = {rules.low}, high = {rules.high}", expected="0 < low <= high <= 1")
         if rules.connectivity not in (6, 18, 26):

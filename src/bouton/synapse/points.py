@@ -14,6 +14,7 @@ from bouton.geometry import NM, ZYX
 from bouton.synapse.ownership import Owned
 from bouton.synapse.tables import changes
 
+_FREE = np.uint64(0)  # numba compares an unsigned with a plain 0 as floats
 TableData = Mapping[str, np.ndarray]
 
 
@@ -89,7 +90,7 @@ def _nearest(
         for y in range(owner.shape[1]):
             for x in range(first[z, y], last[z, y]):
                 cleft, segment = owner[z, y, x], segmentation[z, y, x]
-                if cleft == 0 or segment == 0:
+                if cleft == _FREE or segment == _FREE:
                     continue
                 if row < 0 or keys[0][row] != cleft or keys[1][row] != segment:
                     row = _row_of(keys, cleft, segment)
@@ -98,7 +99,7 @@ def _nearest(
                 distance += ((yy - centres[row, 1]) * size[1]) ** 2
                 distance += ((xx - centres[row, 2]) * size[2]) ** 2
                 # voxels come in the order of their ids, so that the smallest of equally near ones is the first
-                if point[row] == 0 or distance < squared[row]:
+                if point[row] == _FREE or distance < squared[row]:
                     squared[row] = distance
                     point[row] = np.uint64((zz * shape[1] + yy) * shape[2] + xx + 1)
     return squared, point

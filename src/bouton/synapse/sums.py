@@ -12,9 +12,10 @@ import numpy as np
 from numba import njit
 
 from bouton.geometry import ZYX
-from bouton.synapse.ownership import Owned
+from bouton.synapse.ownership import Owned, is_empty
 from bouton.synapse.tables import sum_rows
 
+_FREE = np.uint64(0)  # numba compares an unsigned with a plain 0 as floats
 _NOTHING = np.zeros((0, 0, 0), dtype=np.uint8)
 
 
@@ -149,18 +150,22 @@ def _cleft_runs(
     n = 0
     for z in range(clefts.shape[0]):
         for y in range(clefts.shape[1]):
-            previous = np.uint64(0)
-            for x in range(clefts.shape[2]):
-                label = clefts[z, y, x]
-                if label != 0:
-                    if label != previous:
-                        keys, sums = _grown(keys, n), _grown(sums, n)
-                        keys[n, 0], sums[n] = label, 0
-                        n += 1
-                    _add_voxel(sums[n - 1], z + start[0], y + start[1], x + start[2])
-                    sums[n - 1, 4] += cleft[z, y, x] if cleft.size else 255
-                    sums[n - 1, 5] += excitatory[z, y, x] if excitatory.size else -1
-                previous = label
+            row = clefts[z, y]
+            if is_empty(row):
+                continue
+            x = 0
+            while x < len(row):
+                label, begin, inside, type_sum = row[x], x, 0, 0
+                while x < len(row) and row[x] == label:
+                    if label != _FREE:
+                        inside += cleft[z, y, x] if cleft.size else 255
+                        type_sum += excitatory[z, y, x] if excitatory.size else -1
+                    x += 1
+                if label != _FREE:
+                    keys, sums = _grown(keys, n), _grown(sums, n)
+                    keys[n, 0] = label
+                    _put(sums[n], (z + start[0], y + start[1], begin + start[2]), x - begin, inside, type_sum)
+                    n += 1
     return keys[:n], sums[:n]
 
 
@@ -179,29 +184,38 @@ def _side_runs(
     n = 0
     for z in range(offset[0], owner.shape[0]):
         for y in range(offset[1], owner.shape[1]):
-            cleft, segment = np.uint64(0), np.uint64(0)
-            zz, yy = z - offset[0], y - offset[1]
-            for x in range(max(offset[2], first[z, y]), last[z, y]):
-                known = owner[z, y, x] != 0 and segmentation[z, y, x] != 0
-                if known:
-                    if owner[z, y, x] != cleft or segmentation[z, y, x] != segment:
-                        keys, sums = _grown(keys, n), _grown(sums, n)
-                        keys[n, 0], keys[n, 1], sums[n] = owner[z, y, x], segmentation[z, y, x], 0
-                        n += 1
-                    xx = x - offset[2]
-                    _add_voxel(sums[n - 1], zz + start[0], yy + start[1], xx + start[2])
-                    sums[n - 1, 4] += pre[zz, yy, xx] if pre.size else 0
-                    sums[n - 1, 5] += post[zz, yy, xx] if post.size else 0
-                cleft, segment = owner[z, y, x] if known else np.uint64(0), segmentation[z, y, x]
+            zz, yy, x = z - offset[0], y - offset[1], max(offset[2], first[z, y])
+            end = last[z, y]
+            while x < end:
+                cleft, segment, begin = owner[z, y, x], segmentation[z, y, x], x
+                while x < end and owner[z, y, x] == cleft and segmentation[z, y, x] == segment:
+                    x += 1
+                if cleft == _FREE or segment == _FREE:
+                    continue
+                a, b = begin - offset[2], x - offset[2]
+                keys, sums = _grown(keys, n), _grown(sums, n)
+                keys[n, 0], keys[n, 1] = cleft, segment
+                more = _total(pre, zz, yy, a, b), _total(post, zz, yy, a, b)
+                _put(sums[n], (zz + start[0], yy + start[1], a + start[2]), b - a, more[0], more[1])
+                n += 1
     return keys[:n], sums[:n]
 
 
 @njit(cache=True, nogil=True)
-def _add_voxel(sums: np.ndarray, z: int, y: int, x: int) -> None:
-    sums[0] += 1
-    sums[1] += z
-    sums[2] += y
-    sums[3] += x
+def _total(field: np.ndarray, z: int, y: int, a: int, b: int) -> int:
+    total = 0
+    if field.size:
+        for x in range(a, b):
+            total += field[z, y, x]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _put(sums: np.ndarray, at: tuple[int, int, int], n: int, one: int, other: int) -> None:
+    """Write the sums of n voxels along x, from voxel ``at`` on."""
+    z, y, x = at
+    sums[0], sums[1], sums[2], sums[3] = n, n * z, n * y, n * x + n * (n - 1) // 2
+    sums[4], sums[5] = one, other
 
 
 @njit(cache=True, nogil=True)
@@ -218,14 +232,14 @@ def _face_runs(
             open_row[:] = -1
             for x in range(max(offset[2], first[z, y]), last[z, y]):
                 cleft, segment = owner[z, y, x], segmentation[z, y, x]
-                if cleft == 0 or segment == 0:
+                if cleft == _FREE or segment == _FREE:
                     continue
                 for axis in range(3):
                     zz, yy, xx = z - (axis == 0), y - (axis == 1), x - (axis == 2)
                     if zz < 0 or yy < 0 or xx < 0 or owner[zz, yy, xx] != cleft:
                         continue
                     other = segmentation[zz, yy, xx]
-                    if other == segment or other == 0:
+                    if other in (segment, _FREE):
                         continue
                     a, b = min(segment, other), max(segment, other)
                     row = open_row[axis]

@@ -41,7 +41,7 @@ def test_convert_npy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--voxel-size-nm", "40,4"], "--voxel-size-nm '40,4'; expected three numbers"),
+        (["--voxel-size-nm", "40,4"], "--voxel-size-nm '40,4'; expected three positive numbers"),
         (["--voxel-size-nm", "40,4,-4"], "three positive numbers"),
         (["--voxel-size-nm", "4,4,40"], r"looks like x,y,z given for z,y,x"),
         (["--chunk-zyx", "a,b,c"], "--chunk-zyx 'a,b,c'"),

@@ -109,8 +109,8 @@ def test_a_network_from_elsewhere_predicts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--voxel-size-nm", "8,8"), "three numbers, z,y,x"),
-        (("--tile-zyx", "4,8.5,8"), "whole numbers of voxels"),
+        (("--voxel-size-nm", "8,8"), "three positive numbers z,y,x"),
+        (("--tile-zyx", "4,8.5,8"), "three whole numbers z,y,x"),
         (("--heads", "membranes"), "head 'membranes'"),
         ((), "does not say heads"),
     ],

@@ -63,7 +63,7 @@ OPTIONS = [
     (["--executor", "dask"], "--executor"),
     (["--frob"], "--frob"),
     (["--retries", "x"], "--retries"),
-    (["--block-zyx", "0,1,1"], "at least one voxel on every axis"),
+    (["--block-zyx", "0,1,1"], "three whole numbers z,y,x, each at least 1"),
     (["--bounds-zyx", "0:8,0:12,0:13"], "way out: --bounds-zyx 0:8,0:12,0:12"),
     (["--bounds-zyx", "4:4,0:2,0:2"], "empty or negative"),
     (["--bounds-zyx=-1:4,0:2,0:2"], "empty or negative"),
@@ -219,7 +219,7 @@ def test_synapse_tables(folder: Path, bad: Call, good: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--shape-zyx", "0,1,1"], "three positive numbers"),
+        (["--shape-zyx", "0,1,1"], "three whole numbers"),
         (["--voxel-size-nm", "1000,1,1"], "1 to 200 nm"),
         (["--seed", "x"], "--seed"),
         (["--defects", "nope"], "unknown defect 'nope'"),
@@ -240,7 +240,7 @@ def test_phantom_options(words: list[str], said: str, folder: Path, bad_line: Ca
         ("voxel_size_nm=[0, 1, 1]", "voxel_size_nm.0: 0"),
         ("voxel_size_nm=[.nan, 1, 1]", "voxel_size_nm.0: nan"),
         ("patch_zyx=[0, 1, 1]", "greater than 0"),
-        ("heads=[affinity]", "'mitochondria' or 'tissue'"),
+        ("heads=[affinity]", "'tissue' or 'partners'"),
         ("traning.steps=3", "did you mean 'training'?"),
         ("training.stepz=3", "did you mean 'steps'?"),
         ("augmentation.nois=3", "did you mean 'noise'?"),

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bouton.cli.choices import BoundsZYX, Json
-from bouton.cli.convert import parse_triple
+from bouton.cli.choices import BoundsZYX, Json, size_option, voxels_option
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box
 from bouton.volume import Volume, check_volume, open_volume, write_bytes
@@ -93,7 +92,7 @@ def command(
 
       bouton check-model runs/train/mine/mine training.zarr --bounds-zyx 0:120,0:250,0:250 --make-reference --boxes 48
     """
-    size = parse_triple(voxel_size_nm, float, "--voxel-size-nm")
+    size = size_option(voxel_size_nm)
     subject = _open(model, open_volume(image, dataset, size), Box.parse(bounds_zyx) if bounds_zyx else None)
     if make_reference:
         _make_reference(subject, boxes, seed, as_json)
@@ -141,13 +140,8 @@ def _open_truth(path: Path | None, dataset: str | None, erode: str, subject: _Su
         )
     volume = open_volume(path, dataset, subject.voxel_size_nm)
     check_volume(volume, dtypes=INTEGERS, channels=None, role="labels")
-    try:
-        z, y, x = (int(n) for n in erode.split(","))
-    except ValueError:
-        z = y = x = -1
-    if min(z, y, x) < 0:
-        raise SpecError(f"--truth-erode-zyx {erode!r}", expected="three numbers z,y,x", fix="--truth-erode-zyx 1,1,1")
-    return _Truth(volume, (z, y, x))
+    eroded = voxels_option(erode, "--truth-erode-zyx", least=0, like="1,1,1")
+    return _Truth(volume, eroded or (0, 0, 0))
 
 
 def _box_shape(subject: _Subject, wanted: ZYX) -> ZYX:

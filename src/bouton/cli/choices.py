@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ from bouton.geometry import NM, ZYX, Box
 from bouton.spec import Choices, Workflow, load_workflow
 from bouton.volume.run_folder import open_run
 from bouton.workflow_file import check_run_name
+
+N = TypeVar("N", int, float)
 
 
 def _workflow_files(incomplete: str) -> list[str]:
@@ -90,39 +92,43 @@ def read_workflow(path: Path, choices: Choices, name: str | None = None) -> Work
 def make_choices(overrides: list[str] | None, bounds: str | None, block: str | None, until: str | None) -> Choices:
     """Return what the command line chose."""
     box = Box.parse(bounds) if bounds else None
-    return Choices(overrides=tuple(overrides or ()), bounds=box, block=_triple(block), until=until)
+    return Choices(overrides=tuple(overrides or ()), bounds=box, block=voxels_option(block, "--block-zyx"), until=until)
 
 
-def _triple(text: str | None) -> ZYX | None:
-    if text is None:
-        return None
-    try:
-        z, y, x = (int(value) for value in text.split(","))
-    except ValueError:
-        raise SpecError(
-            f"block {text!r}", expected="three numbers z,y,x like 32,64,64", fix="--block-zyx 32,64,64"
-        ) from None
-    if min(z, y, x) < 1:
-        raise SpecError(f"block {text!r}", expected="at least one voxel on every axis", fix="--block-zyx 32,64,64")
-    return z, y, x
-
-
-def size_option(text: str | None) -> NM | None:
-    """Return the voxel size that ``--voxel-size-nm`` gives.
+def size_option(text: str | None, option: str = "--voxel-size-nm") -> NM | None:
+    """Return lengths like ``40,4,4``, in nm.
 
     Raises
     ------
     SpecError
-        It is not three lengths.
+        These are not three positive numbers.
     """
-    if text is None:
-        return None
+    found = None if text is None else _three(text, float)
+    if text is not None and (found is None or not (min(found) > 0 and math.isfinite(sum(found)))):
+        raise SpecError(f"{option} {text!r}", expected="three positive numbers z,y,x", fix=f"{option} 40,4,4")
+    return found
+
+
+def voxels_option(text: str | None, option: str, least: int = 1, like: str = "32,64,64") -> ZYX | None:
+    """Return voxels like ``32,64,64``.
+
+    Raises
+    ------
+    SpecError
+        These are not three whole numbers, or one is below ``least``.
+    """
+    found = None if text is None else _three(text, int)
+    if text is not None and (found is None or min(found) < least):
+        wanted = f"three whole numbers z,y,x, each at least {least}"
+        raise SpecError(f"{option} {text!r}", expected=wanted, fix=f"{option} {like}")
+    return found
+
+
+def _three(text: str, number: type[N]) -> tuple[N, N, N] | None:
     try:
-        z, y, x = (float(part) for part in text.split(","))
+        z, y, x = (number(part) for part in text.split(","))
     except ValueError:
-        z = y = x = 0.0
-    if not (min(z, y, x) > 0 and math.isfinite(z + y + x)):
-        raise SpecError(f"voxel size {text!r}", expected="z,y,x in nm", fix="--voxel-size-nm 40,4,4")
+        return None
     return z, y, x
 
 

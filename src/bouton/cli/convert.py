@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bouton.errors import SpecError
-
-N = TypeVar("N", int, float)
+from bouton.cli.choices import size_option, voxels_option
 
 
 class _Speed(ProgressColumn):
@@ -31,25 +28,6 @@ def speed_text(voxels_per_s: float) -> str:
         if voxels_per_s >= size:
             return f"{voxels_per_s / size:.1f} {unit}voxel/s"
     return f"{voxels_per_s:.0f} voxel/s"
-
-
-def parse_triple(text: str | None, number: type[N], option: str) -> tuple[N, N, N] | None:
-    """Read ``40,4,4``.
-
-    Raises
-    ------
-    SpecError
-        These are not three positive numbers.
-    """
-    if text is None:
-        return None
-    try:
-        z, y, x = (number(part) for part in text.split(","))
-    except ValueError:
-        raise SpecError(f"{option} {text!r}", expected="three numbers z,y,x", fix=f"{option} 40,4,4") from None
-    if not (min(z, y, x) > 0 and math.isfinite(z + y + x)):
-        raise SpecError(f"{option} {text!r}", expected="three positive numbers z,y,x", fix=f"{option} 40,4,4")
-    return z, y, x
 
 
 def command(
@@ -88,9 +66,9 @@ def command(
     from bouton.volume.convert import ConvertOptions, convert_volume, plan_levels
     from bouton.volume.open import open_volume
 
-    chunk = parse_triple(chunk_zyx, int, "--chunk-zyx") or (64, 64, 64)
+    chunk = voxels_option(chunk_zyx, "--chunk-zyx") or (64, 64, 64)
     options = ConvertOptions(format, kind, dtype, white, chunk, levels)
-    volume = open_volume(source, dataset, parse_triple(voxel_size_nm, float, "--voxel-size-nm"), absent)
+    volume = open_volume(source, dataset, size_option(voxel_size_nm), absent)
     layouts = plan_levels(volume, options)
     typer.echo(
         f"{volume.name}: {volume.dtype} {_times(volume.shape)} -> {out}: {layouts[0].dtype}, kind {layouts[0].kind}, "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bouton.cli.choices import size_option
 from bouton.cli.training_plan import ANNOTATED
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, Box
@@ -54,7 +54,7 @@ def finetune_plan(choices: Choices) -> tuple[dict[str, Any], list[str]]:
     """
     path = model_path(choices.model)
     info = load_model(path).info
-    image = open_volume(choices.data, choices.image_dataset, voxel_size_nm=_size_option(choices.voxel_size_nm))
+    image = open_volume(choices.data, choices.image_dataset, voxel_size_nm=size_option(choices.voxel_size_nm))
     size = _voxel_size(image, info)
     heads, told = _heads(choices, info)
     train_boxes, held_boxes = _boxes(choices, image)
@@ -62,7 +62,7 @@ def finetune_plan(choices: Choices) -> tuple[dict[str, Any], list[str]]:
     every = max(1, choices.steps // VALIDATIONS)
     architecture = info.architecture
     if not isinstance(architecture, Architecture):
-        raise SpecError(f"model {choices.model!r} came as an ONNX graph", expected="a model that bouton trained")
+        raise SpecError(f"model {choices.model!r} is no network of bouton's own", expected="one that bouton trained")
     isotropic = max(size) < 1.5 * min(size)
     shape = {"widths": architecture.widths, "kernels": architecture.kernels, "pools": architecture.pools}
     tree = {
@@ -115,17 +115,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _size_option(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"[\d.eE+-]+,[\d.eE+-]+,[\d.eE+-]+", text):
-        raise SpecError(f"--voxel-size-nm {text!r}", expected="z,y,x in nm", fix="--voxel-size-nm 40,4,4")
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise SpecError(f"--voxel-size-nm {text!r}", expected="three numbers z,y,x in nm") from None
 
 
 def _voxel_size(image: Volume, info: ModelInfo) -> NM:

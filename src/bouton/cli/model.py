@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bouton.cli.choices import size_option, voxels_option
 from bouton.cli.model_page import show_card
 from bouton.errors import SpecError
 from bouton.learn.card import WEIGHTS, read_card
@@ -62,7 +63,7 @@ def check(model: Model) -> None:
     card, data = read_package(path)
     if card.weights_file == WEIGHTS:
         tensors = weights_of(card, data, path / WEIGHTS)
-        what = f"{len(tensors)} tensors, {sum(math.prod(each.shape) for each in tensors.values()):,} finite weights"
+        what = f"{len(tensors)} tensors, {sum(math.prod(each.shape) for each in tensors.values()):,} finite numbers"
     else:
         what = f"an ONNX graph of {len(data):,} bytes"
     typer.echo(f"{card.name}: sound; {what}, SHA-256 {card.weights.sha256[:16]}...")
@@ -99,26 +100,6 @@ def export(
     typer.echo(f"{out}: {len(content):,} bytes")
 
 
-def _triple(text: str | None, option: str) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        z, y, x = (float(part) for part in text.split(","))
-    except ValueError:
-        raise SpecError(f"{option} {text}", expected="three numbers, z,y,x", fix=f"{option} 40,4,4") from None
-    return z, y, x
-
-
-def _sizes(text: str | None, option: str, least: int = 1) -> tuple[int, int, int] | None:
-    found = _triple(text, option)
-    if found is None:
-        return None
-    if any(size != int(size) or size < least for size in found):
-        raise SpecError(f"{option} {text}", expected="whole numbers of voxels, z,y,x", fix=f"{option} 16,128,128")
-    z, y, x = (int(size) for size in found)
-    return z, y, x
-
-
 @app.command("import")
 def take_in(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An .onnx file, or a zip of the BioImage Model Zoo.")],
@@ -153,10 +134,10 @@ def take_in(
         name=out.name,
         licence=licence,
         heads=tuple(head.strip() for head in heads.split(",") if head.strip()),
-        voxel_size_nm=_triple(voxel_size_nm, "--voxel-size-nm"),
-        tile_zyx=_sizes(tile_zyx, "--tile-zyx"),
-        overlap_zyx=_sizes(overlap_zyx, "--overlap-zyx", least=0),
-        multiple=_sizes(multiple_zyx, "--multiple-zyx"),
+        voxel_size_nm=size_option(voxel_size_nm),
+        tile_zyx=voxels_option(tile_zyx, "--tile-zyx"),
+        overlap_zyx=voxels_option(overlap_zyx, "--overlap-zyx", least=0),
+        multiple=voxels_option(multiple_zyx, "--multiple-zyx"),
         mean=mean,
         std=std,
         output=output,

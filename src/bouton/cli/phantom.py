@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bouton.cli.convert import parse_triple, speed_text
+from bouton.cli.choices import size_option, voxels_option
+from bouton.cli.convert import speed_text
 from bouton.errors import DataError
 from bouton.geometry import Box, Grid
 
@@ -55,9 +56,9 @@ def command(
     from bouton.phantom import DEFECTS, SYNAPSE_COLUMNS, PhantomParams, join_rows
     from bouton.volume import write_table
 
-    shape = parse_triple(shape_zyx, int, "--shape-zyx") or (96, 384, 384)
-    size = parse_triple(voxel_size_nm, float, "--voxel-size-nm") or (30.0, 10.0, 10.0)
-    block = parse_triple(block_zyx, int, "--block-zyx") or (48, 192, 192)
+    shape = voxels_option(shape_zyx, "--shape-zyx") or (96, 384, 384)
+    size = size_option(voxel_size_nm) or (30.0, 10.0, 10.0)
+    block = voxels_option(block_zyx, "--block-zyx") or (48, 192, 192)
     chosen = DEFECTS if defects == "all" else tuple(name for name in defects.split(",") if name)
     params = PhantomParams(
         seed=seed,

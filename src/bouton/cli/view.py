@@ -8,8 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bouton.cli.choices import RunName, RunsFolder, find_run
-from bouton.errors import SpecError
+from bouton.cli.choices import RunName, RunsFolder, find_run, voxels_option
 from bouton.geometry import centres_nm
 from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT, place_url
 from bouton.volume.run_folder import open_run
@@ -65,10 +64,7 @@ def command(
 
 def _place(folder: Path, at_zyx: str) -> str:
     """Return the part of the viewer's address that names a voxel's centre."""
-    try:
-        z, y, x = (int(n) for n in at_zyx.split(","))
-    except ValueError:
-        raise SpecError(f"--at-zyx {at_zyx!r}", expected="a voxel z,y,x", fix="--at-zyx 40,1200,800") from None
+    place = voxels_option(at_zyx, "--at-zyx", least=0, like="40,1200,800")
     run = open_run(folder)
-    at_nm = centres_nm(np.array([[z, y, x]]), run.voxel_size_nm)[0]
+    at_nm = centres_nm(np.array([place]), run.voxel_size_nm)[0]
     return place_url(folder.name, at_nm.tolist()).removeprefix(f"{DEFAULT_ORIGIN}/")

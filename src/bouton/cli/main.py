@@ -31,6 +31,7 @@ VERBS = (
     "train",
     "quantise",
     "finetune",
+    "train-types",
     "phantom",
     "check-model",
     "check-truth",

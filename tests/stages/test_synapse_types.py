@@ -1,0 +1,123 @@
+"""Stage synapse_types: features and answers are the same whatever the blocks; what is missing is told."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bouton.errors import DataError, SpecError
+from bouton.geometry import Box
+from bouton.phantom import PhantomParams, generate
+from bouton.stages import synapse_types
+from bouton.stages.synapse_types import STAGE, Params
+from bouton.synapse.shape_features import FEATURES, NEEDS
+from harness import assert_same, run_stage
+
+SIZE = (30.0, 10.0, 10.0)
+SHAPE = (40, 150, 150)
+NONE = Params(model="none", reach_nm=450.0)
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    made = generate(Box.of_shape(SHAPE), PhantomParams(seed=3, voxel_size_nm=SIZE))
+    evidence = np.zeros((4, *SHAPE), np.uint8)
+    evidence[0][made.clefts > 0] = 255
+    good = made.synapses["id"][made.synapses["type"] == "excitatory"]
+    evidence[3][np.isin(made.clefts, good)] = 255
+    return {
+        "synapses": made.synapses, "segmentation": made.neuron_ids, "vesicles": made.vesicles,
+        "mitochondria": made.mitochondria, "tissue": made.tissue, "synapse_evidence": evidence,
+    }  # fmt: skip
+
+
+def run(inputs, block=SHAPE, params=NONE, **more):
+    return run_stage(STAGE, params, inputs, block, SIZE, **more)
+
+
+def test_features_of_a_phantom(tissue):
+    found = run(tissue)
+    features, synapses = found["features"], found["synapses"]
+    assert list(features) == ["id", *FEATURES]
+    np.testing.assert_array_equal(features["id"], np.sort(tissue["synapses"]["id"]))
+    inside = ~np.isnan(features["neck_um2"])
+    assert inside.sum() >= 2
+    # vesicles stand in the axon, not in what it meets
+    assert np.all(features["vesicles_near"][inside] > 0.05)
+    good = tissue["synapses"]["type"] == "excitatory"
+    seen = inside & (features["cleft_mean"] > 0)
+    np.testing.assert_allclose(features["excitatory"][seen], good[seen].astype(float))
+    assert set(synapses["type"]) == set(synapses["target"]) == {"unknown"}
+    np.testing.assert_array_equal(synapses["cleft_id"], synapses["id"])
+    assert np.isnan(synapses["p_spine"]).all()
+
+
+@pytest.mark.parametrize("block", [(11, 64, 150), (40, 40, 33)])
+def test_blocks_do_not_show(tissue, block):
+    few = replace(STAGE, parts=(replace(STAGE.parts[0], ids_per_task=1), STAGE.parts[1]))
+    one, other = run(tissue), run_stage(few, NONE, tissue, block, SIZE, seed=3)
+    assert_same(one, other, ["synapses", "features"])
+
+
+def test_masks_and_probabilities_say_the_same(tissue):
+    soma = np.zeros((3, *SHAPE), np.uint8)
+    soma[2] = (tissue["tissue"] & 4 > 0) * np.uint8(200)
+    more = {"vesicles": tissue["vesicles"][None] * np.uint8(255), "tissue": soma}
+    assert_same(run(tissue), run(tissue | more), ["features"])
+
+
+def test_what_lies_beyond_the_bounds_changes_nothing(tissue):
+    bounds = Box((2, 10, 0), (38, 150, 130))
+    spoilt = tissue["segmentation"].copy()
+    spoilt[:, :, 130:] = 77
+    one, other = (run(tissue | {"segmentation": s}, bounds=bounds) for s in (tissue["segmentation"], spoilt))
+    assert_same(one, other, ["synapses", "features"])
+
+
+def test_without_layers_their_features_are_unknown(tissue):
+    found = run({name: tissue[name] for name in ("synapses", "segmentation")})["features"]
+    assert all(np.isnan(found[name]).all() for name in NEEDS)
+    known = [name for name in FEATURES if name not in NEEDS]
+    assert all(np.isfinite(found[name]).any() for name in known)
+    plain = run(tissue | {"synapse_evidence": tissue["synapse_evidence"][:1]})["features"]
+    assert np.isnan(plain["excitatory"]).all() and np.isfinite(plain["cleft_mean"]).any()
+
+
+def test_no_synapses(tissue):
+    none = {name: values[:0] for name, values in tissue["synapses"].items()}
+    found = run(tissue | {"synapses": none})
+    assert found["synapses"]["id"].size == found["features"]["id"].size == 0
+
+
+def test_lonely_and_lost_synapses_are_unknown(tissue):
+    table = {name: values.copy() for name, values in tissue["synapses"].items()}
+    table["post_id"][0], table["pre_id"][1] = 0, 0
+    table["post_x_nm"][2] = np.nan
+    found = run(tissue | {"synapses": table})["features"]
+    order = np.argsort(table["id"])
+    place = {int(row): n for n, row in enumerate(order)}
+    assert np.isnan(found["neck_um2"][[place[0], place[2]]]).all()
+    assert np.isnan(found["volume_pre_um3"][place[1]])
+
+
+def test_another_segmentation_is_told(tissue):
+    with pytest.raises(DataError, match="postsynaptic segment"):
+        run(tissue | {"segmentation": tissue["segmentation"] + np.uint64(1)})
+
+
+@pytest.mark.parametrize("bad", [{"reach_nm": 10.0}, {"spacing_nm": 1.0}, {"least_probability": 1.5}])
+def test_bad_parameters_are_named(bad):
+    with pytest.raises(SpecError, match=next(iter(bad))):
+        Params(**bad)
+
+
+def test_an_unknown_model_is_told():
+    with pytest.raises(SpecError, match="synapse-types-fly"):
+        STAGE.files(Params(model="synapse-types-fly"))
+    assert STAGE.files(NONE) == ()
+
+
+def test_names_of_sure_rows_only():
+    found = np.array([[0.9, 0.1], [0.45, 0.55], [np.nan, np.nan], [0.5, 0.5]])
+    assert synapse_types._names(found, ("a", "b"), 0.5).tolist() == ["a", "b", "unknown", "a"]
+    assert synapse_types._names(found, ("a", "b"), 0.6).tolist() == ["a", "unknown", "unknown", "unknown"]

@@ -213,7 +213,9 @@ def test_not_a_number_is_null_in_json(tmp_path, volumes):
         (["--synapses", "a.parquet"], "without --truth-synapses"),
         (["--synapses", "a", "--truth-synapses", "b", "--bounds-zyx", "0:1,0:1,0:1"], "without --truth"),
         (["--synapses", "a", "--truth-synapses", "b", "--mapping", "c"], "--mapping without --segmentation"),
-        (["--synapses", "a", "--truth-synapses", "b", "--out", "c"], "--out without --segmentation"),
+        (["--clefts", "a"], "--clefts without --truth-clefts"),
+        (["--clefts", "a", "--truth-clefts", "b", "--out", "c"], "--out without --segmentation"),
+        (["--segmentation", "a", "--truth", "b", "--choose-score-on", "c", "d"], "without --synapses"),
         (["--segmentation", "a", "--truth", "b", "--image", "c"], "--image without --out"),
     ],
 )
@@ -238,5 +240,5 @@ def test_bad_values_are_named(tmp_path, volumes):
         call("--segmentation", other, "--truth", paths["truth"])
     call("--segmentation", other, "--truth", paths["truth"], "--bounds-zyx", "0:20,0:40,0:49")
     write_table(tmp_path / "thin.parquet", {"id": np.array([1], np.uint64)}, {"id": "uint64"})
-    with pytest.raises(DataError, match=r"no column .*type"):
+    with pytest.raises(DataError, match="columns id; expected z_nm"):
         call("--synapses", tmp_path / "thin.parquet", "--truth-synapses", tmp_path / "thin.parquet")

@@ -100,7 +100,7 @@ def pretty_errors(kind: str, rows: TableData, most: int) -> Table:
 def write_errors(folder: Path, tables: Mapping[str, TableData], read: Reader, choices: Choices) -> None:
     """Write every table as CSV, and a picture of each of the first ``choices.errors`` errors of each kind."""
     for name, table in tables.items():
-        write_bytes(folder / f"{name}.csv", _csv(table))
+        write_csv_table(folder / f"{name}.csv", table)
     size = choices.voxel_size_nm or (1.0, 1.0, 1.0)
     for kind in (SPLIT, MERGE):
         for number, error in enumerate(neuron_errors(kind, tables[f"{kind}_errors"], choices.errors), start=1):
@@ -109,9 +109,10 @@ def write_errors(folder: Path, tables: Mapping[str, TableData], read: Reader, ch
             write_bytes(folder / name, png_bytes(picture))
 
 
-def _csv(table: TableData) -> bytes:
+def write_csv_table(path: Path, table: TableData) -> None:
+    """Write a table as CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
     writer.writerows(zip(*[values.tolist() for values in table.values()], strict=True))
-    return text.getvalue().encode("utf-8")
+    write_bytes(path, text.getvalue().encode("utf-8"))

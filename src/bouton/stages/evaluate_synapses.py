@@ -120,9 +120,15 @@ def _compared(truth: TableData, true: SynapseSet, table: TableData, found: Synap
     both = (truth, true), (table, found)
     targets = (truth["target"], table["target"]) if all("target" in rows for rows, _ in both) else None
     sites = None
-    if all("pre_z_nm" in rows and "post_z_nm" in rows for rows, _ in both):
+    if all(_has_sites(rows) for rows, _ in both):
         sites = _sites(truth, true), _sites(table, found)
     return Compared(true, found, (table["pre_id"], table["post_id"]), targets, sites)
+
+
+def _has_sites(table: TableData) -> bool:
+    """Return whether every synapse has a pre and a post site."""
+    names = [f"{side}_{axis}_nm" for side in ("pre", "post") for axis in "zyx"]
+    return all(name in table and np.isfinite(table[name]).all() for name in names)
 
 
 def _sites(table: TableData, synapses: SynapseSet) -> PartnerSites:
@@ -135,10 +141,14 @@ def centres(table: TableData, prefix: str = "") -> np.ndarray:
 
 
 def labels_at(volume: VolumeReader, positions_nm: np.ndarray, voxel_size_nm: NM, bounds: Box) -> np.ndarray:
-    """Return the label at each position, uint64 (n,); 0 outside of the bounds. Near positions share one read."""
-    voxels = np.floor(positions_nm / np.asarray(voxel_size_nm)).astype(np.int64)
+    """Return the label at each position, uint64 (n,); 0 outside of the bounds and where a position is not known.
+
+    Near positions share one read.
+    """
+    known = np.isfinite(positions_nm).all(axis=1)
+    voxels = np.floor(np.where(known[:, None], positions_nm, -1.0) / np.asarray(voxel_size_nm)).astype(np.int64)
     labels = np.zeros(len(voxels), dtype=np.uint64)
-    inside = ((voxels >= bounds.start) & (voxels < bounds.stop)).all(axis=1)
+    inside = known & ((voxels >= bounds.start) & (voxels < bounds.stop)).all(axis=1)
     cells, number = np.unique(voxels[inside] // _CELL, axis=0, return_inverse=True)
     rows = np.flatnonzero(inside)
     for i, members in enumerate(np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])):

@@ -1,0 +1,150 @@
+"""The synapse part of ``bouton evaluate``: any synapse file against the truth, the score to take, scores in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bouton.cli.segmentation_errors import write_csv_table
+from bouton.errors import SpecError
+from bouton.evaluate.curves import OperatingPoint, score_curves
+from bouton.evaluate.scores import SCORE_COLUMNS, Score, interval_rows, score_table
+from bouton.evaluate.synapses import SynapseSet
+from bouton.geometry import NM, Box
+from bouton.report.curves import curve_picture
+from bouton.stages.evaluate_synapses import (
+    Params,
+    centres,
+    check_tables,
+    labels_at,
+    match_rule,
+    neurons_at,
+    score_tables,
+    scores_of,
+)
+from bouton.volume import TableData, Volume, write_bytes, write_table
+from bouton.volume.synapse_tables import read_synapses
+
+EVERYWHERE = Box((0, 0, 0), (2**40, 2**40, 2**40))
+LEVELS = ("location", "pair", "partners", "type")
+_GROUPS = {
+    "places, partners, types": ("synapse_", "partners_right", "polarity_right", "type_right", "target_right"),
+    "the score to take": ("chosen_", "min_score"),
+    "CREMI": ("cremi_",),
+    "excitatory and inhibitory": ("excitatory_", "inhibitory_", "ei_ratio"),
+    "connections": ("edges_", "outputs_", "inputs_"),
+    "integrity of neurons": ("nri",),
+    "look at": ("true_", "found_"),
+}
+
+
+@dataclass(frozen=True)
+class SynapseFiles:
+    """The files to score, and those to choose the least score on."""
+
+    synapses: Path
+    truth: Path
+    choose_on: tuple[Path, Path] | None = None
+    choose_by: str = "location"
+    out: Path | None = None
+
+
+def evaluate_synapses(
+    files: SynapseFiles, labels: Volume | None, params: Params, place: tuple[NM | None, Box]
+) -> dict[str, TableData]:
+    """Return tables ``scores``, ``synapse_matches`` and ``curve``, and write them where ``files.out`` says.
+
+    Parameters
+    ----------
+    labels : Volume, optional
+        True neuron ids: a found synapse's partners are the true neurons at its sites; so are those of a truth that
+        names none.
+    params : Params
+    place : (z, y, x), Box
+        Voxel size in nm, and the box to score in voxels.
+    """
+    size, bounds = place
+    synapses, truth = read_synapses(files.synapses, size), read_synapses(files.truth, size)
+    check_tables(synapses, truth)
+    chosen = _chosen(files, params, size)
+    if chosen is not None:
+        params = replace(params, min_score=min(max(chosen.score, 0.0), 1.0))
+    neurons = (synapses["pre_id"], synapses["post_id"])
+    if labels is not None:
+        voxel = size or (1.0, 1.0, 1.0)
+        neurons = neurons_at(synapses, labels, voxel, bounds)
+        truth = _with_neurons(truth, labels, voxel, bounds)
+    rule = match_rule(_params(params, bounds), size or (1.0, 1.0, 1.0), bounds)
+    tables = score_tables(synapses, truth, neurons, rule, params.min_score)
+    if chosen is not None:
+        rows = score_table([Score("chosen_score", chosen.score, "score", "", _n(chosen)),
+                            *interval_rows("chosen_on_f1", chosen.found.f1)])  # fmt: skip
+        tables["scores"] = {name: np.concatenate([tables["scores"][name], rows[name]]) for name in rows}
+    if files.out is not None:
+        _write(files.out, tables, params.min_score)
+    return tables
+
+
+def grouped(scores: TableData) -> dict[str, TableData]:
+    """Return the scores in groups by what they are about, in a fixed order; what fits none comes last."""
+    names = [str(name) for name in scores["metric"]]
+    left = np.ones(len(names), dtype=bool)
+    groups = {}
+    for title, prefixes in _GROUPS.items():
+        rows = np.array([name.startswith(prefixes) for name in names], dtype=bool) & left
+        left &= ~rows
+        groups[title] = {column: values[rows] for column, values in scores.items()}
+    groups["other"] = {column: values[left] for column, values in scores.items()}
+    return {title: table for title, table in groups.items() if len(table["metric"])}
+
+
+def _chosen(files: SynapseFiles, params: Params, size: NM | None) -> OperatingPoint | None:
+    """Return the point of the best F1 on the data to choose on; ids are compared as its tables name them."""
+    if files.choose_on is None:
+        return None
+    if files.choose_by not in LEVELS:
+        raise SpecError(f"--choose-score-by {files.choose_by!r}", expected=f"one of {', '.join(LEVELS)}")
+    if params.min_score:
+        raise SpecError(
+            "--min-score and --choose-score-on", expected="one of them: both say which synapses count", fix="drop one"
+        )
+    found, true = (read_synapses(path, size) for path in files.choose_on)
+    check_tables(found, true)
+    truth, predicted = (
+        SynapseSet(centres(table), table["pre_id"], table["post_id"], table["type"]) for table in (true, found)
+    )
+    rule = match_rule(replace(params, margin_nm=0.0), (1.0, 1.0, 1.0), EVERYWHERE)
+    return score_curves(truth, predicted, scores_of(found), rule, (files.choose_by,))[files.choose_by].best()
+
+
+def _n(point: OperatingPoint) -> int:
+    return point.found.tp + point.found.fp + point.found.fn
+
+
+def _params(params: Params, bounds: Box) -> Params:
+    # Without a box there is no face to be near to.
+    return replace(params, margin_nm=0.0) if bounds == EVERYWHERE else params
+
+
+def _with_neurons(truth: TableData, labels: Volume, size: NM, bounds: Box) -> TableData:
+    """Return a truth that names no neuron at all, such as an NML, with the true neurons at its sites."""
+    if truth["pre_id"].any() or truth["post_id"].any():
+        return truth
+    sites = {f"{side}_id": labels_at(labels, centres(truth, f"{side}_"), size, bounds) for side in ("pre", "post")}
+    return truth | sites
+
+
+def _write(folder: Path, tables: Mapping[str, TableData], min_score: float) -> None:
+    write_table(folder / "synapse_scores.parquet", tables["scores"], SCORE_COLUMNS)
+    for name, table in (
+        ("synapse_scores", tables["scores"]),
+        ("synapse_matches", tables["synapse_matches"]),
+        ("synapse_curve", tables["curve"]),
+    ):
+        write_csv_table(folder / f"{name}.csv", table)
+    picture = curve_picture(tables["curve"], min_score)
+    if picture is not None:
+        write_bytes(folder / "synapse_curve.png", picture)

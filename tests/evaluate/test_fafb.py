@@ -46,11 +46,8 @@ def fuse(found, reach_nm):
     return take(found, np.sort(order[first]))
 
 
-@pytest.mark.real
-def test_published_score_of_fafb_predictions(data_folder):
-    folder = data_folder / "fafb_partners"
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}")
+def count_partners(folder):
+    """Return the counts over all skeletons that were evaluated."""
     truth, predicted = links(folder / "pbfull_gt.json.gz"), links(folder / "pbfull_pred.json.gz")
     keep = (predicted["segments"] != 0).all(1) & (predicted["ids"][:, 0] != predicted["ids"][:, 1])
     predicted = take(predicted, keep & (predicted["score"] >= 0))
@@ -61,7 +58,15 @@ def test_published_score_of_fafb_predictions(data_folder):
         same = lambda t, p, a=true["ids"], b=mine["ids"]: (a[t] == b[p]).all(1)  # noqa: E731
         tp = len(assign(*candidates(true["pre"], mine["pre"], REACH_NM, same), unmatched=2 * REACH_NM))
         total += (tp, len(mine["pre"]) - tp, len(true["pre"]) - tp)
-    found = Detection(*(int(n) for n in total))
+    return Detection(*(int(n) for n in total))
+
+
+@pytest.mark.real
+def test_published_score_of_fafb_predictions(data_folder):
+    folder = data_folder / "fafb_partners"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    found = count_partners(folder)
     assert (found.tp, found.fp, found.fn) == (8967, 5586, 6849)
     scores = (found.f1.value, found.precision.value, found.recall.value)
     assert [round(value, 2) for value in scores] == [0.59, 0.62, 0.57]

@@ -29,6 +29,8 @@ ALONG_X, ALONG_Y, ALONG_Z = 2, 4, 10  # columns of ``sums``: two ids, 13 counts,
 CENTRE = 2 + len(DIRECTIONS)
 WIDTH = CENTRE + 3
 PAIRS, INTERVALS = 0, 1
+INTERVAL_FIELDS = ("low", "high", "pair", "axis", "faces")
+BACK = 8  # how many intervals of a row are searched for one to be continued
 
 
 class Walk(NamedTuple):
@@ -44,7 +46,8 @@ class Walk(NamedTuple):
     low: np.ndarray  # intervals of faces of one pair along a row: x from ``low`` to ``high`` of the upper voxels
     high: np.ndarray
     pair: np.ndarray
-    axis: np.ndarray
+    axis: np.ndarray  # of the interval's smallest face
+    faces: np.ndarray
     row_stops: np.ndarray  # (rows of the core,) the number of intervals up to each row's end
     scratch: np.ndarray  # (3, x, 3) one row's intervals by axis
     filled: np.ndarray  # (3,) how many of each
@@ -73,7 +76,7 @@ def walk_runs(labels: np.ndarray, core: Box, origin: tuple[int, int, int], faces
             break
         walk = _grown(walk, faces)
     n, m = walk.used[PAIRS], walk.used[INTERVALS]
-    cut = {name: getattr(walk, name)[:m] for name in ("low", "high", "pair", "axis")}
+    cut = {name: getattr(walk, name)[:m] for name in INTERVAL_FIELDS}
     return walk._replace(sums=walk.sums[:n], **cut)
 
 
@@ -94,6 +97,7 @@ def _new_walk(labels: np.ndarray, core: Box, origin: tuple[int, int, int], faces
         high=np.empty(intervals, np.int32),
         pair=np.empty(intervals, np.int32),
         axis=np.empty(intervals, np.int8),
+        faces=np.empty(intervals, np.int32),
         row_stops=np.zeros(rows, np.int64),
         scratch=np.empty((3, nx, 3) if faces else (3, 0, 3), np.int32),
         filled=np.zeros(3, np.int64),
@@ -109,7 +113,7 @@ def _grown(walk: Walk, faces: bool) -> Walk:
         _rehash(slots, sums, walk.used[PAIRS])
         walk = walk._replace(sums=sums, slots=slots)
     if faces and not _room_for_intervals(walk):
-        longer = {n: np.concatenate([getattr(walk, n)] * 2) for n in ("low", "high", "pair", "axis")}
+        longer = {n: np.concatenate([getattr(walk, n)] * 2) for n in INTERVAL_FIELDS}
         walk = walk._replace(**longer)
     return walk
 
@@ -249,9 +253,9 @@ def _note_faces(walk: Walk, axis: int, start: int, stop: int, row: int) -> None:
 
 @kernel
 def _sort_faces(walk: Walk, z: int, y: int) -> None:
-    """Put the row's intervals, three sorted lists, into one list sorted by start."""
+    """Put the row's intervals, three sorted lists, into one sorted by start; those of one pair that touch are one."""
     scratch, filled, place = walk.scratch, walk.filled, walk.place
-    i, j, k, n = 0, 0, 0, walk.used[INTERVALS]
+    i, j, k, first = 0, 0, 0, walk.used[INTERVALS]
     far = np.int64(walk.labels.shape[2])
     while i + j + k < filled[0] + filled[1] + filled[2]:
         of_z = np.int64(scratch[0, i, 0]) if i < filled[0] else far
@@ -263,11 +267,23 @@ def _sort_faces(walk: Walk, z: int, y: int) -> None:
             axis, at, j = 1, j, j + 1
         else:
             axis, at, k = 2, k, k + 1
-        walk.low[n], walk.high[n], walk.pair[n] = scratch[axis, at, 0], scratch[axis, at, 1], scratch[axis, at, 2]
-        walk.axis[n] = axis
-        n += 1
-    walk.used[INTERVALS] = n
-    walk.row_stops[(z - place[0]) * (place[4] - place[1]) + y - place[1]] = n
+        _add_interval(walk, axis, at, first)
+    walk.row_stops[(z - place[0]) * (place[4] - place[1]) + y - place[1]] = walk.used[INTERVALS]
+
+
+@kernel
+def _add_interval(walk: Walk, axis: int, at: int, first: int) -> None:
+    """Continue a late interval of the row, or begin a new one."""
+    low, high, pair = walk.scratch[axis, at, 0], walk.scratch[axis, at, 1], walk.scratch[axis, at, 2]
+    n = walk.used[INTERVALS]
+    for i in range(n - 1, max(first, n - BACK) - 1, -1):
+        if walk.pair[i] == pair and walk.high[i] >= low:
+            walk.high[i] = max(walk.high[i], high)
+            walk.faces[i] += high - low
+            return
+    walk.low[n], walk.high[n], walk.pair[n] = low, high, pair
+    walk.axis[n], walk.faces[n] = axis, high - low
+    walk.used[INTERVALS] = n + 1
 
 
 @kernel

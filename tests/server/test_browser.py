@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import chromium
@@ -20,6 +25,9 @@ import fake_run
 from bouton.server.app import make_app
 from bouton.server.cuts import Shown
 from bouton.server.serve import reserve_port
+from bouton.view.annotation_files import write_annotations
+from bouton.view.annotations import SynapseLines
+from bouton.view.neuroglancer import LINE_SHADER
 
 pytestmark = [
     pytest.mark.browser,
@@ -46,7 +54,7 @@ class Log:
         """Wait until something was handed out whose path holds each of ``parts``."""
         end = time.monotonic() + seconds
         while missing := [
-            part for part in parts if not any(part in path for path, code in self.answers if code == 200)
+            part for part in parts if not any(part in path for path, code in self.answers if code in (200, 206))
         ]:
             assert time.monotonic() < end, f"never asked for: {missing}"
             time.sleep(0.3)
@@ -120,6 +128,29 @@ def test_viewer_shows_data_and_lines(tmp_path: Path) -> None:
     assert not failures(log)
     assert "Disconnected" not in words
     assert "segmentation" in layers
+
+
+def test_viewer_opens_an_exported_folder_and_fetches_few_of_its_lines(tmp_path: Path) -> None:
+    lines = SynapseLines(fake_run.synapses(40_000), fake_run.SHAPE, fake_run.VOXEL_SIZE_NM)
+    write_annotations(tmp_path / "lines", lines)
+    app = make_app(fake_run.whole_run(tmp_path / "demo").folder)
+    log = Log(Starlette(routes=[Mount("/lines", StaticFiles(directory=tmp_path / "lines")), Mount("/", app)]))
+    with serving(log) as url, chromium.Page() as page:
+        layer = {"type": "annotation", "name": "lines", "source": f"precomputed://{url}/lines", "shader": LINE_SHADER}
+        layer["linkedSegmentationLayer"] = {}
+        far = {"layers": [layer], "layout": "3d", "projectionScale": 4000}
+        open_viewer(page, f"{url}/v/app/#!{quote(json.dumps(far))}")
+        log.wait_for("lines/info", "lines/spatial0/0.shard")
+
+        def red_anywhere(picture: np.ndarray) -> bool:
+            """Whether lines with red ends are drawn."""
+            space = picture[100:800, 100:1100]
+            return bool(((space[..., 0] > 200) & (space[..., 1] < 110) & (space[..., 2] < 140)).any())
+
+        picture_when(page, red_anywhere)
+    assert not failures(log)
+    finest = f"spatial{len(lines.levels) - 1}"
+    assert len(lines.levels) > 2 and not any(finest in path for path, _ in log.answers)
 
 
 def test_viewer_shows_a_cut(tmp_path: Path) -> None:

@@ -109,6 +109,17 @@ def read_table(path: str | Path, over: Box | None = None) -> TableData:
     return _read_part(path)
 
 
+def table_columns(path: str | Path) -> list[str]:
+    """Return the names of a table's columns without reading its rows; see :func:`read_table`."""
+    path = Path(path)
+    first = _parts_of(path)[0] if path.is_dir() else path
+    with disk_errors(first), first.open("rb") as file:
+        try:
+            return list(pq.ParquetFile(file).schema_arrow.names)
+        except pa.ArrowException as error:
+            raise _damaged(first, str(error)) from error
+
+
 def _parts_of(folder: Path) -> Sequence[Path]:
     parts = sorted(folder.glob("[!.]*.parquet"), key=lambda part: natural_key(part.stem))
     if not parts:

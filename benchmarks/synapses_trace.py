@@ -3,12 +3,13 @@
     python benchmarks/synapses_trace.py [--errors 500] [--shape 90,300,300] [--seed 2010] [--folder DIR]
 
 Each phantom's true neurons, clefts and synapses are made into the layers that a pipeline would have: a segmentation
-(the true ids) and evidence (the true clefts and their two sides, blurred, of uneven strength, with noise). Then each error is put where it belongs:
-into the evidence (too weak to be seen, too weak to be kept, too small, a wrong type, reversed, another partner,
-something where nothing is, a bridge to a neighbour), into the segmentation (two neurons run together, a partner cut),
-or into the truth (a synapse left out). The stages clefts, synapse_sides, synapses and evaluate_synapses run as they do
-on any data, and the tracing sees their results alone. An injection after which the synapse is still right made no
-error: it is told, and another one takes its place. A third of the synapses stay untouched.
+(the true ids) and evidence (the true clefts and their two sides, blurred, of uneven strength, with noise). Then each
+error is put where it belongs: into the evidence (too weak to be seen, too weak to be kept, too small, a wrong type,
+reversed, another partner, something where nothing is, a bridge to a neighbour), into the segmentation (two neurons run
+together, a partner cut), or into the truth (a synapse left out). The stages clefts, synapse_sides, synapses and
+evaluate_synapses run as they do on any data, and the tracing sees their results alone. An injection after which the
+synapse is still right made no error: it is told, and another one takes its place. A third of the synapses stay
+untouched.
 """
 
 from __future__ import annotations

@@ -83,9 +83,14 @@ def command(
 
 
 def _summary(costs: dict, examples: dict[str, str]) -> Table:
-    table = Table("cause", "errors", "missed", "false", "wrong", "F1 if mended", "one of them")
+    table = Table(caption="F1: if this cause alone were mended", caption_justify="left")
+    table.add_column("cause", no_wrap=True)
+    for name in ("missed", "false", "wrong"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("F1", no_wrap=True)
+    table.add_column("one of them", overflow="fold")
     for i, cause in enumerate(costs["cause"]):
-        counts = [str(costs[name][i]) for name in ("errors", "missed", "false", "wrong")]
+        counts = [str(costs[name][i]) for name in ("missed", "false", "wrong")]
         gain = f"{costs['f1_if_mended'][i]:.3f} (+{costs['f1_gain'][i]:.3f})"
         table.add_row(cause, *counts, gain, examples[cause])
     return table

@@ -89,9 +89,7 @@ def cleft_ids(synapses: TableData) -> np.ndarray:
 def find_causes(traced: Traced, asked: Asked, progress: Progress = lambda done, of: None) -> Found:
     """Compare, look around every error, and name the causes."""
     truth, synapses = traced.truth, traced.synapses
-    neurons = (synapses["pre_id"], synapses["post_id"])
-    if "truth" in traced.sources:
-        neurons = neurons_at(synapses, traced.sources["truth"], traced.voxel_size_nm, traced.bounds)
+    neurons = _neurons(traced)
     true = SynapseSet(centres(truth), truth["pre_id"], truth["post_id"], truth["type"])
     predicted = SynapseSet(centres(synapses), *neurons, synapses.get("type", np.full(len(neurons[0]), UNKNOWN)))
     compared = sort_synapses(true, predicted, _rule(traced, asked))
@@ -107,6 +105,20 @@ def find_causes(traced: Traced, asked: Asked, progress: Progress = lambda done, 
     compared = _checked_segments(compared, traced, (rows, pair, looks), asked)
     compared = _parted(compared, traced, (rows, pair, looks))
     return _named(traced, asked, (true, compared, neurons), (rows, looks))
+
+
+def _neurons(traced: Traced) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true neurons at the pre and post positions, uint64 (n,); 0 where the synapse has no partner.
+
+    The position of a partner that is missing is the cleft's, where some neuron lies by chance.
+    """
+    ids = (traced.synapses["pre_id"], traced.synapses["post_id"])
+    if "truth" not in traced.sources:
+        return ids
+    found = neurons_at(traced.synapses, traced.sources["truth"], traced.voxel_size_nm, traced.bounds)
+    named = any(np.any(values != 0) for values in ids)
+    pre, post = (np.where(own == 0, 0, at) if named else at for own, at in zip(ids, found, strict=True))
+    return pre, post
 
 
 def _rule(traced: Traced, asked: Asked) -> MatchRule:

@@ -162,13 +162,14 @@ def _pictures(traced: Traced, errors: TableData, cause: str, most: int) -> list[
     found = []
     for i in np.flatnonzero(errors["cause"] == cause)[:most]:
         error = {name: values[i] for name, values in errors.items()}
-        strip = error_strip(error, lambda name, box: _plane(traced, name, box), traced.bounds, traced.voxel_size_nm)
+        strip = error_strip(error, lambda name, box: plane(traced, name, box), traced.bounds, traced.voxel_size_nm)
         title = f"#{error['id']} {error['kind']}"
         found.append(ErrorPicture(title, str(error["detail"]), str(error["link"]), strip))
     return found
 
 
-def _plane(traced: Traced, name: str, box: Box) -> np.ndarray | None:
+def plane(traced: Traced, name: str, box: Box) -> np.ndarray | None:
+    """Return a layer over a box, None where there is none."""
     source = traced.sources.get(name)
     if source is None or not source.bounds.contains(box):
         return None

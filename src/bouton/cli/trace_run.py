@@ -191,9 +191,9 @@ def _tables(run: Run, steps: Mapping[str, RunStep], above: list[RunStep]) -> tup
     cutting = next((s for s in above if "merges" in s.reads and "threshold" in s.params), None)
     if cutting is not None:
         refs["merges"] = cutting.reads["merges"]
-        graph = f"{refs['merges'].partition('.')[0]}.region_graph"
-        if "region_graph" in run.steps[graph.partition(".")[0]].outputs:
-            refs["region_graph"] = graph
+        maker = run.steps.get(refs["merges"].partition(".")[0])
+        if maker is not None and "region_graph" in maker.outputs:
+            refs["region_graph"] = f"{maker.name}.region_graph"
     threshold = float(cutting.params["threshold"]) if cutting else float("nan")
     return {name: run.table(ref) for name, ref in refs.items()}, threshold
 

@@ -61,7 +61,10 @@ def score_tables(run: Run) -> list[Table]:
 
 
 def _compared(group: Mapping[str, Mapping[str, np.ndarray]]) -> Table:
-    """Return one table: a row a metric, a column a step; 95 % limits stand behind the value they belong to."""
+    """Return one table: a row a metric, a column a step; 95 % limits stand behind the value they belong to.
+
+    Counts behind precision and recall are left to the table itself.
+    """
     table = Table()
     table.add_column("metric", no_wrap=True)
     for name in group:
@@ -71,7 +74,8 @@ def _compared(group: Mapping[str, Mapping[str, np.ndarray]]) -> Table:
     first = next(iter(group.values()))
     known = set(first["metric"])
     for row, metric in enumerate(first["metric"]):
-        if metric.endswith(("_low", "_high")) and metric.rsplit("_", 1)[0] in known:
+        stem, _, kind = metric.rpartition("_")
+        if (kind in ("low", "high") and stem in known) or (kind in ("tp", "fp", "fn") and f"{stem}_recall" in known):
             continue
         values = [_value(scores, metric, row) for scores in group.values()]
         table.add_row(metric, *values, first["unit"][row], first["better"][row])

@@ -5,15 +5,84 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bouton.report.numbers import number_text
 from bouton.report.plots import BLUE, GREEN, INK, RED, SOFT
+from bouton.volume import TableData
+from bouton.volume.run_folder import Run
+from bouton.volume.run_layers import read_tables
 
 _LEVELS = {"location": ("place right", BLUE), "partners": ("place and partners right", GREEN)}
+
+
+@dataclass(frozen=True)
+class CurveSet:
+    """The curve of one evaluation of synapses: facts, label -> text, and its plots as a ``data:`` address."""
+
+    step: str
+    facts: Mapping[str, str]
+    plot: str
+
+
+@dataclass(frozen=True)
+class CountSet:
+    """Corrected counts of one connectome: rows of type, n, corrected number, 95 % interval, as text."""
+
+    step: str
+    rows: list[tuple[str, str, str, str]]
+
+
+def curve_sets(run: Run) -> tuple[list[CurveSet], list[str]]:
+    """Return what the evaluations of a run say over the score, and why some could not be read."""
+    scores, _ = read_tables(run, "scores")
+    values = {table.step: _values(rows) for table, rows in scores}
+    found, problems = read_tables(run, "curve")
+    sets = []
+    for table, rows in found:
+        facts = values.get(table.step, {})
+        plot = curve_plot(rows, facts.get("min_score", 0.0))
+        if plot:
+            sets.append(CurveSet(table.step, _facts(facts), plot))
+    return sets, problems
+
+
+def count_sets(run: Run) -> tuple[list[CountSet], list[str]]:
+    """Return the counts of the connectomes of a run that are corrected, and why some could not be read."""
+    found, problems = read_tables(run, "totals")
+    return [
+        CountSet(table.step, _count_rows(rows)) for table, rows in found if np.isfinite(rows["n_corrected"]).any()
+    ], problems
+
+
+def _values(scores: TableData) -> dict[str, float]:
+    return {str(name): float(value) for name, value in zip(scores["metric"], scores["value"], strict=True)}
+
+
+def _facts(values: Mapping[str, float]) -> dict[str, str]:
+    names = {
+        "synapse_average_precision": "average precision",
+        "synapse_partners_average_precision": "average precision, partners right",
+        "min_score": "least score taken",
+        "synapse_best_score": "least score of the best F1 here",
+        "synapse_partners_best_score": "the same, partners right",
+    }
+    return {label: number_text(values[name]) for name, label in names.items() if name in values}
+
+
+def _count_rows(totals: TableData) -> list[tuple[str, str, str, str]]:
+    rows = []
+    columns = [totals[name] for name in ("type", "n", "n_corrected", "n_corrected_low", "n_corrected_high")]
+    for kind, n, value, low, high in zip(*columns, strict=True):
+        known = np.isfinite(value)
+        limits = f"{low:,.0f} to {high:,.0f}" if known else "–"
+        rows.append((str(kind), f"{n:,}", f"{value:,.0f}" if known else "–", limits))
+    return rows
 
 
 def curve_picture(curve: Mapping[str, np.ndarray], min_score: float) -> bytes | None:

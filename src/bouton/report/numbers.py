@@ -100,14 +100,23 @@ def step_rows(run: Run) -> list[StepRow]:
 
 
 def score_table(tables: Mapping[str, Table]) -> Scores:
-    """Return the ``scores`` of several steps as one table: rows are metrics, columns the steps."""
+    """Return the ``scores`` of several steps as one table: rows are metrics, columns the steps.
+
+    The 95 % limits of a score stand behind it.
+    """
     found: dict[tuple[str, str, str], dict[str, tuple[float, int]]] = {}
     for step, table in tables.items():
         for metric, value, unit, better, n in zip(
             *(table[c] for c in ("metric", "value", "unit", "better", "n")), strict=True
         ):
             found.setdefault((str(metric), str(unit), str(better)), {})[step] = (float(value), int(n))
-    rows = [_score_row(key, values, list(tables)) for key, values in found.items()]
+    limits = {metric: values for (metric, _, _), values in found.items() if metric.endswith(("_low", "_high"))}
+    names = {metric for metric, _, _ in found}
+    rows = [
+        _score_row(key, values, list(tables), limits)
+        for key, values in found.items()
+        if key[0] not in limits or key[0].rpartition("_")[0] not in names
+    ]
     return Scores(list(tables), rows)
 
 
@@ -192,7 +201,12 @@ def _output_text(info: Mapping[str, Any]) -> str:
     return f"{info.get('kind', 'layer')}, {channels}{info.get('dtype')}"
 
 
-def _score_row(key: tuple[str, str, str], values: dict[str, tuple[float, int]], columns: Sequence[str]) -> ScoreRow:
+def _score_row(
+    key: tuple[str, str, str],
+    values: dict[str, tuple[float, int]],
+    columns: Sequence[str],
+    limits: Mapping[str, dict[str, tuple[float, int]]],
+) -> ScoreRow:
     metric, unit, better = key
     finite = [value for value, _ in values.values() if np.isfinite(value)]
     top = max([abs(value) for value in finite], default=0.0)
@@ -207,8 +221,17 @@ def _score_row(key: tuple[str, str, str], values: dict[str, tuple[float, int]], 
             continue
         value, n = values[column]
         share = min(1.0, abs(value) / full) if better and full and np.isfinite(value) else 0.0
-        cells.append(Cell(number_text(value), share, value == winner, f"n = {n:,}"))
+        text = number_text(value) + _limits_text(metric, column, limits)
+        cells.append(Cell(text, share, value == winner, f"n = {n:,}"))
     return ScoreRow(metric, unit, better, cells)
+
+
+def _limits_text(metric: str, column: str, limits: Mapping[str, dict[str, tuple[float, int]]]) -> str:
+    """Return ``(low–high)``, the 95 % limits of a score; nothing where it has none."""
+    ends = [limits.get(f"{metric}_{end}", {}).get(column) for end in ("low", "high")]
+    if any(end is None for end in ends):
+        return ""
+    return " ({:.2f}–{:.2f})".format(*(end[0] for end in ends if end is not None))
 
 
 def synapse_set(run: Run, table: RunTable, rows: Table) -> SynapseSet:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from bouton.cli.train import command
 from bouton.cli.training_data import phantom_volume
+from bouton.cli.training_forest_plan import is_forest, read_forest_plan
 from bouton.cli.training_plan import Phantoms, read_plan
 from bouton.errors import BoutonError, DataError, SpecError
 from bouton.geometry import Box
@@ -126,7 +127,7 @@ def test_missing_data_are_named(plan: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_plans_are_valid(path: Path) -> None:
-    plan = read_plan(path, [])
+    plan = read_forest_plan(path, []) if is_forest(path, []) else read_plan(path, [])
     assert plan.info().voxel_size_nm == plan.voxel_size_nm
     for source in (*plan.data, *plan.validation):
         if isinstance(source, Phantoms):

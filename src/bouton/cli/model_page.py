@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bouton.learn.card import Card, DataSource, Training
+from bouton.learn.forest_info import NAMES, ForestArchitecture, windows_of
 from bouton.learn.info import (
     Architecture,
     ModelInfo,
@@ -66,6 +67,13 @@ def _prediction(info: ModelInfo) -> list[tuple[str, str]]:
 
 def _cost(info: ModelInfo) -> list[tuple[str, str]]:
     network = info.architecture
+    if isinstance(network, ForestArchitecture):
+        halo = windows_of(network, info.voxel_size_nm).halo
+        return [
+            ("forest", f"{network.trees} trees on {len(NAMES)} features of VESICLE-RF"),
+            ("candidates", f"mean grey of {network.darkest:.2f} or less; elsewhere the probability is 0"),
+            ("sees", f"{_by(halo)} voxels (z, y, x) around a voxel"),
+        ]
     if not isinstance(network, Architecture):
         return [("network", f"ONNX graph {network.input} -> {network.output}: runtime openvino")]
     field = receptive_field(network)

@@ -1,4 +1,4 @@
-"""`bouton train`: train a network from a training file."""
+"""`bouton train`: train a network, or a forest, from a training file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def command(
     overrides: Overrides = [],  # noqa: B006
     minutes: Minutes = float("inf"),
 ) -> None:
-    """Train a network; an interrupted training goes on where it was.
+    """Train a network, or a forest; an interrupted training of a network goes on where it was.
 
     OUT/NAME/ receives the model (folder NAME: weights and a card; it can be used at any time), log.csv and the
     checkpoint, anew at every checkpoint; report.html with curves and pictures, and curve.png, at every validation.
@@ -43,6 +43,8 @@ def command(
 
       bouton train workflows/train/fib25.yaml --out /tmp/train --set training.steps=100
 
+      bouton train workflows/train/vnc_forest.yaml
+
       bouton train my.yaml --set start=organelles-phantom --set tensorboard=true
 
       bouton run workflows/demo.yaml --set steps.network.params.model=runs/train/organelles-start/organelles-start
@@ -55,6 +57,11 @@ def train(plan_file: Path, out: Path, overrides: Sequence[str], minutes: float) 
     if not minutes >= 0:
         raise SpecError(f"--minutes {minutes:g}", expected="0 or more", fix="--minutes 60, or leave it out")
     # torch takes seconds to import: only who trains waits for it
+    from bouton.cli.training_forest_plan import is_forest
+
+    if is_forest(plan_file, list(overrides)):
+        _train_forest(plan_file, out, overrides)
+        return
     from bouton.cli.training_plan import read_plan
     from bouton.cli.training_run import TrainingRun
 
@@ -72,6 +79,21 @@ def train(plan_file: Path, out: Path, overrides: Sequence[str], minutes: float) 
         name = signal.Signals(asked.number).name
         typer.echo(f"{name} after step {done}: saved; the same command goes on from there")
         raise typer.Exit(128 + asked.number)
+
+
+def _train_forest(plan_file: Path, out: Path, overrides: Sequence[str]) -> None:
+    from bouton.cli.training_card import Origin
+    from bouton.cli.training_forest import ForestRun
+    from bouton.cli.training_forest_plan import read_forest_plan
+    from bouton.learn.runners import require
+
+    plan = read_forest_plan(plan_file, list(overrides))
+    require("sklearn", "scikit-learn 1.5", "forest")
+    with stop_signals() as asked, _alone(out / plan.name):
+        run = ForestRun(
+            plan, Origin(plan_file, overrides), out / plan.name, typer.echo, lambda: asked.number is not None
+        )
+        typer.echo(f"finished: model {run.train()}")
 
 
 @dataclass

@@ -28,11 +28,13 @@ ANNOTATED = tuple(head for head in HEADS if head not in (*FROM_LABELS, "partners
 """Heads that have a layer of their own; the others are made from labels."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a training file: an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Network(_Strict):
+class Network(Strict):
     """Shape of the network (:class:`bouton.learn.network.Architecture`)."""
 
     widths: tuple[Positive, ...]
@@ -41,7 +43,7 @@ class Network(_Strict):
     entry: Triple = (1, 5, 5)
 
 
-class Array(_Strict):
+class Array(Strict):
     """An array on disk: ``dataset`` of ``path``.
 
     ``offset_zyx``: voxel of the image at which it begins, for labels that were cut out. ``absent``: ``zero`` where the
@@ -54,22 +56,26 @@ class Array(_Strict):
     absent: Literal["error", "zero"] = "error"
 
 
-class Labelled(_Strict):
+class Labelled(Strict):
     """A labelled volume on disk, over ``box_zyx``; its arrays are data sets of ``path``, or have paths of their own.
 
     ``labels``: cell ids. ``layers``: for a head like ``clefts`` the array of its annotation (0 no, else yes; for heads
-    of several channels bits). ``box_zyx``: z0:z1,y0:y1,x0:x1; ``annotation`` for the bounding boxes of a webKnossos
-    annotation; without it, all of the image. ``known``: array that is 0 where nobody annotated; ``unlabelled_id``: the
-    id in ``labels`` that says the same. Without these two, 0 in ``labels`` says it, and ``fill_voxels`` (then 2, else
-    0): voxels labelled 0 so near to a label take it. ``keep_every``: take every n-th section only, once for each of the
-    n ways. ``weight``: how often patches come from here. A volume smaller than a patch is mirrored up to its size; what
-    is mirrored counts as not annotated. ``source``, ``doi`` and ``licence`` go into the model's card.
+    of several channels bits). For the head ``partners``: ``clefts``, an array of the ids of single clefts, and
+    ``synapses``, the table that names the two labels of each. ``box_zyx``: z0:z1,y0:y1,x0:x1; ``annotation`` for the
+    bounding boxes of a webKnossos annotation; without it, all of the image. ``known``: array that is 0 where nobody
+    annotated; ``unlabelled_id``: the id in ``labels`` that says the same. Without these two, 0 in ``labels`` says it,
+    and ``fill_voxels`` (then 2, else 0): voxels labelled 0 so near to a label take it. ``keep_every``: take every n-th
+    section only, once for each of the n ways. ``weight``: how often patches come from here. A volume smaller than a
+    patch is mirrored up to its size; what is mirrored counts as not annotated. ``source``, ``doi`` and ``licence`` go
+    into the model's card.
     """
 
     path: str | None = None
     image: str | Array | None = None
     labels: str | Array | None = None
     layers: dict[Literal[*ANNOTATED], str | Array] = {}
+    clefts: str | Array | None = None
+    synapses: str | None = None
     known: str | Array | None = None
     unlabelled_id: Annotated[int, Field(ge=0)] | None = None
     box_zyx: str | None = None
@@ -81,7 +87,7 @@ class Labelled(_Strict):
     licence: str = ""
 
 
-class Phantoms(_Strict):
+class Phantoms(Strict):
     """One phantom of ``shape_zyx`` for each seed, from voxel ``start_zyx`` on.
 
     ``tissue``: other parameters of :class:`bouton.phantom.TissueParams`, for another look or more myelin.
@@ -103,7 +109,7 @@ Volumes = Annotated[
 ]
 
 
-class Prediction(_Strict):
+class Prediction(Strict):
     """How the finished model is applied."""
 
     tile_zyx: Triple
@@ -111,7 +117,7 @@ class Prediction(_Strict):
     temperature: float = 1.0
 
 
-class Plan(_Strict):
+class Plan(Strict):
     """A training file.
 
     ``start``: a model, by name or folder, whose weights it begins with. ``score`` of the validation volumes chooses
@@ -201,7 +207,7 @@ def read_plan(path: Path, overrides: list[str]) -> Plan:
     try:
         plan = Plan.model_validate(document.tree)
     except ValidationError as error:
-        raise _spec_error(document, error) from None
+        raise spec_error(document, error) from None
     if plan.patience is not None and not plan.validation:
         raise SpecError(
             "patience without validation", where=document.at("patience"), expected="volumes that are held out",
@@ -217,7 +223,11 @@ _MISSPELT = ("extra_forbidden", "unexpected_keyword_argument")
 _TAGS = ("Labelled", "Phantoms", "Array", "str")
 
 
-def _spec_error(document: Document, error: ValidationError) -> SpecError:
+Kinds = tuple[type[BaseModel], dict[int | str, type[BaseModel]]]
+
+
+def spec_error(document: Document, error: ValidationError, kinds: Kinds | None = None) -> SpecError:
+    """Return the error of a training file; ``kinds``: what the file is, and what some of its keys hold."""
     # of a text or an array the reader means the one whose shape it has; a misspelt key is told before what is missing
     errors = sorted(
         error.errors(),
@@ -230,17 +240,17 @@ def _spec_error(document: Document, error: ValidationError) -> SpecError:
     keys = [key for key in first["loc"] if key not in _TAGS]
     where, name = document.at(*keys), ".".join(str(key) for key in keys)
     if first["type"] in _MISSPELT:
-        return unknown(f"unknown key {name!r}", str(keys[-1]), _known(first["loc"]), where)
+        return unknown(f"unknown key {name!r}", str(keys[-1]), _known(first["loc"], kinds), where)
     return SpecError(f"{name}: {show_found(first)}", where=where, **expectation(first))
 
 
-def _known(place: tuple[int | str, ...]) -> list[str]:
-    kinds: dict[int | str, type[BaseModel]] = {"network": Network, "prediction": Prediction}
-    kinds |= {"Labelled": Labelled, "Phantoms": Phantoms, "Array": Array}
+def _known(place: tuple[int | str, ...], given: Kinds | None) -> list[str]:
+    top, kinds = given or (Plan, {"network": Network, "prediction": Prediction})
+    kinds = {**kinds} | {"Labelled": Labelled, "Phantoms": Phantoms, "Array": Array}
     settings = {"training": TrainingSettings, "augmentation": Augmentation}
     if len(place) > 1 and place[0] in settings:
         return sorted(field.name for field in fields(settings[str(place[0])]))
-    kind = next((kinds[key] for key in reversed(place[:-1]) if key in kinds), Plan)
+    kind = next((kinds[key] for key in reversed(place[:-1]) if key in kinds), top)
     return sorted(kind.model_fields)
 
 

@@ -15,6 +15,7 @@ from bouton.evaluate.voxels import voxel_scores
 from bouton.geometry import Box
 from bouton.learn.model import Model
 from bouton.learn.predict import predict
+from bouton.learn.runners import Runner
 from bouton.learn.sampling import SamplingSettings, TrainingVolume, head_truths
 from bouton.segment.components import relabel
 from bouton.segment.history import cut
@@ -43,7 +44,7 @@ class Validated:
     segmentations: tuple[np.ndarray | None, ...]
 
 
-def validate(model: Model, volumes: Sequence[TrainingVolume], sampling: SamplingSettings) -> Validated:
+def validate(model: Model | Runner, volumes: Sequence[TrainingVolume], sampling: SamplingSettings) -> Validated:
     """Score a model.
 
     The segmentation is mean-affinity agglomeration of whole volumes. One threshold serves all volumes: the one of a
@@ -51,7 +52,7 @@ def validate(model: Model, volumes: Sequence[TrainingVolume], sampling: Sampling
 
     Parameters
     ----------
-    model : Model
+    model : Model or Runner
     volumes : sequence of TrainingVolume
     sampling : SamplingSettings
         Heads and how their truth is made.
@@ -74,7 +75,7 @@ def validate(model: Model, volumes: Sequence[TrainingVolume], sampling: Sampling
     return Validated(scores, tuple(found), tuple(segmentations))
 
 
-def _predicted(model: Model, volume: TrainingVolume) -> dict[str, np.ndarray]:
+def _predicted(model: Model | Runner, volume: TrainingVolume) -> dict[str, np.ndarray]:
     box = Box.of_shape(volume.image.shape)
     return predict(model, volume.image, box, box, box)
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bouton.errors import BoutonError, DataError
-from bouton.learn.info import Architecture, ModelInfo
+from bouton.learn.info import Architecture, ModelInfo, OnnxGraph
 
 CARD, WEIGHTS, GRAPH = "card.json", "weights.safetensors", "network.onnx"
 FORMAT = "bouton-model/1"
@@ -95,7 +95,7 @@ class Card(_Strict):
     @property
     def weights_file(self) -> str:
         """Name of the file that ``weights.sha256`` is of."""
-        return WEIGHTS if isinstance(self.prediction.architecture, Architecture) else GRAPH
+        return GRAPH if isinstance(self.prediction.architecture, OnnxGraph) else WEIGHTS
 
 
 _SECTIONS: dict[str, Any] = {
@@ -169,7 +169,7 @@ def _card_error(error: ValidationError, where: str | Path) -> DataError:
     errors = error.errors()
     # a misspelt key is told before the key that is missing because of it
     first = next((each for each in errors if each["type"] in unknown), errors[0])
-    keys = [key for key in first["loc"] if key not in ("network", "onnx")]
+    keys = [key for key in first["loc"] if key not in ("network", "onnx", "forest")]
     name = ".".join(str(key) for key in keys)
     if first["type"] in unknown:
         known = _known(keys[:-1])

@@ -6,7 +6,7 @@ the training points in the leaf that a row ends in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,7 @@ DTYPES: Mapping[str, type] = {
     "value": np.float32,
     "roots": np.int32,
 }
+TREES_AT_ONCE = 10
 ROWS_AT_ONCE = 1 << 14  # their keys stay in the second cache beside one tree
 
 
@@ -219,8 +220,9 @@ class ForestSettings:
 
 
 def fit_forest(
-    features: np.ndarray, classes: np.ndarray, settings: ForestSettings = ForestSettings(), workers: int = 1
-) -> Forest:
+    features: np.ndarray, classes: np.ndarray, settings: ForestSettings = ForestSettings(), workers: int = 1,
+    tell: Callable[[int], None] | None = None,
+) -> Forest:  # fmt: skip
     """Return a forest trained on rows of known class.
 
     Parameters
@@ -232,6 +234,8 @@ def fit_forest(
     settings : ForestSettings
     workers : int
         Threads; they change nothing in the result.
+    tell : callable, optional
+        Is told the number of finished trees now and then.
 
     Raises
     ------
@@ -246,11 +250,21 @@ def fit_forest(
     _check_rows(features, classes)
     tried = settings.tried or max(1, int(features.shape[1] ** 0.5))
     trained = RandomForestClassifier(
-        n_estimators=settings.trees, max_features=min(tried, features.shape[1]), n_jobs=workers,
+        n_estimators=0, warm_start=True, max_features=min(tried, features.shape[1]), n_jobs=workers,
         min_samples_leaf=settings.smallest_leaf, max_leaf_nodes=settings.leaves or None,
-        class_weight="balanced" if settings.balanced else None, random_state=settings.seed,
-    ).fit(features, classes)  # fmt: skip
+        class_weight=_weights(classes) if settings.balanced else None, random_state=settings.seed,
+    )  # fmt: skip
+    for trees in range(0, settings.trees, TREES_AT_ONCE):
+        trained.n_estimators = min(trees + TREES_AT_ONCE, settings.trees)
+        trained.fit(features, classes)
+        if tell:
+            tell(trained.n_estimators)
     return flat_forest([tree.tree_ for tree in trained.estimators_])
+
+
+def _weights(classes: np.ndarray) -> dict[int, float]:
+    counts = np.bincount(classes)
+    return {number: len(classes) / (counts.size * int(count)) for number, count in enumerate(counts)}
 
 
 def _check_rows(features: np.ndarray, classes: np.ndarray) -> None:

@@ -18,6 +18,7 @@ from pydantic import Discriminator, Tag
 
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX
+from bouton.learn.forest_info import ForestArchitecture, windows_of
 
 HEADS: Mapping[str, int | None] = {
     "affinities": 3,
@@ -108,13 +109,16 @@ class OnnxGraph:
 
 
 def _kind(value: Any) -> str:
-    """Return which of the two a card's ``architecture`` is."""
+    """Return which of the three a card's ``architecture`` is."""
     keys = value if isinstance(value, Mapping) else vars(value) if hasattr(value, "__dict__") else ()
-    return "onnx" if "logits" in keys else "network"
+    return "onnx" if "logits" in keys else "forest" if "trees" in keys else "network"
 
 
 AnyArchitecture = Annotated[
-    Annotated[Architecture, Tag("network")] | Annotated[OnnxGraph, Tag("onnx")], Discriminator(_kind)
+    Annotated[Architecture, Tag("network")]
+    | Annotated[OnnxGraph, Tag("onnx")]
+    | Annotated[ForestArchitecture, Tag("forest")],
+    Discriminator(_kind),
 ]
 
 
@@ -124,7 +128,7 @@ class ModelInfo:
 
     Attributes
     ----------
-    architecture : Architecture or OnnxGraph
+    architecture : Architecture, OnnxGraph or ForestArchitecture
     heads : mapping of name -> channels
         Outputs in the order of their channels.
     voxel_size_nm : (z, y, x)
@@ -176,6 +180,14 @@ class ModelInfo:
                 )
 
 
+def needed_overlap(info: ModelInfo) -> ZYX:
+    """Return the overlap that tiles need at least; of networks any will do, of a forest the windows decide."""
+    if not isinstance(info.architecture, ForestArchitecture):
+        return 0, 0, 0
+    z, y, x = windows_of(info.architecture, info.voxel_size_nm).halo
+    return 2 * z, 2 * y, 2 * x
+
+
 def inputs_of(heads: Sequence[str]) -> int:
     """Return how many channels a network with these heads sees: partners are those of a cleft that it is shown."""
     return 2 if tuple(heads) == ("partners",) else 1
@@ -212,10 +224,15 @@ def network_of(info: ModelInfo) -> Architecture:
     Raises
     ------
     DataError
-        It is an ONNX graph.
+        It is an ONNX graph or a forest.
     """
     if isinstance(info.architecture, Architecture):
         return info.architecture
+    if isinstance(info.architecture, ForestArchitecture):
+        raise DataError(
+            "a model that is a forest", expected="a network",
+            fix="apply it with stage predict; train another with `bouton train`",
+        )  # fmt: skip
     raise DataError(
         "a model that came as an ONNX graph",
         expected="a network of bouton's own, where torch is to run it",

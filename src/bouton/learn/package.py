@@ -1,6 +1,7 @@
 """A model's folder: read whole, checked for everything that can be wrong with it, and made; without torch.
 
-The weights are those of :class:`bouton.learn.network.ResidualUNet`, float32, in the safetensors format
+The weights are those of :class:`bouton.learn.network.ResidualUNet`, float32, or the arrays of
+:class:`bouton.learn.forest.Forest`, in the safetensors format
 (https://github.com/huggingface/safetensors), which holds numbers only.
 """
 
@@ -28,6 +29,8 @@ from bouton.learn.card import (
     pickled,
     read_card,
 )
+from bouton.learn.forest import Forest, forest_of
+from bouton.learn.forest_info import NAMES, ForestArchitecture
 from bouton.learn.info import Architecture, network_of, parameter_shapes
 
 ATTEMPTS = 5
@@ -77,7 +80,7 @@ def _read(folder: Path) -> tuple[Card, bytes]:
 
 
 def weights_of(card: Card, data: bytes, path: str | Path) -> dict[str, np.ndarray]:
-    """Return the tensors in ``data``, by name, float32.
+    """Return the tensors in ``data``, by name: float32, or the arrays of a forest.
 
     Raises
     ------
@@ -90,11 +93,23 @@ def weights_of(card: Card, data: bytes, path: str | Path) -> dict[str, np.ndarra
         found = load(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise not_a_model(path, (str(error).splitlines() or [type(error).__name__])[0][:100]) from None
+    if isinstance(card.prediction.architecture, ForestArchitecture):
+        _check_forest(forest_of(found, str(path)), card.prediction.architecture, path)
+        return found
     _check_shapes(found, network_of(card.prediction), path)
     for name, value in found.items():
         if not np.isfinite(value).all():
             raise not_a_model(path, f"weights that are not finite, in {name}")
     return found
+
+
+def _check_forest(forest: Forest, architecture: ForestArchitecture, path: str | Path) -> None:
+    if (forest.trees, forest.classes) != (architecture.trees, 2) or forest.features > len(NAMES):
+        raise DataError(
+            f"a forest of {forest.trees} trees, {forest.classes} classes, {forest.features} features or more",
+            where=str(path), expected=f"{architecture.trees} trees, 2 classes, {len(NAMES)} features, after {CARD}",
+            fix="restore the folder, or make the model again with `bouton train`",
+        )  # fmt: skip
 
 
 def _check_shapes(found: Mapping[str, np.ndarray], architecture: Architecture, path: str | Path) -> None:
@@ -134,8 +149,8 @@ def package_files(card: Card, content: Mapping[str, np.ndarray] | bytes) -> dict
     ----------
     card : Card
         Its ``weights.sha256`` is replaced.
-    content : mapping of name -> float32 array, or bytes
-        Weights, or an ONNX graph.
+    content : mapping of name -> array, or bytes
+        Weights or a forest's arrays, or an ONNX graph.
     """
     name = GRAPH if isinstance(content, bytes) else WEIGHTS
     data = content if isinstance(content, bytes) else save(dict(content))

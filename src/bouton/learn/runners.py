@@ -1,5 +1,7 @@
 """What runs a network on a tile: torch (the reference), OpenVINO or CUDA, behind one interface; needs none of them.
 
+A forest runs behind the same interface.
+
 Every runner gives the same bits for the same tile, whatever came before it: one shape, batch 1, one thread. Different
 runners, precisions and processors differ by rounding; docs/stages/predict.md says how much.
 """
@@ -16,7 +18,8 @@ import numpy as np
 
 from bouton.errors import SpecError
 from bouton.geometry import ZYX
-from bouton.learn.info import Architecture, ModelInfo
+from bouton.learn.forest_info import ForestArchitecture
+from bouton.learn.info import Architecture, ModelInfo, read_info
 from bouton.learn.symmetry import FLIPS, Symmetric, check_flips
 
 PRECISIONS: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +34,7 @@ TILE_BYTES: Mapping[tuple[str, str], float] = {
     ("openvino", "bfloat16"): 10.0,
     ("openvino", "int8"): 9.5,
 }
+FOREST_BYTES = 40.0
 WANTED = "openvino 2026.4"
 
 
@@ -83,8 +87,15 @@ def check_runtime(info: ModelInfo, runtime: Runtime) -> None:
     Raises
     ------
     SpecError
-        A package is not installed, or the model is an ONNX graph or cannot be flipped.
+        A package is not installed, or the model is an ONNX graph, cannot be flipped, or is a forest.
     """
+    if isinstance(info.architecture, ForestArchitecture):
+        if runtime != Runtime():
+            raise SpecError(
+                f"runtime {runtime.name}, {runtime.precision}, flips {runtime.flips}, but the model is a forest",
+                expected="none of them: a forest runs as it is", fix="leave params.runtime, precision and flips out",
+            )  # fmt: skip
+        return
     if runtime.name == "openvino":
         require("openvino", WANTED, "openvino")
     elif not isinstance(info.architecture, Architecture):
@@ -105,6 +116,13 @@ def open_runner(path: Path, runtime: Runtime) -> Runner:
     DataError
         The model is damaged.
     """
+    info = read_info(path)
+    if isinstance(info.architecture, ForestArchitecture):
+        check_runtime(info, runtime)
+        # numba's kernels are compiled when they are imported: only who runs a forest waits for them
+        from bouton.learn.runners_forest import open_forest
+
+        return open_forest(path)
     # torch and OpenVINO take seconds to import: only who runs a network waits for them
     if runtime.name == "openvino":
         require("openvino", WANTED, "openvino")
@@ -159,6 +177,8 @@ def to_bytes(probabilities: np.ndarray) -> np.ndarray:
 def tile_bytes(info: ModelInfo, runtime: Runtime, tile: ZYX) -> int:
     """Return an upper estimate of the memory that running one tile takes; on a GPU, of the machine's own memory."""
     z, y, x = tile
+    if isinstance(info.architecture, ForestArchitecture):
+        return int(z * y * x * FOREST_BYTES)
     each = TILE_BYTES.get((runtime.name, runtime.precision), 0.0)
     # of a network that came from elsewhere nobody knows the width
     width = info.architecture.widths[0] if isinstance(info.architecture, Architecture) else 32

@@ -18,7 +18,7 @@ import numpy as np
 
 from bouton.errors import SpecError
 from bouton.geometry import ZYX, Box
-from bouton.learn.info import ModelInfo
+from bouton.learn.info import ModelInfo, needed_overlap
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,19 @@ class Tiling:
 
 
 def tiling_of(info: ModelInfo, tile: ZYX | None = None, overlap: ZYX | None = None, blend: ZYX | None = None) -> Tiling:
-    """Return the tiling of a model; what is given replaces what the model says. ``blend`` is 0 unless given."""
+    """Return the tiling of a model; what is given replaces what the model says. ``blend`` is 0 unless given.
+
+    Raises
+    ------
+    SpecError
+        See :class:`Tiling`; or the overlap is less than the windows of a forest need.
+    """
     tile, overlap = tile or info.tile_zyx, overlap or info.overlap_zyx
+    needed = needed_overlap(info)
+    if any(o < n for o, n in zip(overlap, needed, strict=True)):
+        raise SpecError(
+            f"overlap_zyx {list(overlap)}", expected=f"{list(needed)} or more, which the forest's windows need"
+        )
     return Tiling(tile, overlap, blend or (0, 0, 0), info.architecture.multiple)
 
 

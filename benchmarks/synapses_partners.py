@@ -10,10 +10,12 @@ demo's workflow; minutes each.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,7 +25,7 @@ import numpy as np
 import bouton
 from bouton.geometry import Box
 from bouton.phantom import PhantomParams, generate
-from bouton.segment.history import MERGE_COLUMNS
+from bouton.segment.history import BY_MEAN, MERGE_COLUMNS
 from bouton.spec import load_workflow
 from bouton.stage import WholeTask
 from bouton.stages import synapses
@@ -43,7 +45,7 @@ def million(n: int = 1_000_000, seed: int = 5) -> dict[str, dict[str, np.ndarray
     rng = np.random.default_rng(seed)
     sides, pairs, fragments = 6, 9, 2 * n
     ids = np.sort(rng.choice(np.arange(1, 50 * n), n, replace=False).astype(np.uint64) * np.uint64(20_011))
-    order = np.concatenate([part for part in np.array_split(np.arange(n), 64)[::-1]])
+    order = np.concatenate(list(reversed(np.array_split(np.arange(n), 64))))
     ids = ids[order]
     segment = np.sort(rng.integers(1, fragments, (n, sides)), axis=1).astype(np.uint64) * np.uint64(997)
     segment += np.arange(sides, dtype=np.uint64)  # different ones
@@ -75,7 +77,7 @@ def _merges(rng: np.random.Generator, segment: np.ndarray) -> dict[str, np.ndarr
     rows = {name: np.zeros(member.size, dtype=dtype) for name, dtype in MERGE_COLUMNS.items()}
     rows["a"], rows["b"] = segment[member // 8 * 8], segment[member]
     rows["affinity_count"], rows["score"] = np.ones(member.size, np.int64), rng.random(member.size)
-    rows["affinity_sum"] = (rows["score"] * 255).astype(np.int64)
+    rows["affinity_quantile"][:], rows["affinity_sum"] = BY_MEAN, (rows["score"] * 255).astype(np.int64)
     return rows
 
 
@@ -84,6 +86,11 @@ def again(folder: Path) -> tuple[float, float]:
     columns = {name: dict(table.columns) for name, table in synapses.STAGE.reads.items()}
     for name, table in million().items():
         write_table(folder / f"{name}.parquet", table, columns[name])
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(_timed, folder, columns).result()
+
+
+def _timed(folder: Path, columns: dict[str, dict[str, str]]) -> tuple[float, float]:
     _choose(folder, columns)  # compiles
     begin = time.process_time()
     _choose(folder, columns)
@@ -134,7 +141,7 @@ def rows(phantoms: bool = False) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         seconds, memory = again(Path(name))
         found.append(("1,000,000 clefts assigned anew, Parquet to Parquet", "<= 10 s", f"{seconds:.1f} s CPU"))
-        found.append(("  its process at the peak, tables made there too", "", f"{memory:.1f} GiB"))
+        found.append(("  memory of its process at the peak", "", f"{memory:.1f} GiB"))
         for seed in (31, 35) if phantoms else ():
             scores = phantom_scores(seed, Path(name))
             for metric, target in _PHANTOM.items():

@@ -57,10 +57,11 @@ def grouped(table: TableData, ids: np.ndarray, name: str, then: str = "") -> tup
         A row is about an id that is not among ``ids`` (uint64, sorted), or two rows about one id and ``then``.
     """
     rows = dict(table)
-    same = rows["id"][1:] == rows["id"][:-1]
-    if np.any(rows["id"][1:] < rows["id"][:-1]) or (then and np.any(same & (rows[then][1:] < rows[then][:-1]))):
-        order = np.lexsort([rows[key] for key in (then, "id") if key])
-        rows = {column: values[order] for column, values in rows.items()}
+    if np.any(rows["id"][1:] < rows["id"][:-1]):
+        # tables come as sorted stretches, which this sort takes as they are
+        rows = _taken(rows, np.argsort(rows["id"], kind="stable"))
+    if then and np.any((rows["id"][1:] == rows["id"][:-1]) & (rows[then][1:] < rows[then][:-1])):
+        rows = _taken(rows, np.lexsort([rows[then], rows["id"]]))
     begins = np.searchsorted(rows["id"], ids, side="left")
     ends = np.searchsorted(rows["id"], ids, side="right")
     if int((ends - begins).sum()) != rows["id"].size:
@@ -69,7 +70,7 @@ def grouped(table: TableData, ids: np.ndarray, name: str, then: str = "") -> tup
             f"table {name!r} has rows about cleft {lost}, table 'cleft_sums' has none",
             expected="tables of one synapse_sides step", fix="read all of them from the same step",
         )  # fmt: skip
-    twice = (rows["id"][1:] == rows["id"][:-1]) & (rows[then][1:] == rows[then][:-1]) if then else same[:0]
+    twice = (rows["id"][1:] == rows["id"][:-1]) & (rows[then][1:] == rows[then][:-1]) if then else np.zeros(0, bool)
     if twice.any():
         row = int(np.argmax(twice))
         raise DataError(
@@ -77,6 +78,10 @@ def grouped(table: TableData, ids: np.ndarray, name: str, then: str = "") -> tup
             expected="one row a cleft and segment",
         )
     return rows, np.append(begins, rows["id"].size).astype(np.int64)
+
+
+def _taken(rows: TableData, order: np.ndarray) -> dict[str, np.ndarray]:
+    return {column: values[order] for column, values in rows.items()}
 
 
 def decide(

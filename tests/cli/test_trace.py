@@ -330,6 +330,15 @@ def test_a_run_without_merges_and_truth_is_traced_with_a_given_truth(
     assert row(found, 107)["cause"] == "polarity_reversed"
 
 
+def test_a_run_that_found_nothing(tmp_path: Path, wanted: tuple[Path, dict[int, str]]) -> None:
+    flow = FLOW.replace("{folder}", str(wanted[0])).replace("low: 0.5, high: 0.7", "low: 0.99, high: 0.99")
+    blind = make_run(tmp_path, BLOCKS[0], flow)
+    trace(blind)
+    found = read_table(blind / "trace" / "errors.parquet")
+    assert set(found["cause"]) == {"not_visible", "outside"}
+    assert len(found["id"]) == len(read_table(wanted[0] / "truth.parquet")["id"])
+
+
 BAD = {
     "no column pre_id": lambda t: {n: v for n, v in t.items() if n != "pre_id"},
     "occur twice": lambda t: t | {"id": np.ones_like(t["id"])},

@@ -274,10 +274,12 @@ def _truth_evidence(traced: Traced, asked: Asked, sets: tuple, seen: tuple) -> T
     removed_by = np.full(len(rows), "", object)
     if "candidates" in traced.tables:
         removed_by[candidate >= 0] = traced.tables["candidates"]["removed_by"][candidate[candidate >= 0]]
-    chosen = np.stack([np.where(found, traced.synapses[f"{s}_id"][pair], 0) for s in ("pre", "post")], axis=1)
+    chosen = np.zeros((len(rows), 2), np.uint64)
+    for column, side in enumerate(("pre", "post")):
+        chosen[found, column] = traced.synapses[f"{side}_id"][pair[found]]
     cleft = np.array([saw.cleft for saw in looks], np.uint64)
-    if "clefts" not in traced.sources and len(traced.synapses["id"]):
-        cleft = np.where(found, cleft_ids(traced.synapses)[pair], np.uint64(0))
+    if "clefts" not in traced.sources:
+        cleft[found] = cleft_ids(traced.synapses)[pair[found]]
     return TruthEvidence(
         outside=compared.neutral_truth[rows],
         doubted=_doubted(traced, true, rows, asked),
@@ -295,7 +297,7 @@ def _truth_evidence(traced: Traced, asked: Asked, sets: tuple, seen: tuple) -> T
         segments_known="segments" in traced.sources,
         beside=np.array([saw.beside for saw in looks], np.uint64).reshape(-1, 2),
         main=np.array([saw.main for saw in looks], np.uint64).reshape(-1, 2),
-        chosen=chosen.astype(np.uint64),
+        chosen=chosen,
     )
 
 

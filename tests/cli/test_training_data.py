@@ -16,9 +16,11 @@ from bouton.cli.train import command
 from bouton.cli.training_data import check_heads, load_volumes
 from bouton.cli.training_plan import Plan, read_plan
 from bouton.errors import BoutonError, DataError
+from bouton.learn.partner_sampling import cleft_centres
 from bouton.learn.sampling import PatchSampler, TrainingVolume, head_truths
 from cli.training_box import run_verb, weights, write_box
 
+ENTRY = "path: em.h5, image: raw, labels: ids, clefts: single, synapses: synapses.csv"
 VALIDATE = ["--set", "validation=[]", "--set", "training.steps=12"]
 
 
@@ -236,3 +238,50 @@ def test_every_second_section_is_kept_in_both_ways(box: Path) -> None:
         np.testing.assert_array_equal(volume.image, image[first::2])
         np.testing.assert_array_equal(volume.layers["clefts"], clefts[first::2])
         assert volume.weight == 3
+
+
+def with_synapses(box: Path) -> str:
+    """Write two clefts with partners, and one whose partner is not in the labels; return the volume's entry."""
+    clefts = np.zeros((12, 32, 32), np.uint64)
+    clefts[2:4, 7:9, 2:5], clefts[8:10, 15:17, 18:21], clefts[5, 20, 20] = 70, 50, 90
+    with h5py.File(box.parent / "em.h5", "a") as file:
+        file["single"] = clefts
+    rows = ["id,pre_id,post_id,z_nm,y_nm,x_nm", "70,1,5,1,1,1", "50,27,23,1,1,1", "90,1,999,1,1,1", ""]
+    (box.parent / "synapses.csv").write_text("\n".join(rows))
+    return ENTRY
+
+
+def test_partners_from_files(box: Path) -> None:
+    entry = with_synapses(box)
+    (volume,) = volumes(box, f"{{{entry}}}", "heads=[partners]")
+    assert volume.synapses is not None
+    ids = read(box, "ids")
+    for cleft, names in ((70, (1, 5)), (50, (27, 23)), (90, (1, None))):
+        row = volume.synapses.clefts[read(box, "single") == cleft]
+        assert len(set(row.tolist())) == 1
+        for label, name in zip(volume.synapses.partners[row[0]].tolist(), names, strict=True):
+            if name is None:
+                assert label == 0
+            else:
+                np.testing.assert_array_equal(volume.labels == label, ids == name)
+    assert [number for number, _ in cleft_centres(volume)] == [1, 2]
+
+
+def test_half_of_a_partner_truth_is_refused(box: Path) -> None:
+    entry = with_synapses(box)
+    with pytest.raises(BoutonError, match="clefts alone"):
+        volumes(box, f"{{{entry.replace(', synapses: synapses.csv', '')}}}", "heads=[partners]")
+    plan = plan_of(box, "data=[{path: em.h5, image: raw, labels: ids}]", "heads=[partners]")
+    with pytest.raises(DataError, match="clefts and synapses"):
+        check_heads(plan, load_volumes(plan.data, plan, box.parent))
+
+
+def test_a_partner_network_is_trained_and_goes_on(box: Path, tmp_path: Path) -> None:
+    words = ["--set", f"data=[{{{with_synapses(box)}}}]", "--set", "heads=[partners]", "--set", "training.steps=8"]
+    words += ["--set", f"validation=[{{{ENTRY}}}]", "--set", "validate_every=8"]
+    run_verb(command, box, "--out", tmp_path / "whole", *words)
+    run_verb(command, box, "--out", tmp_path / "parts", *words, "--minutes", "0")
+    run_verb(command, box, "--out", tmp_path / "parts", *words)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
+    header, *_, last = (tmp_path / "whole" / "tiny" / "log.csv").read_text().split()
+    assert 0 <= float(dict(zip(header.split(","), last.split(","), strict=True))["partners_right"]) <= 1

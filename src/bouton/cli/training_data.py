@@ -18,11 +18,13 @@ from bouton.learn.targets import UNKNOWN, SynapseTruth, fill_unlabelled, interio
 from bouton.phantom import PhantomParams, TissueParams, generate
 from bouton.strict_yaml import unknown
 from bouton.volume import Volume, open_volume
+from bouton.volume.synapse_tables import read_synapses
 from bouton.volume.webknossos import read_annotation
 
 ANNOTATION = "annotation"
 FILL_VOXELS = 2.0
 Reader = Callable[[str | Array], np.ndarray]
+Table = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -65,26 +67,37 @@ def phantom_volume(source: Phantoms, seed: int, voxel_size_nm: NM) -> TrainingVo
     classes = synapse_classes(made.clefts, made.neuron_ids, truth, source.reach_nm, voxel_size_nm)
     cut = core.within(core.grow(halo)).slices
     labels = _small_ids(made.neuron_ids[cut])
-    synapses = _cleft_truth(made.clefts[cut], made.neuron_ids[cut], table)
+    synapses = cleft_truth(made.clefts[cut], (made.neuron_ids[cut], labels), table)
     layers = {"synapse_evidence": classes, "clefts": classes & 1, "vesicles": made.vesicles}
     layers |= {"mitochondria": made.mitochondria, "tissue": made.tissue}
     layers = {name: values[cut].copy() for name, values in layers.items()}
     return TrainingVolume(made.image[cut].copy(), labels, np.ones(core.shape, bool), layers, synapses=synapses)
 
 
-def _cleft_truth(clefts: np.ndarray, labels: np.ndarray, table: Mapping[str, np.ndarray]) -> CleftTruth:
-    """Return single clefts with the partners that ``table`` gives them, renumbered like labels."""
+def cleft_truth(clefts: np.ndarray, cells: tuple[np.ndarray, np.ndarray], table: Table) -> CleftTruth:
+    """Return single clefts with their partners.
+
+    Parameters
+    ----------
+    clefts : numpy.ndarray
+        Ids (z, y, x) of the table, 0 = none.
+    cells : (named, labels)
+        The cells by the names that the table uses, and as the training knows them; 0 = none.
+    table : mapping
+        ``id``, ``pre_id``, ``post_id``.
+    """
     order = np.argsort(table["id"])
     ids = table["id"][order]
     at = np.minimum(np.searchsorted(ids, clefts), max(0, len(ids) - 1))
     rows = np.where((clefts != 0) & (ids[at] == clefts), at + 1, 0) if len(ids) else np.zeros(clefts.shape)
-    present = np.unique(labels)
+    named, labels = (values[cells[1] != 0] for values in cells)
+    names, first = np.unique(named, return_index=True)
     partners = np.zeros((len(ids) + 1, 2), np.int64)
-    for side, name in enumerate(("pre_id", "post_id")):
-        wanted = table[name][order]
-        place = np.minimum(np.searchsorted(present, wanted), len(present) - 1)
-        small = place + (0 if present[0] == 0 else 1)
-        partners[1:, side] = np.where((present[place] == wanted) & (wanted != 0), small, 0)
+    for side, column in enumerate(("pre_id", "post_id")):
+        wanted = table[column][order]
+        place = np.minimum(np.searchsorted(names, wanted), max(0, len(names) - 1))
+        if len(names):
+            partners[1:, side] = np.where((names[place] == wanted) & (wanted != 0), labels[first[place]], 0)
     return CleftTruth(rows.astype(np.uint32), partners)
 
 
@@ -169,6 +182,7 @@ def _volumes_in(box: Box, source: Labelled, plan: Plan, folder: Path) -> Iterato
     if source.known is not None:
         seen = _integers(read(source.known), "known") != 0
         layers = {head: np.where(seen, values, np.uint8(UNKNOWN)) for head, values in layers.items()}
+    synapses = _synapses(source, read, labels, folder)
     for first in range(source.keep_every):
         part = slice(first, None, source.keep_every)
         room = [(0, max(0, p - n)) for p, n in zip(plan.patch_zyx, image[part].shape, strict=True)]
@@ -180,7 +194,22 @@ def _volumes_in(box: Box, source: Labelled, plan: Plan, folder: Path) -> Iterato
             np.pad(certain, room),
             {head: np.pad(values[part], room, constant_values=UNKNOWN) for head, values in layers.items()},
             source.weight,
+            synapses and CleftTruth(np.pad(synapses.clefts[part], room), synapses.partners),
         )
+
+
+def _synapses(source: Labelled, read: Reader, labels: np.ndarray, folder: Path) -> CleftTruth | None:
+    """Return what a partner network learns from; None where the file does not tell."""
+    if source.clefts is None or source.synapses is None or source.labels is None:
+        given = [name for name in ("clefts", "synapses") if getattr(source, name) is not None]
+        if given:
+            raise SpecError(
+                f"{given[0]} alone", expected="labels, clefts (ids of single clefts) and synapses (their table)",
+                fix="give all three, or none for a volume without synapses",
+            )  # fmt: skip
+        return None
+    table = read_synapses(folder / expand(source.synapses))
+    return cleft_truth(_integers(read(source.clefts), "clefts"), (read(source.labels), labels), table)
 
 
 def _mirrored(image: np.ndarray, room: list[tuple[int, int]]) -> np.ndarray:
@@ -230,6 +259,12 @@ def _small_ids(labels: np.ndarray) -> np.ndarray:
     return (inverse.reshape(labels.shape) + start).astype(np.uint32)
 
 
+def _wanted(head: str) -> str:
+    if head == "partners":
+        return "labels, clefts and synapses of clefts with two known partners"
+    return "labels" if head in FROM_LABELS else f"layers: {{{head}: DATASET}}"
+
+
 def check_heads(plan: Plan, volumes: Sequence[Loaded]) -> None:
     """Check that something is annotated for every head.
 
@@ -249,6 +284,6 @@ def check_heads(plan: Plan, volumes: Sequence[Loaded]) -> None:
         if not found:
             raise DataError(
                 f"head {head!r}, but no training volume says anything of it",
-                expected="labels" if head in FROM_LABELS else f"layers: {{{head}: DATASET}}",
+                expected=_wanted(head),
                 fix="annotate it, check known and box_zyx, or leave the head out",
             )  # fmt: skip

@@ -6,7 +6,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from bouton.synapse.shape_features import FEATURES, NEEDS, Patch, measure
-from bouton.synapse.shapes import contact, exits, neck_um2, radius_nm, sections_um2, spread, walk
+from bouton.synapse.shapes import contact, exits, neck_um2, radius_nm, sections_um2, spread, walk, ways_um2
 
 SPACING = (30.0, 30.0, 30.0)
 BIG = 1 << 60
@@ -50,6 +50,8 @@ def test_a_rod_by_hand():
     assert radius_nm(labels == BIG + 1, SPACING)[20, 4, 4] == pytest.approx(60.0)
     # 9 voxels of 30 x 30 nm across, both ways
     assert sections_um2(found, 300.0)[3] == pytest.approx(2 * 9 * 900e-6)
+    assert ways_um2(found, 180.0, labels.shape) == pytest.approx([9 * 900e-6] * 2)
+    assert ways_um2(found, 600.0, labels.shape) == []
     elongation, flatness = spread(found)
     assert elongation < 0.3 < 0.9 < flatness <= 1.0
 
@@ -111,6 +113,8 @@ def test_a_spine_is_small_behind_a_neck_and_a_shaft_goes_on():
     assert spine["volume_450_um3"] < 0.5 * shaft["volume_450_um3"]
     assert spine["trunk_at_nm"] > 600 > shaft["trunk_at_nm"]
     assert shaft["exits"] == 2
+    assert spine["second_300_um2"] == spine["second_450_um2"] == 0.0
+    assert shaft["second_450_um2"] > 0.05
     assert spine["trunk_nm"] == pytest.approx(shaft["trunk_nm"], rel=0.15)
 
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 QUESTIONS = {"type": ("excitatory", "inhibitory"), "target": ("spine", "shaft", "soma")}
 _SHAPE = (
     "thickness_nm", "trunk_nm", "trunk_at_nm", "volume_150_um3", "volume_300_um3", "volume_450_um3", "volume_600_um3",
-    "volume_900_um3", "neck_um2", "beyond_um2", "length_nm", "exits", "elongation", "flatness", "seen",
-    "mitochondria_post", "soma_post",
+    "volume_900_um3", "neck_um2", "beyond_um2", "first_300_um2", "first_450_um2", "first_600_um2", "second_300_um2",
+    "second_450_um2", "second_600_um2", "length_nm", "exits", "elongation", "flatness", "seen", "mitochondria_post",
+    "soma_post",
 )  # fmt: skip
 _CLEFT = (
     "contact_um2", "contact_flat", "cleft_um3", "thickness_pre_nm", "volume_pre_um3", "mitochondria_pre",
@@ -76,7 +77,7 @@ def command(
     if out.exists():
         raise DataError("exists already", where=str(out), expected="a new folder", fix="give another, or remove it")
     given = {"train": train, "calibrate": calibrate or [], "test": test or []}
-    rows = [_labelled(path, use, truth, truth_segmentation) for use in USES for path in given[use]]
+    rows = [read_labelled(path, use, truth, truth_segmentation) for use in USES for path in given[use]]
     params = _shared_params([path for use in USES for path in given[use]])
     words = [word for each in rows for word in (f"--{each.use}", f"runs/{each.name}")]
     told = {
@@ -142,7 +143,10 @@ def _stack(rows: Sequence[Labelled], question: str, names: Sequence[str]) -> tup
     return whole[known], found[known]
 
 
-def _labelled(path: Path, use: str, truth: str, truth_segmentation: str) -> Labelled:
+def read_labelled(
+    path: Path, use: str, truth: str = "tissue.synapses", truth_segmentation: str = "tissue.neuron_ids"
+) -> Labelled:
+    """Return the features and true classes of a run's synapses, in order of id; for the options see :func:`command`."""
     from bouton.volume.run_folder import open_run
 
     run = open_run(path)

@@ -268,7 +268,7 @@ _FEATURES = Table({"id": "uint64"} | dict.fromkeys(FEATURES, "float64"))
 _SHARE = Layer("uint8", channels=(None, 1), kind="probability")
 
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
     reads={
         "synapses": Table(_NEEDED),

@@ -24,9 +24,11 @@ from bouton.synapse.shapes import (
     sections_um2,
     spread,
     walk,
+    ways_um2,
 )
 
 REACHES_NM = (150, 300, 450, 600, 900)
+WAYS_NM = (300, 450, 600)
 PRE_REACH_NM = 500.0
 CLEFT_NM = 350.0
 SNAP_NM = 150.0
@@ -40,6 +42,8 @@ FEATURES: Mapping[str, str] = {
     "trunk_at_nm": "how far along it that ball is",
     "neck_um2": "its narrowest cross-section from 180 to 660 nm along it",
     "beyond_um2": "its widest cross-section behind the narrowest",
+    **{f"first_{r}_um2": f"cross-section of the widest way on, {r} nm along it" for r in WAYS_NM},
+    **{f"second_{r}_um2": "cross-section of the second way on there; 0 where there is none" for r in WAYS_NM},
     "length_nm": "how far along it the patch lets one walk",
     "exits": "separate places where it leaves the patch",
     "elongation": "second principal axis by the first, within 450 nm",
@@ -141,6 +145,7 @@ def _post_features(patch: Patch, reached: Reached, reach_nm: float) -> dict[str,
     ball = _radii(patch.labels, reached)
     neck, beyond = neck_um2(sections_um2(reached, reach_nm))
     elongation, flatness = spread(reached)
+    ways = {r: [*ways_um2(reached, r, patch.labels.shape), 0.0, 0.0] for r in WAYS_NM}
     found = {
         "thickness_nm": 2.0 * float(ball[reached.along_nm <= NEAR_NM].max()),
         "trunk_nm": 2.0 * float(ball.max()),
@@ -148,6 +153,8 @@ def _post_features(patch: Patch, reached: Reached, reach_nm: float) -> dict[str,
         **{f"volume_{r}_um3": reached.volume_um3(r) for r in REACHES_NM},
         "neck_um2": neck,
         "beyond_um2": beyond,
+        **{f"first_{r}_um2": ways[r][0] for r in WAYS_NM},
+        **{f"second_{r}_um2": ways[r][1] for r in WAYS_NM},
         "length_nm": float(reached.along_nm.max()),
         "exits": float(exits(reached, patch.labels.shape)),
         "elongation": elongation,

@@ -136,10 +136,7 @@ def radius_nm(segment: np.ndarray, spacing_nm: NM) -> np.ndarray:
 
 def exits(reached: Reached, shape: tuple[int, ...]) -> int:
     """Return in how many separate places the segment leaves what was walked (26-connected)."""
-    mask = np.zeros(shape, dtype=bool)
-    places = reached.index[reached.leaves]
-    mask[places[:, 0], places[:, 1], places[:, 2]] = True
-    return int(ndimage.label(mask, structure=FULL)[1])
+    return int(ndimage.label(_mask(reached.index[reached.leaves], shape), structure=FULL)[1])
 
 
 def sections_um2(reached: Reached, reach_nm: float) -> np.ndarray:
@@ -150,6 +147,23 @@ def sections_um2(reached: Reached, reach_nm: float) -> np.ndarray:
     shell = (reached.along_nm // SHELL_NM).astype(np.int64)
     count = int(reach_nm // SHELL_NM)
     return np.bincount(shell, minlength=count)[:count] * (reached.voxel_um3 / (SHELL_NM * 1e-3))
+
+
+def ways_um2(reached: Reached, at_nm: float, shape: tuple[int, ...]) -> list[float]:
+    """Return the cross-sections of the separate ways on, ``at_nm`` along the segment, in um^2, the widest first.
+
+    A spine's head has one, through its neck; a shaft has two.
+    """
+    chosen = (reached.along_nm >= at_nm) & (reached.along_nm < at_nm + SHELL_NM)
+    labels, count = ndimage.label(_mask(reached.index[chosen], shape), structure=FULL)
+    sizes = np.sort(np.bincount(labels.ravel(), minlength=count + 1)[1:])
+    return [float(size) * reached.voxel_um3 / (SHELL_NM * 1e-3) for size in reversed(sizes.tolist())]
+
+
+def _mask(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, dtype=bool)
+    mask[index[:, 0], index[:, 1], index[:, 2]] = True
+    return mask
 
 
 def neck_um2(sections: np.ndarray) -> tuple[float, float]:

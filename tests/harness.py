@@ -150,7 +150,7 @@ def run_stage(
     run.given = frozenset(inputs)
     run.volumes = {name: ArrayVolume(array, origin) for name, array in arrays.items()}
     run.read_tables = {name: value for name, value in inputs.items() if name not in arrays}
-    for part in stage.parts:
+    for part in stage.with_params(params).parts:
         _RUNNERS[type(part)](run, part)
     outputs: dict[str, Any] = {name: volume.array for name, volume in run.volumes.items() if name not in inputs}
     names = (*run.whole_tables, *run.block_tables, *run.node_tables)

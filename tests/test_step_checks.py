@@ -8,7 +8,7 @@ import pytest
 import bouton
 from bouton.engine import run_workflow
 from bouton.errors import DataError, SpecError
-from bouton.spec import load_workflow
+from bouton.spec import Choices, load_workflow
 from bouton.stage import Layer
 from bouton.step_checks import check_layer
 
@@ -58,3 +58,20 @@ def test_layers_of_steps() -> None:
         check_layer(Layer("uint8"), Layer("uint8", channels=1), "")
     with pytest.raises(SpecError, match=r"channels: 4; expected a \(z, y, x\) volume without channels"):
         check_layer(Layer("uint8", channels=4), Layer("uint8"), "")
+
+
+def test_parts_that_a_parameter_leaves_out_make_no_task(tmp_path: Path) -> None:
+    """The rule about areas needs three more parts."""
+    evidence = np.zeros((6, 12, 20), np.uint8)
+    evidence[2:5, 3:10, 6:9] = 200
+    evidence[0, 0, 0] = 255
+    path, found = write(tmp_path, evidence), {}
+    for area in ("0", "200"):
+        choices = Choices(overrides=[f"steps.clefts.params.min_section_area_nm2={area}"])
+        run = bouton.open_run(run_workflow(load_workflow(path, choices), tmp_path / "runs" / area, "serial").folder)
+        step = run.folder / "clefts" / next(p.name for p in (run.folder / "clefts").iterdir())
+        found[area] = {p.name for p in step.iterdir()}, run.table("clefts.candidates")["removed_by"].tolist()
+    assert found["200"][0] - found["0"][0] >= {"_kept", "_section_parts", "_deleted", "_deleted_rows"}
+    assert not any("section" in name for name in found["0"][0])
+    assert found["0"][1] == ["", ""]
+    assert found["200"][1] == ["section_area", ""]

@@ -250,6 +250,7 @@ class _Resolver:
             self.skipped[name] = "its bounds do not meet --bounds-zyx"
             return
         params = make_params(name, stage, entry.params, self.document)
+        stage = stage.with_params(params)
         check_halos(stage, params, self.voxel_size_nm, self.document.at("steps", name, "params"))
         block = self.choices.block or entry.block_zyx or self.entries.block_zyx
         if min(block) < 1:

@@ -228,6 +228,8 @@ class BlockPart:
         blocks that lie well need less, and nobody would choose others.
     gpu : bool
         Whether a GPU helps.
+    when : callable
+        ``params -> bool``: whether the part runs at all. What it would have written does not exist then.
     """
 
     name: str
@@ -239,6 +241,7 @@ class BlockPart:
     fixed_bytes: Callable[[Any], int] = lambda params: 0
     planned_halo: Callable[[Any, NM], ZYX] | None = None
     gpu: bool = False
+    when: Callable[[Any], bool] = lambda params: True
     shape = "block"
 
 
@@ -260,6 +263,8 @@ class MergePart:
         Peak memory of a leaf per voxel of its block; of a node above per voxel of its children's faces.
     fan_out : int
         Children of a node along each axis.
+    when : callable
+        As of :class:`BlockPart`; false wherever it is so for the part that makes ``source``.
     """
 
     name: str
@@ -270,6 +275,7 @@ class MergePart:
     bytes_per_voxel: float = 8.0
     bytes_per_face_voxel: float = 32.0
     fan_out: int = 2
+    when: Callable[[Any], bool] = lambda params: True
     shape = "merge"
 
 
@@ -369,6 +375,11 @@ class Stage:
                 f"writes = {self.writes!r}", expected=f"names among {', '.join(sorted(found)) or 'none'}",
                 fix="let a part write them, or leave them out",
             )  # fmt: skip
+
+    def with_params(self, params: Any) -> Stage:
+        """Return the stage with the parts that run with these parameters."""
+        parts = tuple(part for part in self.parts if not isinstance(part, BlockPart | MergePart) or part.when(params))
+        return dataclasses.replace(self, parts=parts)
 
     def layers(self, params: Any) -> dict[str, Layer]:
         """Return every layer that the stage writes with these parameters, private ones too."""

@@ -237,6 +237,7 @@ def test_bounds_end_what_lies_beyond_them():
         {"connectivity": 8},
         {"min_sections": -1},
         {"gap_sections": -1},
+        {"gap_sections": 21},
         {"min_volume_nm3": -1.0},
         {"max_section_area_nm2": 0.0},
         {"min_section_area_nm2": 9.0, "max_section_area_nm2": 8.0},

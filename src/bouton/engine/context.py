@@ -192,7 +192,7 @@ def _place(workflow: Workflow, ref: Ref, declared: Layer | Table) -> InputPlace:
 
 
 def load_stage_of(context: StepContext) -> Stage:
-    """Return the stage of a context.
+    """Return the stage of a context, with the parts that run with its parameters.
 
     Raises
     ------
@@ -207,7 +207,7 @@ def load_stage_of(context: StepContext) -> Stage:
             expected=f"version {context.stage_version}, which made the results",
             fix="bouton run again: it computes the step anew",
         )
-    return stage
+    return stage.with_params(params_from_json(stage, context.params))
 
 
 def context_to_json(context: StepContext) -> bytes:

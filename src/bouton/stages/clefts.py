@@ -42,6 +42,8 @@ from bouton.synapse.runs import (
     sum_parts,
 )
 
+MOST_GAP_SECTIONS = 20  # above it nothing tells one cleft from the next; blocks hand on all voxels that near a face
+
 
 @dataclass(frozen=True)
 class Params:
@@ -96,6 +98,8 @@ class Params:
         for name in ("min_volume_nm3", "gap_nm", "gap_sections", "min_sections", "min_section_area_nm2"):
             if not 0 <= getattr(rules, name) < math.inf:
                 raise SpecError(f"{name} = {getattr(rules, name)}", expected="not below 0")
+        if rules.gap_sections > MOST_GAP_SECTIONS:
+            raise SpecError(f"gap_sections = {rules.gap_sections}", expected=f"at most {MOST_GAP_SECTIONS}")
         low, high = rules.min_section_area_nm2, rules.max_section_area_nm2
         if not low <= high or high <= 0:
             raise SpecError(
@@ -142,10 +146,8 @@ def _cleft_runs(task: BlockTask) -> tuple[Runs, np.ndarray]:
 
 
 def sections(task: BlockTask) -> Output:
-    """Label the components of every section, if their area matters."""
+    """Label the components of every section."""
     names = ("_section_parts", "_section_borders")
-    if not task.params.rules.limits_areas:
-        return Output(tables={names[0]: _empty(PART_COLUMNS), names[1]: _empty(BORDER_COLUMNS)})
     return _block_tables(names, task, *_section_runs(task), task.params.rules.flat_links)
 
 
@@ -170,8 +172,6 @@ def judge_sections(task: MergeTask) -> Output:
 
 def keep(task: BlockTask) -> Output:
     """Write the evidence that no such component holds."""
-    if not task.params.rules.limits_areas:
-        return Output()
     runs, values = _section_runs(task)
     gone = np.isin(runs.labels, task.table("_deleted", task.core)["component"])
     return Output(layers={"_kept": keep_values(runs, ~gone, values)})
@@ -202,8 +202,8 @@ def judge(task: MergeTask) -> Output:
 
 def list_clefts(task: WholeTask) -> Output:
     """Sort the candidates and the clefts among them."""
-    deleted, found = task.table("_deleted_rows"), task.table("_found")
-    rows = candidates({name: np.concatenate([found[name], deleted[name]]) for name in found}, task.voxel_size_nm)
+    found = [task.table(name) for name in ("_found", "_deleted_rows")[: 1 + task.params.rules.limits_areas]]
+    rows = candidates({name: np.concatenate([each[name] for each in found]) for name in found[0]}, task.voxel_size_nm)
     kept = rows["removed_by"] == ""
     sizes = {name: rows[name][kept] for name in ("id", "size_voxels")}
     return Output(tables={"candidates": rows, "cleft_sizes": sizes})
@@ -220,17 +220,13 @@ def relabel(task: BlockTask) -> Output:
     return Output(layers={"clefts": paint(runs, labels, values, task.params.rules.lowest)})
 
 
-def _empty(columns: dict[str, str]) -> dict[str, np.ndarray]:
-    return {name: np.zeros(0, dtype) for name, dtype in columns.items()}
-
-
 def _bytes(written: float) -> object:
     """Return the memory of a part per voxel: four channels of evidence, bridges if wanted, what it writes."""
-    return lambda params, voxel_size_nm: 12.0 + 4.0 * (params.rules.gap_nm > 0) + written
+    return lambda params, voxel_size_nm: 16.0 + 4.0 * (params.rules.gap_nm > 0) + written
 
 
-def _kept_layers(params: Params) -> dict[str, Layer]:
-    return {"_kept": Layer("uint8", kind="probability")} if params.rules.limits_areas else {}
+def _limits_areas(params: Params) -> bool:
+    return params.rules.limits_areas
 
 
 PARTS, BORDERS, FOUND = Table(PART_COLUMNS), Table(BORDER_COLUMNS), Table(FOUND_COLUMNS)
@@ -243,7 +239,7 @@ STAGE = Stage(
     parts=(
         BlockPart(
             "sections", sections, tables={"_section_parts": PARTS, "_section_borders": BORDERS},
-            bytes_per_voxel=_bytes(0),
+            bytes_per_voxel=_bytes(0), when=_limits_areas,
         ),
         MergePart(
             "judge_sections",
@@ -251,8 +247,12 @@ STAGE = Stage(
             source=("_section_parts", "_section_borders"),
             tables={"_open_section_parts": PARTS, "_open_section_borders": BORDERS},
             kept={"_deleted": Table({"component": "uint64"}), "_deleted_rows": FOUND},
+            when=_limits_areas,
         ),
-        BlockPart("keep", keep, layers=_kept_layers, bytes_per_voxel=_bytes(1)),
+        BlockPart(
+            "keep", keep, layers={"_kept": Layer("uint8", kind="probability")}, bytes_per_voxel=_bytes(1),
+            when=_limits_areas,
+        ),
         BlockPart(
             "label", label, tables={"_parts": PARTS, "_borders": BORDERS}, halo=_halo, bytes_per_voxel=_bytes(0)
         ),

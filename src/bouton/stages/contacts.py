@@ -95,7 +95,7 @@ STAGE = Stage(
             touch,
             tables={"_sums": SUMS, "_near": NEAR, "_patches": PATCHES, "_links": LINKS, "_border": BORDER},
             halo=lambda params, voxel_size_nm: (1, 1, 1),
-            bytes_per_voxel=20.0,
+            bytes_per_voxel=32.0,
         ),
         MergePart(
             "add",

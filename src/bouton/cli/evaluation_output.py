@@ -53,7 +53,13 @@ def pretty_scores(name: str, table: Mapping[str, np.ndarray], width: int) -> Tab
     for metric, value, unit, better, n in zip(*table.values(), strict=True):
         if metric.removesuffix("_low").removesuffix("_high") != metric:
             continue
-        row = [metric, f"{value:.0f}" if better == "" else f"{value:.4f}", unit, better, f"{n:,}"]
+        row = [
+            metric,
+            f"{value:.0f}" if better == "" and unit not in ("score", "ratio") else f"{value:.4f}",
+            unit,
+            better,
+            f"{n:,}",
+        ]
         low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
         interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
         row[2:2] = [interval] if with_intervals else []

@@ -150,9 +150,9 @@ def class_rows(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule) -> lis
     corrected = [n / (scores[kind].recall.value or np.nan) for n, kind in zip(found, CLASSES, strict=True)]
     return [
         *rows,
-        Score("ei_ratio", _ratio(*found), "", "", sum(found)),
-        Score("ei_ratio_recall_corrected", _ratio(*corrected), "", "", sum(found)),
-        Score("ei_ratio_true", _ratio(*true), "", "", sum(true)),
+        Score("ei_ratio", _ratio(*found), "ratio", "", sum(found)),
+        Score("ei_ratio_recall_corrected", _ratio(*corrected), "ratio", "", sum(found)),
+        Score("ei_ratio_true", _ratio(*true), "ratio", "", sum(true)),
     ]
 
 

@@ -12,7 +12,7 @@ from bouton.evaluate.curves import CURVE_COLUMNS, curve_table, score_curves
 from bouton.evaluate.scores import MATCH_COLUMNS, SCORE_COLUMNS, Score, match_rows, score_table, synapse_scores
 from bouton.evaluate.synapse_checks import autapses, check_synapses, check_truth_inside
 from bouton.evaluate.synapse_rows import Compared, comparison_rows, curve_rows
-from bouton.evaluate.synapses import MatchRule, SynapseSet, score_synapses, take_synapses
+from bouton.evaluate.synapses import UNKNOWN, MatchRule, SynapseSet, score_synapses, take_synapses
 from bouton.geometry import NM, Box
 from bouton.stage import Layer, Output, Stage, Table, TableData, VolumeReader, WholePart, WholeTask
 
@@ -118,7 +118,9 @@ def scores_of(synapses: TableData) -> np.ndarray:
 
 def _compared(truth: TableData, true: SynapseSet, table: TableData, found: SynapseSet) -> Compared:
     both = (truth, true), (table, found)
-    targets = (truth["target"], table["target"]) if all("target" in rows for rows, _ in both) else None
+    # A table all of whose targets are unknown was never asked for them.
+    told = all("target" in rows and (rows["target"] != UNKNOWN).any() for rows, _ in both)
+    targets = (truth["target"], table["target"]) if told else None
     sites = None
     if all(_has_sites(rows) for rows, _ in both):
         sites = _sites(truth, true), _sites(table, found)

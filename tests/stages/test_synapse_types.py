@@ -121,3 +121,27 @@ def test_names_of_sure_rows_only():
     found = np.array([[0.9, 0.1], [0.45, 0.55], [np.nan, np.nan], [0.5, 0.5]])
     assert synapse_types._names(found, ("a", "b"), 0.5).tolist() == ["a", "b", "unknown", "a"]
     assert synapse_types._names(found, ("a", "b"), 0.6).tolist() == ["a", "unknown", "unknown", "unknown"]
+
+
+def test_the_shipped_model_goes_with_the_defaults_and_its_features_exist():
+    model = synapse_types._model(Params())
+    assert set(model.features) <= set(FEATURES)
+    assert model.card.questions["type"].classes == ("excitatory", "inhibitory")
+    assert model.card.questions["target"].classes == ("spine", "shaft", "soma")
+    assert "phantoms only" in model.card.limits
+    used = {use: {each.name for each in model.card.data if each.use == use} for use in ("train", "calibrate", "test")}
+    assert not used["train"] & used["calibrate"] and not (used["train"] | used["calibrate"]) & used["test"]
+
+
+def test_the_shipped_model_decides_on_a_phantom_and_refuses_a_missing_layer(tissue):
+    params = Params()
+    vesicles, mitochondria = (tissue[name][None] * np.uint8(255) for name in ("vesicles", "mitochondria"))
+    found = run(tissue | {"vesicles": vesicles, "mitochondria": mitochondria}, params=params)["synapses"]
+    known = found["target"] != "unknown"
+    assert known.sum() >= 2
+    total = found["p_spine"] + found["p_shaft"] + found["p_soma"]
+    np.testing.assert_allclose(total[np.isfinite(total)], 1.0)
+    with pytest.raises(SpecError, match="vesicles is not given"):
+        run({name: values for name, values in tissue.items() if name != "vesicles"}, params=params)
+    with pytest.raises(SpecError, match="synapse_evidence has one channel"):
+        run(tissue | {"synapse_evidence": tissue["synapse_evidence"][:1]}, params=params)

@@ -119,10 +119,12 @@ def windows_of(architecture: ForestArchitecture, voxel_size_nm: NM) -> Windows:
         return z, y, x
 
     def flat(side: float) -> ZYX:
-        return 0, *cube(side)[1:]
+        _, y, x = cube(side)
+        return 0, y, x
 
     def flat_reach(distance: float) -> ZYX:
-        return 0, *(max(1, round(distance / size)) for size in voxel_size_nm[1:])
+        y, x = (max(1, round(distance / size)) for size in voxel_size_nm[1:])
+        return 0, y, x
 
     z, y, x = (int(a.reach_nm / size) for size in voxel_size_nm)
     area = voxel_size_nm[1] * voxel_size_nm[2]

@@ -90,16 +90,21 @@ def _name(names: np.ndarray, slot: int) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _root_sums(roots: np.ndarray, first: int, columns: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a cleft's roots, sorted; the number of each row's root; voxels, pre and post of each root (k, 3)."""
-    ordered = np.sort(roots)
-    k = 0
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """Return the values, sorted, each once: numba's own unique goes through a list."""
+    ordered, k = np.sort(values), 0
     for i in range(len(ordered)):
-        if i == 0 or ordered[i] != ordered[i - 1]:
+        if k == 0 or ordered[i] != ordered[k - 1]:
             ordered[k] = ordered[i]
             k += 1
-    names, slots = ordered[:k], np.empty(len(roots), dtype=np.int64)
-    sums = np.zeros((k, 3), dtype=np.int64)
+    return ordered[:k]
+
+
+@njit(cache=True, nogil=True)
+def _root_sums(roots: np.ndarray, first: int, columns: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a cleft's roots, sorted; the number of each row's root; voxels, pre and post of each root (k, 3)."""
+    names, slots = _distinct(roots), np.empty(len(roots), dtype=np.int64)
+    sums = np.zeros((len(names), 3), dtype=np.int64)
     for i in range(len(roots)):
         slots[i] = np.searchsorted(names, roots[i])
         for c in range(3):
@@ -122,7 +127,7 @@ def _contacts(
         if i != j:
             found[n], rows[n] = (i << 32) | j, row
             n += 1
-    codes = np.unique(found[:n])
+    codes = _distinct(found[:n])
     totals = np.zeros((len(codes), 3), dtype=np.int64)
     for m in range(n):
         p = np.searchsorted(codes, found[m])

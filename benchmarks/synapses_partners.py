@@ -150,7 +150,7 @@ def rows(phantoms: bool = False) -> list[Row]:
 
 
 _PHANTOM = {
-    "synapse_f1": ">= 0.90", "partners_right": "", "polarity_right": ">= 0.97", "type_right": ">= 0.93",
+    "synapse_partners_f1": ">= 0.90", "polarity_right": ">= 0.97", "type_right": ">= 0.93",
 }  # fmt: skip
 
 

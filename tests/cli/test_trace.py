@@ -310,6 +310,13 @@ def test_a_second_annotator_brings_doubt(run: Path, tmp_path: Path, wanted: tupl
     found = read_table(tmp_path / "errors.parquet")
     assert row(found, 101)["cause"] == "truth_doubtful"
     assert row(found, 102)["cause"] == "removed"
+    lines = [",".join(truth)] + [
+        ",".join(map(str, values)) for values in zip(*(v[kept] for v in truth.values()), strict=True)
+    ]
+    (tmp_path / "other.csv").write_text("\n".join(lines) + "\n")
+    trace(run, "--second-annotator", tmp_path / "other.csv", "--out", tmp_path / "csv")
+    again = read_table(tmp_path / "csv" / "errors.parquet")
+    assert again["cause"].tolist() == found["cause"].tolist()
 
 
 def test_a_run_without_merges_and_truth_is_traced_with_a_given_truth(

@@ -16,6 +16,7 @@ from bouton.segment.history import cut
 from bouton.volume import TableData, Volume, check_volume, open_volume, read_table
 from bouton.volume.run_folder import Run, RunStep
 from bouton.volume.run_layers import RunLayer, read_layer, run_layers
+from bouton.volume.synapse_tables import read_synapses
 
 TRUTH_COLUMNS = ("id", "z_nm", "y_nm", "x_nm", "pre_id", "post_id", "type")
 SYNAPSE_COLUMNS = (*TRUTH_COLUMNS, *(f"{side}_{axis}_nm" for side in ("pre", "post") for axis in "zyx"))
@@ -136,7 +137,7 @@ def read_run(run: Run, given: Given) -> Traced:
     neurons = _truth_volume(run, given, reads, bounds)
     if neurons is not None:
         sources["truth"] = neurons
-    second = _checked(read_table(given.second_annotator), TRUTH_COLUMNS, "--second-annotator") if (
+    second = _checked(_file(given.second_annotator, run), TRUTH_COLUMNS, "--second-annotator") if (
         given.second_annotator
     ) else None  # fmt: skip
     missing = [text for name, text in _LOST.items() if name not in sources and name not in tables]
@@ -252,8 +253,13 @@ def _source(run: Run, layers: Mapping[str, RunLayer], ref: str) -> Source | None
 
 def _truth_table(run: Run, given: Given, reads: Mapping[str, str]) -> TableData:
     if given.truth_synapses is not None:
-        return _checked(read_table(given.truth_synapses), TRUTH_COLUMNS, str(given.truth_synapses))
+        return _checked(_file(given.truth_synapses, run), TRUTH_COLUMNS, str(given.truth_synapses))
     return _checked(run.table(reads["truth_synapses"]), TRUTH_COLUMNS, reads["truth_synapses"])
+
+
+def _file(path: Path, run: Run) -> TableData:
+    """Return a table of synapses: Parquet as it is, any other kind of file through :func:`read_synapses`."""
+    return read_table(path) if path.suffix == ".parquet" else read_synapses(path, run.voxel_size_nm)
 
 
 def _truth_volume(run: Run, given: Given, reads: Mapping[str, str], bounds: Box) -> Source | None:

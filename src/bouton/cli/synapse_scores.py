@@ -68,7 +68,7 @@ def evaluate_synapses(
     """
     size, bounds = place
     synapses, truth = read_synapses(files.synapses, size), read_synapses(files.truth, size)
-    check_tables(synapses, truth)
+    check_tables(synapses, truth, match_rule(params, size or (1.0, 1.0, 1.0), labels.box if labels else EVERYWHERE))
     chosen = _chosen(files, params, size)
     if chosen is not None:
         params = replace(params, min_score=min(max(chosen.score, 0.0), 1.0))
@@ -112,7 +112,7 @@ def _chosen(files: SynapseFiles, params: Params, size: NM | None) -> OperatingPo
             "--min-score and --choose-score-on", expected="one of them: both say which synapses count", fix="drop one"
         )
     found, true = (read_synapses(path, size) for path in files.choose_on)
-    check_tables(found, true)
+    check_tables(found, true, match_rule(params, (1.0, 1.0, 1.0), EVERYWHERE))
     truth, predicted = (
         SynapseSet(centres(table), table["pre_id"], table["post_id"], table["type"]) for table in (true, found)
     )

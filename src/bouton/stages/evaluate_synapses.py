@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Params:
 
 def _score(task: WholeTask) -> Output:
     synapses, truth = task.table("synapses"), task.table("truth_synapses")
-    check_tables(synapses, truth)
+    check_tables(synapses, truth, match_rule(task.params, task.voxel_size_nm, Box.of_shape(task.shape)))
     neurons = neurons_at(synapses, task.volumes["truth"], task.voxel_size_nm, task.bounds)
     rule = match_rule(task.params, task.voxel_size_nm, task.bounds)
     return Output(tables=score_tables(synapses, truth, neurons, rule, task.params.min_score))
@@ -70,10 +70,15 @@ def neurons_at(
     return pre, labels_at(volume, centres(synapses, "post_"), voxel_size_nm, bounds)
 
 
-def check_tables(synapses: TableData, truth: TableData) -> None:
-    """Refuse tables that cannot be scored (:func:`bouton.evaluate.synapse_checks.check_synapses`)."""
+def check_tables(synapses: TableData, truth: TableData, whole: MatchRule) -> None:
+    """Refuse tables that cannot be scored (:func:`bouton.evaluate.synapse_checks.check_synapses`).
+
+    ``whole`` holds the box of the whole volume: a truth that lies outside of it is one of another volume, or unit;
+    a truth that has nothing in the bounds to score is legal.
+    """
     check_synapses(synapses, "synapses")
     check_synapses(truth, "truth_synapses")
+    check_truth_inside(centres(truth), whole, "truth_synapses")
 
 
 def score_tables(
@@ -88,7 +93,7 @@ def score_tables(
     """
     every = SynapseSet(centres(synapses), *neurons, synapses["type"])
     true = SynapseSet(centres(truth), truth["pre_id"], truth["post_id"], truth["type"])
-    outside = check_truth_inside(true.centre_nm, rule, "truth_synapses")
+    outside = int(replace(rule, margin_nm=0.0).neutral(true.centre_nm).sum())
     score = scores_of(synapses)
     curves = score_curves(true, every, score, rule)
     kept = score >= min_score

@@ -21,9 +21,10 @@ from typing import Any
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box
 from bouton.stage import Files, Layer, Stage, Table, load_stage
-from bouton.step_checks import check_halos, check_layer, check_source, make_params
+from bouton.step_checks import check_halos, check_layer, check_source, check_table, make_params
 from bouton.strict_yaml import Document, read_document, unknown
 from bouton.volume import Volume, fingerprint, open_volume
+from bouton.volume.tables import table_columns
 from bouton.workflow_file import (
     SourceEntry,
     StepEntry,
@@ -298,11 +299,13 @@ class _Resolver:
             check_source(self.volumes[ref.owner], wanted, f"{where}: {_ref_text(ref)}")
         elif isinstance(found, Layer) and isinstance(wanted, Layer):
             check_layer(found, wanted, f"{where}: {_ref_text(ref)}")
+        elif isinstance(found, Table) and isinstance(wanted, Table):
+            check_table(found, wanted, f"{where}: {_ref_text(ref)}")
         return ref
 
     def _source_output(self, name: str) -> Layer | Table | Files:
         if name not in self.volumes:
-            return Table()
+            return Table(dict.fromkeys(table_columns(self.sources[name].path), ""))
         volume = self.volumes[name]
         return Layer(str(volume.dtype), channels=volume.channels)
 

@@ -11,7 +11,7 @@ import pydantic
 
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM
-from bouton.stage import BlockPart, ChainPart, Layer, Stage
+from bouton.stage import BlockPart, ChainPart, Layer, Stage, Table
 from bouton.strict_yaml import Document, unknown
 from bouton.volume import Volume, check_volume
 from bouton.workflow_file import expectation, show_found, show_place
@@ -98,3 +98,15 @@ def check_layer(found: Layer, wanted: Layer, where: str) -> None:
             f"channels: {found.channels or 'none'}", where=where, expected=expected,
             fix="read another output, STEP.OUTPUT",
         )  # fmt: skip
+
+
+def check_table(found: Table, wanted: Table, where: str) -> None:
+    """Check that a table has the columns that a step reads; a type that is not known ("") is not compared."""
+    for name, kind in wanted.columns.items():
+        if name not in found.columns:
+            raise SpecError(
+                f"a table without column {name}", where=where, expected=f"columns {', '.join(wanted.columns)}",
+                fix="read another output, STEP.OUTPUT",
+            )  # fmt: skip
+        if found.columns[name] not in ("", kind):
+            raise SpecError(f"column {name} of type {found.columns[name]}", where=where, expected=kind)

@@ -161,6 +161,22 @@ def test_labels_at_reads_the_voxel_that_holds_the_position():
     np.testing.assert_array_equal(found[inside], array[tuple(at[inside].T)])
 
 
+def test_a_missing_partner_has_no_neuron_by_chance():
+    volume, bounds = ArrayVolume(np.full((9, 9, 9), 5, np.uint64)), Box((0, 0, 0), (9, 9, 9))
+    at = (4, 4, 4)
+    rows = [
+        (1, at, at, at, 7, 8, "unknown"),
+        (2, at, at, at, 0, 8, "unknown"),
+        (3, at, at, (4, 4, 99), 7, 8, "unknown"),
+    ]
+    pre, post = evaluate_synapses.neurons_at(table(rows), volume, SIZE, bounds)
+    assert pre.dtype == post.dtype == np.uint64
+    assert (pre.tolist(), post.tolist()) == ([5, 0, 5], [5, 5, 0])
+    nameless = table([(*row[:4], 0, 0, row[6]) for row in rows])
+    pre, post = evaluate_synapses.neurons_at(nameless, volume, SIZE, bounds)
+    assert (pre.tolist(), post.tolist()) == ([5, 5, 5], [5, 5, 0])
+
+
 def test_every_metric_is_explained():
     pairs = count_pairs(*labels(0).values())
     assert all(explain(score.metric) for score in segmentation_scores(pairs))

@@ -12,14 +12,12 @@ from bouton.cli.segmentation_errors import write_csv_table
 from bouton.errors import SpecError
 from bouton.evaluate.curves import OperatingPoint, score_curves
 from bouton.evaluate.scores import SCORE_COLUMNS, Score, interval_rows, score_table
-from bouton.evaluate.synapses import SynapseSet
+from bouton.evaluate.synapses import synapse_set
 from bouton.geometry import NM, Box
 from bouton.report.curves import curve_picture
 from bouton.stages.evaluate_synapses import (
     Params,
-    centres,
     check_tables,
-    labels_at,
     match_rule,
     neurons_at,
     score_tables,
@@ -113,11 +111,9 @@ def _chosen(files: SynapseFiles, params: Params, size: NM | None) -> OperatingPo
         )
     found, true = (read_synapses(path, size) for path in files.choose_on)
     check_tables(found, true, match_rule(params, (1.0, 1.0, 1.0), EVERYWHERE))
-    truth, predicted = (
-        SynapseSet(centres(table), table["pre_id"], table["post_id"], table["type"]) for table in (true, found)
-    )
     rule = match_rule(replace(params, margin_nm=0.0), (1.0, 1.0, 1.0), EVERYWHERE)
-    return score_curves(truth, predicted, scores_of(found), rule, (files.choose_by,))[files.choose_by].best()
+    curves = score_curves(synapse_set(true), synapse_set(found), scores_of(found), rule, (files.choose_by,))
+    return curves[files.choose_by].best()
 
 
 def _n(point: OperatingPoint) -> int:
@@ -133,8 +129,8 @@ def _with_neurons(truth: TableData, labels: Volume, size: NM, bounds: Box) -> Ta
     """Return a truth that names no neuron at all, such as an NML, with the true neurons at its sites."""
     if truth["pre_id"].any() or truth["post_id"].any():
         return truth
-    sites = {f"{side}_id": labels_at(labels, centres(truth, f"{side}_"), size, bounds) for side in ("pre", "post")}
-    return truth | sites
+    pre, post = neurons_at(truth, labels, size, bounds)
+    return truth | {"pre_id": pre, "post_id": post}
 
 
 def _write(folder: Path, tables: Mapping[str, TableData], min_score: float) -> None:

@@ -10,12 +10,13 @@ from scipy.spatial import cKDTree
 
 from bouton.cli.trace_run import Traced
 from bouton.evaluate.matching import match_points
-from bouton.evaluate.synapses import UNKNOWN, MatchRule, SynapseSet
+from bouton.evaluate.synapses import SynapseSet, points_nm, synapse_set
 from bouton.evaluate.trace import FalseEvidence, TruthEvidence, as_sure_as, false_causes, truth_causes
 from bouton.evaluate.trace_matching import Sorted, sort_synapses
 from bouton.evaluate.trace_places import CLOSE_LAYERS, WIDE_LAYERS, Look, Reach, Site, close_box, look, window_box
 from bouton.stages.clefts import Params as CleftParams
-from bouton.stages.evaluate_synapses import centres, neurons_at
+from bouton.stages.evaluate_synapses import Params as Scoring
+from bouton.stages.evaluate_synapses import match_rule, neurons_at
 from bouton.volume import TableData
 
 PLACE, SEGMENT = "place", "segment"
@@ -90,9 +91,9 @@ def find_causes(traced: Traced, asked: Asked, progress: Progress = lambda done, 
     """Compare, look around every error, and name the causes."""
     truth, synapses = traced.truth, traced.synapses
     neurons = _neurons(traced)
-    true = SynapseSet(centres(truth), truth["pre_id"], truth["post_id"], truth["type"])
-    predicted = SynapseSet(centres(synapses), *neurons, synapses.get("type", np.full(len(neurons[0]), UNKNOWN)))
-    compared = sort_synapses(true, predicted, _rule(traced, asked))
+    true, rule = synapse_set(truth), Scoring(asked.max_distance_nm, asked.margin_nm)
+    predicted = synapse_set(synapses, neurons)
+    compared = sort_synapses(true, predicted, match_rule(rule, traced.voxel_size_nm, traced.bounds))
     scored = ~compared.neutral_truth[compared.truth]
     examined = scored & (np.ones(len(scored), bool) if asked.partners == SEGMENT else ~compared.right)
     missed = compared.missed[_within(true.centre_nm[compared.missed], traced)]
@@ -108,25 +109,10 @@ def find_causes(traced: Traced, asked: Asked, progress: Progress = lambda done, 
 
 
 def _neurons(traced: Traced) -> tuple[np.ndarray, np.ndarray]:
-    """Return the true neurons at the pre and post positions, uint64 (n,); 0 where the synapse has no partner.
-
-    The position of a partner that is missing is the cleft's, where some neuron lies by chance.
-    """
-    ids = (traced.synapses["pre_id"], traced.synapses["post_id"])
+    """Return the true neurons at the pre and post positions, uint64 (n,); 0 where the synapse has no partner."""
     if "truth" not in traced.sources:
-        return ids
-    found = neurons_at(traced.synapses, traced.sources["truth"], traced.voxel_size_nm, traced.bounds)
-    named = any(np.any(values != 0) for values in ids)
-    pre, post = (np.where(own == 0, 0, at) if named else at for own, at in zip(ids, found, strict=True))
-    return pre, post
-
-
-def _rule(traced: Traced, asked: Asked) -> MatchRule:
-    start, stop = (
-        tuple(float(v) for v in np.asarray(corner) * np.asarray(traced.voxel_size_nm))
-        for corner in (traced.bounds.start, traced.bounds.stop)
-    )
-    return MatchRule(asked.max_distance_nm, start, stop, asked.margin_nm)  # type: ignore[arg-type]
+        return traced.synapses["pre_id"], traced.synapses["post_id"]
+    return neurons_at(traced.synapses, traced.sources["truth"], traced.voxel_size_nm, traced.bounds)
 
 
 def _sites(traced: Traced, true: SynapseSet, rows: np.ndarray, known: tuple[Sorted, Reach]) -> list[Site]:
@@ -257,7 +243,7 @@ def _candidates(traced: Traced, centre_nm: np.ndarray, seen: tuple, asked: Asked
     table = traced.tables["candidates"]
     removed = np.flatnonzero(table["removed_by"] != "")
     empty = np.array([i for i, saw in enumerate(looks) if saw.cleft == 0], np.int64)
-    matched = match_points(centre_nm[rows[empty]], centres(table)[removed], asked.max_distance_nm)
+    matched = match_points(centre_nm[rows[empty]], points_nm(table)[removed], asked.max_distance_nm)
     found[empty[matched.truth]] = removed[matched.predicted]
     return found
 
@@ -313,7 +299,7 @@ def rules_of(traced: Traced) -> dict[str, float]:
 def _doubted(traced: Traced, true: SynapseSet, rows: np.ndarray, asked: Asked) -> np.ndarray:
     doubted = (true.pre[rows] == true.post[rows]) | (true.pre[rows] == 0) | (true.post[rows] == 0)
     if traced.second is not None:
-        agreed = match_points(true.centre_nm, centres(traced.second), asked.max_distance_nm).truth
+        agreed = match_points(true.centre_nm, points_nm(traced.second), asked.max_distance_nm).truth
         doubted |= ~np.isin(rows, agreed)
     return np.asarray(doubted)
 
@@ -378,7 +364,7 @@ def _false_evidence(traced: Traced, asked: Asked, sets: tuple, known: tuple) -> 
     follows = {saw.cleft: str(cause) for saw, cause in zip(looks, causes, strict=True) if saw.cleft and cause}
     seconded = np.zeros(len(rows), bool)
     if traced.second is not None:
-        there = match_points(centres(traced.synapses)[rows], centres(traced.second), asked.max_distance_nm)
+        there = match_points(points_nm(traced.synapses)[rows], points_nm(traced.second), asked.max_distance_nm)
         seconded[there.truth] = True
     pairs = np.stack(neurons, axis=1)[rows]
     return FalseEvidence(
@@ -403,7 +389,7 @@ def _twice(traced: Traced, sets: tuple, pairs: np.ndarray, distance_nm: float) -
     if not len(done):
         return found
     tree = cKDTree(true.centre_nm[done])
-    near = tree.query_ball_point(centres(traced.synapses)[compared.false], distance_nm)
+    near = tree.query_ball_point(points_nm(traced.synapses)[compared.false], distance_nm)
     for i, others in enumerate(near):
         found[i] = any({int(true.pre[done[o]]), int(true.post[done[o]])} == set(pairs[i].tolist()) for o in others)
     return found

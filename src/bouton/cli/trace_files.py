@@ -17,12 +17,12 @@ from bouton.cli.trace_evidence import PLACE, SEGMENT, Asked, Found, Progress, fi
 from bouton.cli.trace_rows import ERROR_COLUMNS, error_rows, sweeps
 from bouton.cli.trace_run import Given, Traced, read_run
 from bouton.errors import DataError
+from bouton.evaluate.synapses import points_nm
 from bouton.evaluate.trace import CAUSES
 from bouton.evaluate.trace_costs import cause_costs, recommend
 from bouton.geometry import Box
 from bouton.report.trace import ErrorPicture, TracePage, error_strip, write_trace_page
 from bouton.stages.evaluate_synapses import Params as Scoring
-from bouton.stages.evaluate_synapses import centres
 from bouton.volume import TableData, write_bytes, write_table
 from bouton.volume.run_folder import open_run
 from bouton.volume.synapse_nml import write_synapse_nml
@@ -92,7 +92,7 @@ def _check_inside(traced: Traced) -> None:
     """Refuse a truth none of whose synapses lies where the run looked: other units, axes or another volume."""
     if not len(traced.truth["id"]):
         return
-    at = np.floor(centres(traced.truth) / np.asarray(traced.voxel_size_nm))
+    at = np.floor(points_nm(traced.truth) / np.asarray(traced.voxel_size_nm))
     inside = (at >= traced.bounds.start) & (at < traced.bounds.stop)
     if not inside.all(axis=1).any():
         low, high = at.min(axis=0).astype(int), at.max(axis=0).astype(int) + 1

@@ -17,7 +17,7 @@ Matching within equal partners: CREMI (cremi.org/metrics); Buhmann et al. 2021, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -50,6 +50,25 @@ class SynapseSet:
 
     def __len__(self) -> int:
         return len(self.centre_nm)
+
+
+def points_nm(table: Mapping[str, np.ndarray], prefix: str = "") -> np.ndarray:
+    """Return positions, float64 (n, 3) z, y, x in nm, from the columns ``<prefix>z_nm`` ...; NaN: not given."""
+    return np.stack([np.asarray(table[f"{prefix}{axis}_nm"], np.float64) for axis in "zyx"], axis=1)
+
+
+def synapse_set(table: Mapping[str, np.ndarray], neurons: tuple[np.ndarray, np.ndarray] | None = None) -> SynapseSet:
+    """Return a table of synapses as it is scored.
+
+    Parameters
+    ----------
+    table : mapping
+        ``z_nm``, ``y_nm``, ``x_nm``, and where they are there ``type``, else unknown, and ``pre_id``, ``post_id``.
+    neurons : (pre, post), optional
+        uint64 (n,), *true* neurons; default: those that the table names.
+    """
+    pre, post = neurons or (table["pre_id"], table["post_id"])
+    return SynapseSet(points_nm(table), pre, post, table.get("type", np.full(len(pre), UNKNOWN, dtype=object)))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bouton.evaluate.matching import match_points
-from bouton.evaluate.synapses import UNKNOWN, MatchRule, SynapseSet, same_pair, same_partners
+from bouton.evaluate.synapses import UNKNOWN, MatchRule, SynapseSet, points_nm, same_pair, same_partners
 
 SUSPICIONS = {
     "outside": "lies outside of the volume",
@@ -42,11 +42,6 @@ class Detections:
 
     table: Table
     synapses: SynapseSet
-
-
-def points_nm(table: Table, prefix: str = "") -> np.ndarray:
-    """Return positions, float64 (n, 3) z, y, x in nm, from the columns ``<prefix>z_nm`` ...; NaN: not given."""
-    return np.stack([np.asarray(table[f"{prefix}{axis}_nm"], np.float64) for axis in "zyx"], axis=1)
 
 
 def check_rows(truth: Table, rule: MatchRule, near_nm: float) -> Rows:

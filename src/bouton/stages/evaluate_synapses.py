@@ -12,7 +12,15 @@ from bouton.evaluate.curves import CURVE_COLUMNS, curve_table, score_curves
 from bouton.evaluate.scores import MATCH_COLUMNS, SCORE_COLUMNS, Score, match_rows, score_table, synapse_scores
 from bouton.evaluate.synapse_checks import autapses, check_synapses, check_truth_inside
 from bouton.evaluate.synapse_rows import Compared, comparison_rows, curve_rows
-from bouton.evaluate.synapses import UNKNOWN, MatchRule, SynapseSet, score_synapses, take_synapses
+from bouton.evaluate.synapses import (
+    UNKNOWN,
+    MatchRule,
+    SynapseSet,
+    points_nm,
+    score_synapses,
+    synapse_set,
+    take_synapses,
+)
 from bouton.geometry import NM, Box
 from bouton.stage import Layer, Output, Stage, Table, TableData, VolumeReader, WholePart, WholeTask
 
@@ -65,9 +73,18 @@ def match_rule(params: Params, voxel_size_nm: NM, bounds: Box) -> MatchRule:
 def neurons_at(
     synapses: TableData, volume: VolumeReader, voxel_size_nm: NM, bounds: Box
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of ``volume`` at the pre and at the post positions of the synapses, uint64 (n,) each."""
-    pre = labels_at(volume, centres(synapses, "pre_"), voxel_size_nm, bounds)
-    return pre, labels_at(volume, centres(synapses, "post_"), voxel_size_nm, bounds)
+    """Return the labels of ``volume`` at the pre and at the post positions of the synapses, uint64 (n,) each.
+
+    A partner that is missing (id 0) has no neuron: its position is the cleft's, where some neuron lies by chance. In a
+    table that names no partner at all, the positions alone say which they are.
+    """
+    named = {side: synapses[f"{side}_id"] != 0 for side in ("pre", "post")}
+    by_place = not any(known.any() for known in named.values())
+    pre, post = (
+        labels_at(volume, points_nm(synapses, f"{side}_"), voxel_size_nm, bounds) * (known | by_place)
+        for side, known in named.items()
+    )
+    return pre, post
 
 
 def check_tables(synapses: TableData, truth: TableData, whole: MatchRule) -> None:
@@ -78,7 +95,7 @@ def check_tables(synapses: TableData, truth: TableData, whole: MatchRule) -> Non
     """
     check_synapses(synapses, "synapses")
     check_synapses(truth, "truth_synapses")
-    check_truth_inside(centres(truth), whole, "truth_synapses")
+    check_truth_inside(points_nm(truth), whole, "truth_synapses")
 
 
 def score_tables(
@@ -91,8 +108,7 @@ def score_tables(
     dict
         The stage's tables.
     """
-    every = SynapseSet(centres(synapses), *neurons, synapses["type"])
-    true = SynapseSet(centres(truth), truth["pre_id"], truth["post_id"], truth["type"])
+    every, true = synapse_set(synapses, neurons), synapse_set(truth)
     outside = int(replace(rule, margin_nm=0.0).neutral(true.centre_nm).sum())
     score = scores_of(synapses)
     curves = score_curves(true, every, score, rule)
@@ -139,12 +155,7 @@ def _has_sites(table: TableData) -> bool:
 
 
 def _sites(table: TableData, synapses: SynapseSet) -> PartnerSites:
-    return PartnerSites(centres(table, "pre_"), centres(table, "post_"), synapses.pre, synapses.post)
-
-
-def centres(table: TableData, prefix: str = "") -> np.ndarray:
-    """Return positions, float64 (n, 3) z, y, x in nm, from the columns ``<prefix>z_nm`` ..."""
-    return np.stack([table[f"{prefix}{axis}_nm"].astype(np.float64) for axis in "zyx"], axis=1)
+    return PartnerSites(points_nm(table, "pre_"), points_nm(table, "post_"), synapses.pre, synapses.post)
 
 
 def labels_at(volume: VolumeReader, positions_nm: np.ndarray, voxel_size_nm: NM, bounds: Box) -> np.ndarray:
@@ -173,7 +184,7 @@ _TRUTH = {"id": "uint64", **_NM, "pre_id": "uint64", "post_id": "uint64", "type"
 _SIDES = {f"{side}_{name}": "float64" for side in ("pre", "post") for name in _NM}
 
 STAGE = Stage(
-    version=2,
+    version=3,
     params=Params,
     reads={
         "synapses": Table(_TRUTH | _SIDES),

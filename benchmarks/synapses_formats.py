@@ -19,8 +19,8 @@ from bouton.view.annotation_files import write_annotations
 from bouton.view.annotations import SynapseLines
 from bouton.volume.synapse_columns import SYNAPSE_COLUMNS, TARGETS, TYPES
 from bouton.volume.synapse_nml import write_synapse_nml
-from bouton.volume.synapse_tables import read_synapses, write_cave_table, write_synapse_csv
-from bouton.volume.tables import write_table
+from bouton.volume.synapse_tables import read_synapses, write_cave_table
+from bouton.volume.tables import write_csv, write_table
 
 SIZE = (40.0, 4.0, 4.0)
 SHAPE = (2500, 25000, 25000)
@@ -56,7 +56,7 @@ def rows(count: int = 1_000_000) -> list[Row]:
         writers: dict[str, Callable[[Path], None]] = {
             "a.nml": lambda path: write_synapse_nml(path, table, SIZE, "type"),
             "b.parquet": lambda path: write_table(path, table, SYNAPSE_COLUMNS),
-            "c.csv": lambda path: write_synapse_csv(path, table),
+            "c.csv": lambda path: write_csv(path, table),
             "cave.parquet": lambda path: write_cave_table(path, table, SIZE),
             "cave.csv": lambda path: write_cave_table(path, table, SIZE),
         }

@@ -160,12 +160,6 @@ def test_weak_synapses_and_connections_can_be_left_out():
     assert run_connectome(table, connectome.Params(min_synapses=2))["connectome"]["pre_id"].size == 0
 
 
-def test_csv_does_not_start_a_formula(tmp_path):
-    path = tmp_path / "t.csv"
-    connectome.write_csv(path, {"a": np.array([-1, 2]), "b": np.array(["=1+1", "fine"], object)})
-    assert path.read_text() == "a,b\n-1,'=1+1\n2,fine\n"
-
-
 @pytest.mark.parametrize(
     ("kind", "bad"),
     [

@@ -9,8 +9,8 @@ import pytest
 from bouton.errors import DataError
 from bouton.volume.synapse_columns import POSITION_COLUMNS, SYNAPSE_COLUMNS
 from bouton.volume.synapse_nml import write_synapse_nml
-from bouton.volume.synapse_tables import read_synapses, write_cave_table, write_synapse_csv
-from bouton.volume.tables import read_table, write_table
+from bouton.volume.synapse_tables import read_synapses, write_cave_table
+from bouton.volume.tables import read_table, write_csv, write_table
 
 DATA = Path(os.environ.get("BOUTON_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
 SIZE = (40.0, 4.0, 8.0)
@@ -41,7 +41,7 @@ def write_as(style, path, table):
     if style == "parquet":
         write_table(path, table, SYNAPSE_COLUMNS)
     elif style == "csv":
-        write_synapse_csv(path, table)
+        write_csv(path, table)
     elif style == "nml":
         write_synapse_nml(path, table, SIZE)
     else:

@@ -13,7 +13,7 @@ import typer
 from bouton.cli.choices import RunName, RunsFolder, find_run
 from bouton.errors import DataError, SpecError
 from bouton.geometry import Box
-from bouton.volume import TableData, write_table
+from bouton.volume import TableData, write_csv, write_table
 from bouton.volume.run_folder import Run, open_run
 from bouton.volume.run_layers import RunTable, run_tables
 from bouton.volume.synapse_columns import POSITION_COLUMNS, SYNAPSE_COLUMNS, absent, place_nm
@@ -174,9 +174,7 @@ def _write_cave(path: Path, table: TableData, run: Run, _: str | None) -> None:
 
 
 def _write_csv(path: Path, table: TableData, _: Run, __: str | None) -> None:
-    from bouton.volume.synapse_tables import write_synapse_csv
-
-    write_synapse_csv(path, table)
+    write_csv(path, table)
 
 
 def _write_parquet(path: Path, table: TableData, _: Run, __: str | None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from bouton.server.cuts import MappedVolume
 from bouton.server.cuts import Mapping as FragmentMapping
 from bouton.stage import VolumeReader
 from bouton.stages.evaluate_segmentation import Params, evaluate_volumes
-from bouton.volume import TableData, Volume, write_bytes
+from bouton.volume import TableData, Volume, write_bytes, write_csv
 from bouton.volume.mapping import read_mapping
 
 BLOCK = (64, 256, 256)
@@ -100,19 +98,10 @@ def pretty_errors(kind: str, rows: TableData, most: int) -> Table:
 def write_errors(folder: Path, tables: Mapping[str, TableData], read: Reader, choices: Choices) -> None:
     """Write every table as CSV, and a picture of each of the first ``choices.errors`` errors of each kind."""
     for name, table in tables.items():
-        write_csv_table(folder / f"{name}.csv", table)
+        write_csv(folder / f"{name}.csv", table)
     size = choices.voxel_size_nm or (1.0, 1.0, 1.0)
     for kind in (SPLIT, MERGE):
         for number, error in enumerate(neuron_errors(kind, tables[f"{kind}_errors"], choices.errors), start=1):
             picture = error_picture(error, read, choices.bounds, size)
             name = f"{kind}-{number:03d}-neuron-{error.truth}-segment-{error.segment}.png"
             write_bytes(folder / name, png_bytes(picture))
-
-
-def write_csv_table(path: Path, table: TableData) -> None:
-    """Write a table as CSV with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*[values.tolist() for values in table.values()], strict=True))
-    write_bytes(path, text.getvalue().encode("utf-8"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +31,7 @@ from bouton.evaluate.sweep import CHOICES, Bootstrap, Recommendation, Sweep, boo
 from bouton.geometry import NM, Box
 from bouton.report.sweep_plots import sweep_plot
 from bouton.server.cuts import history_step, read_history
-from bouton.volume import part_file, write_bytes
+from bouton.volume import part_file, write_bytes, write_csv
 from bouton.volume.run_folder import Run, RunStep, open_run
 from bouton.volume.skeletons import write_skeletons
 
@@ -156,11 +154,7 @@ def _columns(found: _Found) -> dict[str, np.ndarray]:
 
 def _write(folder: Path, found: _Found, run: Run, box: Box) -> None:
     columns = _columns(found)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
-    write_bytes(folder / "sweep.csv", text.getvalue().encode())
+    write_csv(folder / "sweep.csv", columns)
     title = f"{run.name}, voxels {box} (z, y, x)"
     choice = asdict(found.chosen) | {"better": CHOICES[found.chosen.metric]}
     write_bytes(folder / "sweep.png", sweep_plot(columns, choice, (title, _draws(found))))

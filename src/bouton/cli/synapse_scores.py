@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bouton.cli.segmentation_errors import write_csv_table
 from bouton.errors import SpecError
 from bouton.evaluate.curves import OperatingPoint, score_curves
 from bouton.evaluate.scores import SCORE_COLUMNS, Score, interval_rows, score_table
@@ -23,7 +22,7 @@ from bouton.stages.evaluate_synapses import (
     score_tables,
     scores_of,
 )
-from bouton.volume import TableData, Volume, write_bytes, write_table
+from bouton.volume import TableData, Volume, write_bytes, write_csv, write_table
 from bouton.volume.synapse_tables import read_synapses
 
 EVERYWHERE = Box((0, 0, 0), (2**40, 2**40, 2**40))
@@ -140,7 +139,7 @@ def _write(folder: Path, tables: Mapping[str, TableData], min_score: float) -> N
         ("synapse_matches", tables["synapse_matches"]),
         ("synapse_curve", tables["curve"]),
     ):
-        write_csv_table(folder / f"{name}.csv", table)
+        write_csv(folder / f"{name}.csv", table)
     picture = curve_picture(tables["curve"], min_score)
     if picture is not None:
         write_bytes(folder / "synapse_curve.png", picture)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +20,7 @@ from bouton.evaluate.trace_costs import cause_costs, recommend
 from bouton.geometry import Box
 from bouton.report.trace import ErrorPicture, TracePage, error_strip, write_trace_page
 from bouton.stages.evaluate_synapses import Params as Scoring
-from bouton.volume import TableData, write_bytes, write_table
+from bouton.volume import TableData, write_bytes, write_csv, write_table
 from bouton.volume.run_folder import open_run
 from bouton.volume.synapse_nml import write_synapse_nml
 
@@ -112,7 +109,7 @@ def _examples(errors: TableData, costs: TableData) -> dict[str, str]:
 def _write(traced: Traced, result: Traces, wanted: Wanted) -> None:
     wanted.out.mkdir(parents=True, exist_ok=True)
     write_table(wanted.out / "errors.parquet", result.errors, ERROR_COLUMNS)
-    write_bytes(wanted.out / "errors.csv", _csv(result.errors))
+    write_csv(wanted.out / "errors.csv", result.errors)
     shown = {name: values for name, values in result.errors.items() if name != "detail"}
     shown["comment"] = result.errors["detail"]
     write_synapse_nml(
@@ -131,15 +128,6 @@ def _write(traced: Traced, result: Traces, wanted: Wanted) -> None:
 def _records(table: TableData) -> list[dict[str, Any]]:
     names = list(table)
     return [dict(zip(names, row, strict=True)) for row in zip(*(table[n].tolist() for n in names), strict=True)]
-
-
-def _csv(table: TableData) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    for row in zip(*(values.tolist() for values in table.values()), strict=True):
-        writer.writerow(["" if isinstance(v, float) and math.isnan(v) else v for v in row])
-    return text.getvalue().encode("utf-8")
 
 
 def _write_page(traced: Traced, found: Found, told: tuple[Traces, dict[str, int]], wanted: Wanted) -> None:

@@ -5,7 +5,6 @@ With the scores of an evaluation every count has beside it the true number it st
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from bouton.evaluate.corrected import (
 )
 from bouton.stage import Output, Stage, Table, TableData, WholePart, WholeTask
 from bouton.synapse.connectome import connections
+from bouton.volume import write_csv
 
 
 @dataclass(frozen=True)
@@ -123,20 +123,6 @@ def _rows(table: TableData, keep: np.ndarray) -> TableData:
     return {name: values[keep] for name, values in table.items()}
 
 
-def write_csv(path: Path, table: TableData) -> None:
-    """Write a table as CSV with a header; text that a spreadsheet would run as a formula is quoted with ``'``."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table)
-        writer.writerows(zip(*[_cells(values) for values in table.values()], strict=True))
-
-
-def _cells(values: np.ndarray) -> list[object]:
-    if values.dtype.kind not in "OU":
-        return list(values.tolist())
-    return [f"'{text}" if str(text).startswith(("=", "+", "-", "@", "\t", "\r")) else text for text in values.tolist()]
-
-
 def write_graphml(path: Path, edges: TableData) -> None:
     """Write the connections as a directed graph: nodes are neuron ids, edges carry all other columns but NaN."""
     graph = nx.DiGraph()
@@ -153,7 +139,7 @@ _TYPES = ("excitatory", "inhibitory", "unknown")
 _EDGES = Table({"pre_id": "uint64", "post_id": "uint64", "n": "int64", **CORRECTED_COLUMNS, "size_voxels": "int64"})
 
 STAGE = Stage(
-    version=2,
+    version=3,
     params=Params,
     reads={
         "synapses": Table(

@@ -4,7 +4,7 @@ from bouton.volume.base import KINDS, Volume, WritableVolume, check_volume
 from bouton.volume.files import checksum, fingerprint, write_bytes, write_folder
 from bouton.volume.ome_zarr import create_volume, open_for_writing, shard_file
 from bouton.volume.open import open_volume
-from bouton.volume.tables import TableData, part_file, read_table, write_table
+from bouton.volume.tables import TableData, part_file, read_table, write_csv, write_table
 
 __all__ = [
     "KINDS",
@@ -21,6 +21,7 @@ __all__ = [
     "read_table",
     "shard_file",
     "write_bytes",
+    "write_csv",
     "write_folder",
     "write_table",
 ]

@@ -40,7 +40,7 @@ from bouton.volume.synapse_columns import (
     place_nm,
 )
 from bouton.volume.synapse_nml_reader import read_synapse_nml
-from bouton.volume.tables import TableData, read_table
+from bouton.volume.tables import TableData, csv_bytes, read_table
 from bouton.volume.voxel_size import as_nm, settle_voxel_size
 
 READABLE = (".parquet", ".csv", ".nml", ".zip")
@@ -119,16 +119,6 @@ def write_cave_table(path: str | Path, table: Mapping[str, np.ndarray], voxel_si
     _write(path, pa.table(columns).replace_schema_metadata({RESOLUTION: json.dumps(to_xyz(size)).encode()}))
 
 
-def write_synapse_csv(path: str | Path, table: Mapping[str, np.ndarray]) -> None:
-    """Write a table of synapses with all its columns as CSV; numbers keep all their digits."""
-    texts = {name: np.asarray(values).dtype.kind in "OU" for name, values in table.items()}
-    columns = {
-        name: pa.array([str(v) for v in values], pa.string()) if texts[name] else pa.array(np.asarray(values))
-        for name, values in table.items()
-    }
-    _write(Path(path), pa.table(columns))
-
-
 def _column(table: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return table[name] if name in table else absent(name, len(table["id"]))
 
@@ -145,11 +135,11 @@ def _positions(voxels: np.ndarray, path: Path) -> pa.Array:
 
 
 def _write(path: Path, table: pa.Table) -> None:
+    if path.suffix != ".parquet":
+        write_bytes(path, csv_bytes(_without_lists(table)))
+        return
     sink = pa.BufferOutputStream()
-    if path.suffix == ".parquet":
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    else:
-        pa_csv.write_csv(_without_lists(table), sink)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 

@@ -1,4 +1,4 @@
-"""Tables on disk: Parquet, one file or a folder of parts, with checksums on every page."""
+"""Tables on disk: Parquet, one file or a folder of parts, with checksums on every page; and as CSV for others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from bouton.errors import DataError
@@ -17,6 +18,7 @@ from bouton.volume.files import disk_errors, natural_key, write_bytes
 TableData = dict[str, np.ndarray]
 _BOX = re.compile(r"_(\d+)-(\d+)_(\d+)-(\d+)_(\d+)-(\d+)$")
 _NODE = re.compile(r"^(.*)-level(\d+)-")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_table(path: str | Path, table: Mapping[str, np.ndarray], columns: Mapping[str, str]) -> None:
@@ -54,6 +56,44 @@ def write_table(path: str | Path, table: Mapping[str, np.ndarray], columns: Mapp
         store_schema=False,
     )
     write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def write_csv(path: str | Path, table: Mapping[str, np.ndarray]) -> None:
+    """Write a table as CSV with a header: durable, and whole or not at all.
+
+    Numbers keep all their digits and NaN is an empty field. Text that a spreadsheet would run as a formula begins with
+    ``'`` instead.
+
+    Parameters
+    ----------
+    path : path
+    table : mapping of column name -> 1-D array
+        All of one length.
+    """
+    write_bytes(path, csv_bytes(pa.table({name: _csv_column(np.asarray(values)) for name, values in table.items()})))
+
+
+def csv_bytes(table: pa.Table) -> bytes:
+    """Return a table of numbers and texts as CSV; texts are quoted only where one of them needs it."""
+    options = {"include_header": False, "batch_size": 1 << 16}
+    try:
+        rows = _csv_rows(table, pa_csv.WriteOptions(quoting_style="none", **options))
+    except pa.ArrowInvalid:
+        rows = _csv_rows(table, pa_csv.WriteOptions(quoting_style="needed", **options))
+    return (",".join(table.column_names) + "\n").encode() + rows
+
+
+def _csv_rows(table: pa.Table, options: pa_csv.WriteOptions) -> bytes:
+    sink = pa.BufferOutputStream()
+    pa_csv.write_csv(table, sink, options)
+    return sink.getvalue().to_pybytes()
+
+
+def _csv_column(values: np.ndarray) -> pa.Array:
+    if values.dtype.kind not in "OU":
+        return pa.array(values, from_pandas=True)
+    texts = (str(value) for value in values)
+    return pa.array([f"'{text}" if text.startswith(_FORMULA) else text for text in texts], type=pa.string())
 
 
 def _arrow_column(values: np.ndarray, dtype: str, where: str) -> pa.Array:

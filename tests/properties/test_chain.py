@@ -27,7 +27,18 @@ steps:
   fragments:     {stage: fragments, reads: {affinities: network.affinities}}
   agglomeration: {stage: agglomeration, reads: {affinities: network.affinities, fragments: fragments}}
   segmentation:  {stage: segmentation, reads: {fragments: fragments, merges: agglomeration.merges}}
-  clefts:        {stage: clefts, reads: {synapse_evidence: network.synapse_evidence}, params: {low: 0.3, high: 0.4}}
+  touching:      {stage: contacts, reads: {segmentation: fragments}}
+  contacts:
+    stage: root_contacts
+    reads:
+      contacts: touching.contacts
+      patches: touching.patches
+      patch_links: touching.patch_links
+      merges: agglomeration.merges
+  clefts:
+    stage: clefts
+    reads: {synapse_evidence: network.synapse_evidence}
+    params: {low: 0.3, high: 0.4, gap_sections: 1, max_section_area_nm2: 100000}
   beside:
     stage: synapse_sides
     reads: {clefts: clefts, segmentation: fragments, synapse_evidence: network.synapse_evidence}
@@ -38,14 +49,32 @@ steps:
       cleft_sums: beside.cleft_sums
       touching: beside.touching
       merges: agglomeration.merges
-  connectome:    {stage: connectome, reads: {synapses: synapses}}
+  shown:
+    stage: partner_network
+    reads:
+      image: tissue.image
+      clefts: clefts
+      segmentation: fragments
+      sides: beside.sides
+      cleft_sums: beside.cleft_sums
+  types:
+    stage: synapse_types
+    reads:
+      synapses: synapses
+      segmentation: segmentation
+      synapse_evidence: network.synapse_evidence
+      vesicles: network.vesicles
+      mitochondria: network.mitochondria
+      tissue: network.tissue
+  connectome:    {stage: connectome, reads: {synapses: types}}
 """
 BLOCKS = [(26, 100, 100), (13, 50, 50), (11, 37, 64), (26, 29, 100)]
 OUTPUTS = [
     "tissue.image", "tissue.neuron_ids", "tissue.synapses", "network.affinities", "network.synapse_evidence",
-    "fragments.fragments", "agglomeration.merges", "segmentation.segmentation", "clefts.clefts",
-    "beside.sides", "beside.cleft_sums", "beside.touching", "synapses.synapses", "synapses.assignments",
-    "connectome.connectome",
+    "fragments.fragments", "agglomeration.merges", "segmentation.segmentation", "touching.patches",
+    "touching.patch_links", "contacts.root_contacts", "clefts.clefts", "clefts.candidates", "beside.sides",
+    "beside.cleft_sums", "beside.touching", "synapses.synapses", "synapses.assignments", "shown.sides",
+    "types.synapses", "connectome.connectome",
 ]  # fmt: skip
 
 

@@ -229,7 +229,7 @@ def test_bad_values_are_named(tmp_path, volumes):
     both = ("--segmentation", paths["seg"], "--truth", paths["truth"])
     with pytest.raises(SpecError, match="leave the truth"):
         call(*both, "--bounds-zyx", "0:99,0:10,0:10")
-    with pytest.raises(SpecError, match="voxel size 'a,b,c'"):
+    with pytest.raises(SpecError, match="--voxel-size-nm 'a,b,c'"):
         call(*both, "--voxel-size-nm", "a,b,c")
     with pytest.raises(DataError, match="voxel size"):
         call(*both, "--voxel-size-nm", "10,10,30")

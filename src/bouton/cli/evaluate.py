@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from bouton.cli.choices import size_option
 from bouton.cli.evaluation_output import json_rows, pretty_scores, titled
 from bouton.cli.synapse_scores import EVERYWHERE, SynapseFiles, evaluate_synapses
 from bouton.errors import SpecError
@@ -119,7 +119,7 @@ def command(
             "skeletons": skeletons,
         }
     )
-    size = _parse_size(voxel_size_nm)
+    size = size_option(voxel_size_nm)
     labels = _open_ids(truth, truth_dataset, size, "truth") if truth else None
     results: dict[str, TableData] = {}
     lists: dict[str, TableData] = {}
@@ -197,18 +197,6 @@ def _bounds(text: str | None, labels: Volume | None) -> Box:
         fix = f"--bounds-zyx {box & labels.box}"
         raise SpecError(f"bounds {box} leave the truth", expected=f"a box within {labels.box} (z, y, x)", fix=fix)
     return box
-
-
-def _parse_size(text: str | None) -> NM | None:
-    if text is None:
-        return None
-    try:
-        z, y, x = (float(part) for part in text.split(","))
-    except ValueError:
-        z = y = x = 0.0
-    if not (min(z, y, x) > 0 and math.isfinite(z + y + x)):
-        raise SpecError(f"voxel size {text!r}", expected="z,y,x in nm", fix="--voxel-size-nm 40,4,4")
-    return z, y, x
 
 
 def _size(given: NM | None, labels: Volume | None) -> NM:

@@ -188,6 +188,7 @@ def test_a_reference_grows_and_is_renewed(made: Path, capsys: pytest.CaptureFixt
         (("model", "image.zarr", "--bounds-zyx", "0:5"), 2, "no box"),
         (("model", "image.zarr", "--truth", "image.zarr", "--truth-erode-zyx", "1,1"), 2, "three whole numbers"),
         (("model", "image.zarr", "--boxes", "0"), 2, "--boxes"),
+        (("partners-phantom", "image.zarr"), 2, "partner_network"),
         (("model", "coarse.npy", "--voxel-size-nm", "60,20,20", "--make-reference"), 2, "the model's"),
         (("fresh", "image.zarr", "--make-reference", "--boxes", "3"), 3, "at least 8"),
     ],

@@ -106,6 +106,13 @@ def test_bad_input(model):
         run_stage(partner_network.STAGE, Params(model=model), volumes | tables, SHAPE, (40.0, 4.0, 4.0))
 
 
+def test_openvino_agrees(model):
+    pytest.importorskip("openvino", reason="runs it with OpenVINO")
+    torch, openvino = run(model), run(model, runtime="openvino")
+    for name in ("pre", "post"):
+        assert np.abs(torch[name] - openvino[name]).max() <= torch["voxels"].max()
+
+
 def test_predict_refuses_it(model):
     from bouton.stages import predict
 

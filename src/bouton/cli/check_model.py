@@ -114,7 +114,7 @@ def command(
 def _open(model: str, volume: Volume, bounds: Box | None) -> _Subject:
     from bouton.learn.card import read_card
     from bouton.learn.model import load_model
-    from bouton.learn.shipped import model_path
+    from bouton.learn.shipped import check_sees_images, model_path
 
     check_volume(volume, dtypes=("uint8",), channels=None, role="image")
     if volume.voxel_size_nm is None:
@@ -128,6 +128,7 @@ def _open(model: str, volume: Volume, bounds: Box | None) -> _Subject:
         )
     folder = model_path(model)
     card = read_card(folder)
+    check_sees_images(model, card.prediction)
     return _Subject(model, folder, card, load_model(folder), volume, volume.voxel_size_nm, bounds or volume.box)
 
 

@@ -17,7 +17,7 @@ from bouton.errors import SpecError
 from bouton.learn.card import WEIGHTS, read_card
 from bouton.learn.info import HEADS, Architecture, parameter_count
 from bouton.learn.package import check_package, read_package, weights_of
-from bouton.learn.shipped import model_names, model_path
+from bouton.learn.shipped import check_sees_images, model_names, model_path
 from bouton.volume import write_bytes, write_folder
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def export(
     if out.exists():
         raise SpecError(f"{out} exists already", expected="a new file", fix="choose another name, or remove it")
     path = model_path(model)
+    check_sees_images(model, read_card(path).prediction)
     if to == "onnx":
         from bouton.learn.exchange_onnx import onnx_bytes
 

@@ -13,7 +13,7 @@ from bouton.cli.choices import BoundsZYX
 from bouton.errors import RunError, SpecError
 from bouton.geometry import Box
 from bouton.learn.package import check_package
-from bouton.learn.shipped import model_path
+from bouton.learn.shipped import check_sees_images, model_path
 from bouton.volume import Volume, check_volume, open_volume, write_folder
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def command(
     kernel.check_installed()
     folder = model_path(model)
     card = check_package(folder)
+    check_sees_images(model, card.prediction)
     volume, bounds = _image(image, dataset, bounds_zyx)
     against = _truth(truth, truth_dataset, box_zyx, volume, card)
     _check_new(out)

@@ -59,14 +59,14 @@ def float_graph(path: Path) -> Any:
 
 
 def graph_of(model: Model) -> Any:
-    """Return an ``openvino.Model`` of a network: float32 (1, 1, z, y, x) of any shape -> logits."""
+    """Return an ``openvino.Model`` of a network: float32 (1, inputs, z, y, x) of any shape -> logits."""
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     # openvino.convert_model does the same, and reports to a statistics server
     frontend = FrontEndManager().load_by_framework("pytorch")
-    example = torch.zeros((1, 1, *model.info.architecture.multiple))
+    example = torch.zeros((1, model.info.architecture.inputs, *model.info.architecture.multiple))
     with torch.inference_mode(), warnings.catch_warnings():
         # OpenVINO's own tracer, which torch has deprecated
         warnings.simplefilter("ignore", DeprecationWarning)

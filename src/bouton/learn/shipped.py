@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bouton.errors import SpecError
 from bouton.learn.card import CARD, Card
+from bouton.learn.info import ModelInfo
 from bouton.learn.package import check_package, package_stamp
 from bouton.learn.runners import Runner, Runtime, open_runner
 
@@ -48,6 +49,21 @@ def card_of(model: str) -> Card:
         There is no such model, or it is damaged.
     """
     return _cached_card(*_identity(model_path(model)))
+
+
+def check_sees_images(model: str, info: ModelInfo) -> None:
+    """Check that a model sees the image alone.
+
+    Raises
+    ------
+    SpecError
+        It is to be shown single clefts, too.
+    """
+    if info.architecture.inputs != 1:
+        raise SpecError(
+            f"model {model!r} is shown single clefts", expected="a network that sees the image alone",
+            fix="stage partner_network runs it",
+        )  # fmt: skip
 
 
 def runner_of(model: str, runtime: Runtime) -> Runner:

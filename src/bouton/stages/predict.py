@@ -19,7 +19,7 @@ from bouton.learn.info import HEADS, ModelInfo, info_bytes, inputs_of
 from bouton.learn.int8 import check_int8
 from bouton.learn.predict import View, predict_tiles
 from bouton.learn.runners import Runner, Runtime, check_runtime, tile_bytes
-from bouton.learn.shipped import card_of, model_path, runner_of
+from bouton.learn.shipped import card_of, check_sees_images, model_path, runner_of
 from bouton.learn.tiles import Tile, Tiling, tiling_of
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage
 
@@ -82,11 +82,7 @@ class Params:
 
 def _info(params: Params) -> ModelInfo:
     info = card_of(params.model).prediction
-    if info.architecture.inputs != 1:
-        raise SpecError(
-            f"model {params.model!r} is shown single clefts", expected="a network that sees the image alone",
-            fix="stage partner_network runs it",
-        )  # fmt: skip
+    check_sees_images(params.model, info)
     return info
 
 

@@ -348,7 +348,7 @@ def test_a_run_that_found_nothing(tmp_path: Path, wanted: tuple[Path, dict[int, 
 BAD = {
     "no column pre_id": lambda t: {n: v for n, v in t.items() if n != "pre_id"},
     "occur twice": lambda t: t | {"id": np.ones_like(t["id"])},
-    "none of them in the run": lambda t: t | {"z_nm": t["z_nm"] + 1e6},
+    "no true synapse lies in the volume": lambda t: t | {"z_nm": t["z_nm"] + 1e6},
 }
 
 

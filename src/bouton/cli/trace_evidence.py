@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from bouton.cli.trace_run import Traced
 from bouton.evaluate.matching import match_points
-from bouton.evaluate.synapses import SynapseSet, points_nm, synapse_set
+from bouton.evaluate.synapses import MatchRule, SynapseSet, points_nm, synapse_set
 from bouton.evaluate.trace import FalseEvidence, TruthEvidence, as_sure_as, false_causes, truth_causes
 from bouton.evaluate.trace_matching import Sorted, sort_synapses
 from bouton.evaluate.trace_places import CLOSE_LAYERS, WIDE_LAYERS, Look, Reach, Site, close_box, look, window_box
@@ -91,9 +91,8 @@ def find_causes(traced: Traced, asked: Asked, progress: Progress = lambda done, 
     """Compare, look around every error, and name the causes."""
     truth, synapses = traced.truth, traced.synapses
     neurons = _neurons(traced)
-    true, rule = synapse_set(truth), Scoring(asked.max_distance_nm, asked.margin_nm)
-    predicted = synapse_set(synapses, neurons)
-    compared = sort_synapses(true, predicted, match_rule(rule, traced.voxel_size_nm, traced.bounds))
+    true = synapse_set(truth)
+    compared = sort_synapses(true, synapse_set(synapses, neurons), rule_of(traced, asked))
     scored = ~compared.neutral_truth[compared.truth]
     examined = scored & (np.ones(len(scored), bool) if asked.partners == SEGMENT else ~compared.right)
     missed = compared.missed[_within(true.centre_nm[compared.missed], traced)]
@@ -106,6 +105,11 @@ def find_causes(traced: Traced, asked: Asked, progress: Progress = lambda done, 
     compared = _checked_segments(compared, traced, (rows, pair, looks), asked)
     compared = _parted(compared, traced, (rows, pair, looks))
     return _named(traced, asked, (true, compared, neurons), (rows, looks))
+
+
+def rule_of(traced: Traced, asked: Asked) -> MatchRule:
+    """Return how synapses are matched."""
+    return match_rule(Scoring(asked.max_distance_nm, asked.margin_nm), traced.voxel_size_nm, traced.bounds)
 
 
 def _neurons(traced: Traced) -> tuple[np.ndarray, np.ndarray]:
@@ -291,8 +295,7 @@ def rules_of(traced: Traced) -> dict[str, float]:
     """Return the clefts step's ``low``, ``high`` and ``min_volume_nm3``; NaN where no such step is known."""
     if "clefts" not in traced.steps:
         return dict.fromkeys(("low", "high", "min_volume_nm3"), float("nan"))
-    params = CleftParams(**traced.steps["clefts"].params)
-    rules = getattr(params, "rules", params)
+    rules = CleftParams(**traced.steps["clefts"].params).rules
     return {name: float(getattr(rules, name)) for name in ("low", "high", "min_volume_nm3")}
 
 

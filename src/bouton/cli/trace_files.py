@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from bouton.cli.trace_evidence import PLACE, SEGMENT, Asked, Found, Progress, find_causes
+from bouton.cli.evaluation_output import json_rows
+from bouton.cli.trace_evidence import PLACE, SEGMENT, Asked, Found, Progress, find_causes, rule_of
 from bouton.cli.trace_rows import ERROR_COLUMNS, error_rows, sweeps
 from bouton.cli.trace_run import Given, Traced, read_run
-from bouton.errors import DataError
+from bouton.evaluate.synapse_checks import check_truth_inside
 from bouton.evaluate.synapses import points_nm
 from bouton.evaluate.trace import CAUSES
 from bouton.evaluate.trace_costs import cause_costs, recommend
@@ -59,8 +60,9 @@ def trace_run(folder: Path, given: Given, wanted: Wanted, progress: Progress = l
         The run has no truth, or what is given does not fit it.
     """
     traced = read_run(open_run(folder), given)
-    _check_inside(traced)
-    found = find_causes(traced, _asked(traced, wanted), progress)
+    asked = _asked(traced, wanted)
+    check_truth_inside(points_nm(traced.truth), rule_of(traced, asked), "the true synapses")
+    found = find_causes(traced, asked, progress)
     errors = error_rows(traced, found)
     counts = found.sorted.counts()
     costs = cause_costs(errors["kind"], errors["cause"], counts)
@@ -85,21 +87,6 @@ def _asked(traced: Traced, wanted: Wanted) -> Asked:
     return Asked(distance, margin, wanted.partners)
 
 
-def _check_inside(traced: Traced) -> None:
-    """Refuse a truth none of whose synapses lies where the run looked: other units, axes or another volume."""
-    if not len(traced.truth["id"]):
-        return
-    at = np.floor(points_nm(traced.truth) / np.asarray(traced.voxel_size_nm))
-    inside = (at >= traced.bounds.start) & (at < traced.bounds.stop)
-    if not inside.all(axis=1).any():
-        low, high = at.min(axis=0).astype(int), at.max(axis=0).astype(int) + 1
-        raise DataError(
-            f"true synapses at voxels {Box(tuple(low.tolist()), tuple(high.tolist()))}, none of them in the run",
-            expected=f"some in {traced.bounds} (z, y, x), voxels of {traced.voxel_size_nm} nm",
-            fix="give the truth of this volume, its positions in nm",
-        )
-
-
 def _examples(errors: TableData, costs: TableData) -> dict[str, str]:
     """Return the first error of each cause in words."""
     first = {cause: int(np.flatnonzero(errors["cause"] == cause)[0]) for cause in costs["cause"]}
@@ -117,17 +104,12 @@ def _write(traced: Traced, result: Traces, wanted: Wanted) -> None:
     )
     told = {
         "counted": result.counted,
-        "causes": _records(result.costs),
+        "causes": json_rows(result.costs),
         "recommendations": result.recommendations,
         "not_asked": list(result.missing),
         "explained": {cause: CAUSES[cause] for cause in result.costs["cause"]},
     }
     write_bytes(wanted.out / "costs.json", json.dumps(told, indent=2, allow_nan=False).encode("utf-8"))
-
-
-def _records(table: TableData) -> list[dict[str, Any]]:
-    names = list(table)
-    return [dict(zip(names, row, strict=True)) for row in zip(*(table[n].tolist() for n in names), strict=True)]
 
 
 def _write_page(traced: Traced, found: Found, told: tuple[Traces, dict[str, int]], wanted: Wanted) -> None:

@@ -14,14 +14,13 @@ from bouton.cli.trace_run import Traced
 from bouton.evaluate.trace_costs import FALSE, MISSED, WRONG, Sweep, best_threshold
 from bouton.report.links import place_url
 from bouton.volume import TableData
+from bouton.volume.synapse_columns import CENTRE_COLUMNS, POSITION_COLUMNS
 
-_NM = ("z_nm", "y_nm", "x_nm")
 ERROR_COLUMNS = {
     "id": "uint64",
     "kind": "str",
     "cause": "str",
-    **dict.fromkeys(_NM, "float64"),
-    **{f"{side}_{name}": "float64" for side in ("pre", "post") for name in _NM},
+    **dict.fromkeys(POSITION_COLUMNS, "float64"),
     **dict.fromkeys(("truth_id", "synapse_id", "cleft_id"), "uint64"),
     **dict.fromkeys(("true_pre", "true_post", "pre_neuron", "post_neuron"), "uint64"),
     **dict.fromkeys(("pre_beside", "post_beside", "pre_main", "post_main", "pre_chosen", "post_chosen"), "uint64"),
@@ -147,7 +146,7 @@ class _Tools:
         names = SHOWN.get(row["cause"], ("image", "clefts", "segments"))
         sources = self.traced.sources
         layers = [s.layer.name for n in names if (s := sources.get(n)) is not None and s.layer is not None]
-        at_nm = [row[name] for name in _NM]
+        at_nm = [row[name] for name in CENTRE_COLUMNS]
         row["link"] = place_url(self.traced.run.folder.name, at_nm, [i for i in dict.fromkeys(ids) if i], layers)
         return row
 
@@ -158,8 +157,7 @@ def _blank() -> dict[str, Any]:
 
 
 def _positions(table: TableData, row: int) -> dict[str, float]:
-    names = [f"{side}{name}" for side in ("", "pre_", "post_") for name in _NM]
-    return {name: float(table[name][row]) for name in names if name in table}
+    return {name: float(table[name][row]) for name in POSITION_COLUMNS if name in table}
 
 
 def _edge_columns(edge: Edge) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from bouton.segment.history import cut
 from bouton.volume import TableData, Volume, check_volume, open_volume, read_table
 from bouton.volume.run_folder import Run, RunStep
 from bouton.volume.run_layers import RunLayer, read_layer, run_layers
+from bouton.volume.synapse_columns import CENTRE_COLUMNS, POST_COLUMNS, PRE_COLUMNS
 from bouton.volume.synapse_tables import read_synapses
 
-TRUTH_COLUMNS = ("id", "z_nm", "y_nm", "x_nm", "pre_id", "post_id", "type")
-SYNAPSE_COLUMNS = (*TRUTH_COLUMNS, *(f"{side}_{axis}_nm" for side in ("pre", "post") for axis in "zyx"))
+TRUTH_COLUMNS = ("id", *CENTRE_COLUMNS, "pre_id", "post_id", "type")
+SYNAPSE_COLUMNS = (*TRUTH_COLUMNS, *PRE_COLUMNS, *POST_COLUMNS)
 INTEGERS = ("uint64", "uint32", "uint16", "uint8", "int64", "int32", "int16")
 
 

@@ -13,7 +13,17 @@ import numpy as np
 
 from bouton.evaluate.detection import Detection
 from bouton.evaluate.matching import match_points
-from bouton.evaluate.synapses import UNKNOWN, MatchRule, SynapseSet, same_pair, same_partners
+from bouton.evaluate.synapses import (
+    UNKNOWN,
+    MatchRule,
+    SynapseSet,
+    allowed_pairs,
+    same_pair,
+    same_partners,
+    take_synapses,
+)
+
+_STRICTEST_FIRST = ("type", "partners", "pair", "location")
 
 
 @dataclass(frozen=True)
@@ -71,15 +81,9 @@ def sort_synapses(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule) -> 
             return np.ones(len(t), bool)
         return np.asarray((truth.type[t] == UNKNOWN) | (truth.type[t] == predicted.type[p]), bool)
 
-    levels = (
-        lambda t, p: same_partners(truth, predicted, t, p) & type_right(t, p),
-        lambda t, p: same_partners(truth, predicted, t, p),
-        lambda t, p: same_pair(truth, predicted, t, p),
-        lambda t, p: np.ones(len(t), bool),
-    )
     free_t, free_p = np.ones(len(truth), bool), np.ones(len(predicted), bool)
     pairs = []
-    for level in levels:
+    for level in _STRICTEST_FIRST if typed else _STRICTEST_FIRST[1:]:
         pairs.append(_match(truth, predicted, rule, (free_t, free_p, level)))
         free_t[pairs[-1][:, 0]] = False
         free_p[pairs[-1][:, 1]] = False
@@ -106,7 +110,6 @@ def _match(truth: SynapseSet, predicted: SynapseSet, rule: MatchRule, still: tup
     """Return matched rows int64 (k, 2) among those that are free and agree."""
     free_t, free_p, level = still
     t, p = np.flatnonzero(free_t), np.flatnonzero(free_p)
-    found = match_points(
-        truth.centre_nm[t], predicted.centre_nm[p], rule.max_distance_nm, lambda a, b: level(t[a], p[b])
-    )
+    true, left = take_synapses(truth, t), take_synapses(predicted, p)
+    found = match_points(true.centre_nm, left.centre_nm, rule.max_distance_nm, allowed_pairs(true, left, level))
     return np.stack([t[found.truth], p[found.predicted]], axis=1)

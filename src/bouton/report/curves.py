@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bouton.report.numbers import number_text
+from bouton.report.pictures import png_address
 from bouton.report.plots import BLUE, GREEN, INK, RED, SOFT
 from bouton.volume import TableData
 from bouton.volume.run_folder import Run
@@ -120,7 +120,7 @@ def curve_picture(curve: Mapping[str, np.ndarray], min_score: float) -> bytes | 
 def curve_plot(curve: Mapping[str, np.ndarray], min_score: float) -> str:
     """Return :func:`curve_picture` as a ``data:`` address; empty where there is nothing to draw."""
     picture = curve_picture(curve, min_score)
-    return "" if picture is None else "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
+    return "" if picture is None else png_address(picture)
 
 
 def _recall(axes: Axes, rows: Mapping[str, np.ndarray], label: str, colour: str, min_score: float) -> None:

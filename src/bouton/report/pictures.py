@@ -162,9 +162,14 @@ def png_bytes(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def png_address(content: bytes) -> str:
+    """Return the content of a PNG file as a ``data:`` address."""
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
 def png_uri(picture: Image.Image) -> str:
     """Return a picture as a ``data:`` address."""
-    return "data:image/png;base64," + base64.b64encode(png_bytes(picture)).decode("ascii")
+    return png_address(png_bytes(picture))
 
 
 def bar_nm(section: Section) -> int:

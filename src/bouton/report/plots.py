@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 import numpy as np
@@ -10,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from bouton.report.pictures import png_address
 
 INK, SOFT, BLUE, GREEN, RED = "#1f2430", "#c9ccd4", "#3b6fd4", "#2f9e6b", "#d4483b"
 _TYPE_COLOURS = {"excitatory": "#e0a516", "inhibitory": "#2fa8c9", "unknown": "#8d93a1"}
@@ -26,7 +27,7 @@ def synapse_plots(rows: dict[str, np.ndarray]) -> str:
     _degrees(into, rows["post_id"], ("In-degree", "synapses a segment receives", RED))
     buffer = io.BytesIO()
     canvas.print_png(buffer)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png_address(buffer.getvalue())
 
 
 def _sizes(axes: Axes, rows: dict[str, np.ndarray]) -> None:

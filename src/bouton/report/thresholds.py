@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from bouton.report.pictures import png_address
 from bouton.report.plots import BLUE, INK, RED, SOFT
 
 
@@ -66,7 +66,7 @@ class ThresholdCurve:
         self._dress(largest, "Largest segment, of all voxels")
         buffer = io.BytesIO()
         canvas.print_png(buffer)
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return png_address(buffer.getvalue())
 
     def _dress(self, axes: Axes, title: str) -> None:
         for threshold in self.used:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from bouton.report.page import render
-from bouton.report.pictures import Plane, channels_rgb, grey, label_colours, overlay, png_uri
+from bouton.report.pictures import Plane, channels_rgb, grey, label_colours, overlay, png_address, png_uri
 from bouton.report.plots import BLUE, GREEN, INK, RED, SOFT
 from bouton.volume import write_bytes
 
@@ -91,7 +90,7 @@ def write_training_page(path: Path, page: TrainingPage) -> None:
         **{name: getattr(page, name) for name in ("name", "description", "facts", "notes", "score_words", "examples")},
         **{name: getattr(page, name) for name in ("data", "settings", "card")},
         "state": page.state,
-        "curves": "data:image/png;base64," + base64.b64encode(picture).decode("ascii") if picture else "",
+        "curves": png_address(picture) if picture else "",
         "score_names": [name.replace("_", " ") for name in names],
         "scores": _score_rows(page.curves, names, page.best_step),
     }

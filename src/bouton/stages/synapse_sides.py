@@ -16,7 +16,16 @@ from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Outp
 from bouton.synapse.closing import closed_ids, split
 from bouton.synapse.ownership import owned
 from bouton.synapse.points import nearest_of, nearest_voxels
-from bouton.synapse.sums import Evidence, Place, cleft_sums, side_sums, touching_sums
+from bouton.synapse.sums import (
+    CLEFT_COLUMNS,
+    SIDE_COLUMNS,
+    TOUCHING_COLUMNS,
+    Evidence,
+    Place,
+    cleft_sums,
+    side_sums,
+    touching_sums,
+)
 from bouton.synapse.tables import concatenate, sum_rows
 
 
@@ -135,15 +144,9 @@ def _nearest(task: MergeTask) -> Output:
     return Output(tables={"sides": rows, "_near": rest, "_far_ids": split(ids, closed)[1]})
 
 
-def _ints(*names: str) -> dict[str, str]:
-    return dict.fromkeys(names, "int64")
-
-
-CLEFT_SUMS = Table({"id": "uint64"} | _ints("voxels", "z", "y", "x", "cleft", "excitatory"))
-TOUCHING = Table(dict.fromkeys(("id", "a", "b"), "uint64") | _ints("faces_z", "faces_y", "faces_x"))
-_SIDE_SUMS = Table({"id": "uint64", "segment": "uint64"} | _ints("voxels", "z", "y", "x", "pre", "post"))
-SIDES = Table({**_SIDE_SUMS.columns, "point": "uint64"})
-_NEAR = Table({**_SIDE_SUMS.columns, "squared": "float64", "point": "uint64"})
+CLEFT_SUMS, TOUCHING, _SIDE_SUMS = Table(CLEFT_COLUMNS), Table(TOUCHING_COLUMNS), Table(SIDE_COLUMNS)
+SIDES = Table(SIDE_COLUMNS | {"point": "uint64"})
+_NEAR = Table(SIDE_COLUMNS | {"squared": "float64", "point": "uint64"})
 _IDS = Table({"id": "uint64", "blocks": "int64"})
 _PARTS = {"_cleft_parts": CLEFT_SUMS, "_side_parts": _SIDE_SUMS, "_touching_parts": TOUCHING, "_ids": _IDS}
 

@@ -19,7 +19,9 @@ from bouton.stage import Output, Stage, Table, TableData, WholePart, WholeTask
 from bouton.synapse.duplicates import chains, keepers
 from bouton.synapse.partners import PartnerRule, decide, grouped, nearest_rows
 from bouton.synapse.points import voxel_positions
+from bouton.synapse.sums import CLEFT_COLUMNS, SIDE_COLUMNS, TOUCHING_COLUMNS
 from bouton.synapse.tables import sum_rows
+from bouton.volume.synapse_columns import SYNAPSE_COLUMNS
 
 _RANK_SHIFT = 56
 
@@ -194,21 +196,12 @@ def _columns(prefix: str, positions_nm: np.ndarray) -> Mapping[str, np.ndarray]:
     return {f"{prefix}{axis}_nm": positions_nm[:, number] for number, axis in enumerate("zyx")}
 
 
-def _ints(*names: str) -> dict[str, str]:
-    return dict.fromkeys(names, "int64")
-
-
 def _uints(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, "uint64")
 
 
-_NM = ("z_nm", "y_nm", "x_nm")
 SYNAPSES = Table(
-    {"id": "uint64"}
-    | dict.fromkeys(_NM, "float64")
-    | _uints("pre_id", "post_id")
-    | {f"{side}_{name}": "float64" for side in ("pre", "post") for name in _NM}
-    | {"size_voxels": "int64", "score": "float64", "type": "str"}
+    {name: kind for name, kind in SYNAPSE_COLUMNS.items() if name != "target"}
     | {"cleft_id": "uint64", "partner_score": "float64"}
     | _uints("pre_fragment", "post_fragment")
 )
@@ -218,9 +211,9 @@ STAGE = Stage(
     version=2,
     params=Params,
     reads={
-        "sides": Table(_uints("id", "segment") | _ints("voxels", "z", "y", "x", "pre", "post") | _uints("point")),
-        "cleft_sums": Table({"id": "uint64"} | _ints("voxels", "z", "y", "x", "cleft", "excitatory")),
-        "touching": Table(_uints("id", "a", "b") | _ints("faces_z", "faces_y", "faces_x")),
+        "sides": Table(SIDE_COLUMNS | {"point": "uint64"}),
+        "cleft_sums": Table(CLEFT_COLUMNS),
+        "touching": Table(TOUCHING_COLUMNS),
         "merges": Table(MERGE_COLUMNS),
     },
     optional=frozenset({"merges"}),

@@ -6,6 +6,7 @@ blocks add up to the same whatever the tiling.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,16 @@ from bouton.geometry import ZYX
 from bouton.synapse.ownership import Owned, is_empty
 from bouton.synapse.tables import sum_rows
 
+CLEFT_COLUMNS = {"id": "uint64", **dict.fromkeys(("voxels", "z", "y", "x", "cleft", "excitatory"), "int64")}
+SIDE_COLUMNS = {
+    "id": "uint64",
+    "segment": "uint64",
+    **dict.fromkeys(("voxels", "z", "y", "x", "pre", "post"), "int64"),
+}
+TOUCHING_COLUMNS = {
+    **dict.fromkeys(("id", "a", "b"), "uint64"),
+    **dict.fromkeys(("faces_z", "faces_y", "faces_x"), "int64"),
+}
 _FREE = np.uint64(0)  # numba compares an unsigned with a plain 0 as floats
 _NOTHING = np.zeros((0, 0, 0), dtype=np.uint8)
 
@@ -69,8 +80,7 @@ def cleft_sums(clefts: np.ndarray, evidence: Evidence, start: ZYX) -> dict[str, 
         ``excitatory`` (sums of evidence; where there is none, 255 and -1 a voxel). Sorted by id.
     """
     keys, sums = _cleft_runs(clefts, _or_none(evidence.cleft), _or_none(evidence.excitatory), _array(start))
-    names = ("voxels", "z", "y", "x", "cleft", "excitatory")
-    return sum_rows({"id": keys[:, 0]} | {name: sums[:, i] for i, name in enumerate(names)}, ["id"])
+    return _sum_runs(CLEFT_COLUMNS, keys[:, :1], sums)
 
 
 def side_sums(owned: Owned, segmentation: np.ndarray, evidence: Evidence, place: Place) -> dict[str, np.ndarray]:
@@ -94,9 +104,7 @@ def side_sums(owned: Owned, segmentation: np.ndarray, evidence: Evidence, place:
     """
     fields = (_or_none(evidence.pre), _or_none(evidence.post))
     keys, sums = _side_runs(_arrays(owned), segmentation, fields, _array(place.start), _array(place.offset))
-    rows = {"id": keys[:, 0], "segment": keys[:, 1]}
-    names = ("voxels", "z", "y", "x", "pre", "post")
-    return sum_rows(rows | {name: sums[:, i] for i, name in enumerate(names)}, ["id", "segment"])
+    return _sum_runs(SIDE_COLUMNS, keys, sums)
 
 
 def touching_sums(owned: Owned, segmentation: np.ndarray, offset: ZYX) -> dict[str, np.ndarray]:
@@ -115,8 +123,13 @@ def touching_sums(owned: Owned, segmentation: np.ndarray, offset: ZYX) -> dict[s
         ``id``, ``a`` < ``b`` uint64; ``faces_z``, ``faces_y``, ``faces_x`` int64: faces across each axis. Sorted.
     """
     keys, sums = _face_runs(_arrays(owned), segmentation, _array(offset))
-    rows = {name: keys[:, i] for i, name in enumerate(("id", "a", "b"))}
-    return sum_rows(rows | {f"faces_{axis}": sums[:, i] for i, axis in enumerate("zyx")}, ["id", "a", "b"])
+    return _sum_runs(TOUCHING_COLUMNS, keys, sums)
+
+
+def _sum_runs(columns: Mapping[str, str], keys: np.ndarray, sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Add up the rows of equal keys, uint64 (n, k), the first ``columns``; the others are the sums."""
+    values = [part[:, i] for part in (keys, sums) for i in range(part.shape[1])]
+    return sum_rows(dict(zip(columns, values, strict=True)), list(columns)[: keys.shape[1]])
 
 
 def _or_none(field: np.ndarray | None) -> np.ndarray:

@@ -19,7 +19,6 @@ from bouton.view.annotation_levels import Level, morton_codes, spatial_levels
 from bouton.volume.run_folder import Run
 from bouton.volume.synapse_columns import SIDES, TARGETS, TYPES, WORDS, place_nm
 
-POSITION_COLUMNS = ("pre_z_nm", "pre_y_nm", "pre_x_nm", "post_z_nm", "post_y_nm", "post_x_nm")
 RELATIONSHIPS = SIDES
 # Neuroglancer's order on disk: two ends, then properties by falling size, padded to four bytes. The size of a cleft is
 # a float, exact up to 16 million voxels: Neuroglancer's Python reader misplaces uint32, its older viewers refuse it.

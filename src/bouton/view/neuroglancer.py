@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from bouton.geometry import NM, Box, to_xyz
-from bouton.view.annotations import POSITION_COLUMNS
 from bouton.volume.run_folder import Run
 from bouton.volume.run_layers import RunLayer, RunTable, main_labels, run_layers, run_tables
+from bouton.volume.synapse_columns import POST_COLUMNS, PRE_COLUMNS
 from bouton.volume.tables import table_columns
 
 RGB_SHADER = """#uicontrol float brightness slider(min=-1, max=1)
@@ -186,7 +186,7 @@ def _visible(layer: RunLayer, layers: Sequence[RunLayer]) -> bool:
 
 
 def _holds_lines(run: Run, table: RunTable) -> bool:
-    return table.output == "synapses" and set(POSITION_COLUMNS) <= set(table_columns(run.path(table.ref)))
+    return table.output == "synapses" and {*PRE_COLUMNS, *POST_COLUMNS} <= set(table_columns(run.path(table.ref)))
 
 
 def _synapse_layer(

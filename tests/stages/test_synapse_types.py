@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from bouton.errors import DataError, SpecError
-from bouton.geometry import Box
+from bouton.geometry import Box, Grid
 from bouton.phantom import PhantomParams, generate
+from bouton.stage import BlockTask
 from bouton.stages import synapse_types
 from bouton.stages.synapse_types import STAGE, Params
 from bouton.synapse.shape_features import FEATURES, NEEDS
-from harness import assert_same, run_stage
+from harness import ArrayVolume, assert_same, run_stage
 
 SIZE = (30.0, 10.0, 10.0)
 SHAPE = (40, 150, 150)
@@ -52,11 +53,61 @@ def test_features_of_a_phantom(tissue):
     assert np.isnan(synapses["p_spine"]).all()
 
 
-@pytest.mark.parametrize("block", [(11, 64, 150), (40, 40, 33)])
+@pytest.mark.parametrize("block", [(11, 64, 150), (40, 40, 33), (7, 29, 31)])
 def test_blocks_do_not_show(tissue, block):
-    few = replace(STAGE, parts=(replace(STAGE.parts[0], ids_per_task=1), STAGE.parts[1]))
-    one, other = run(tissue), run_stage(few, NONE, tissue, block, SIZE, seed=3)
+    one, other = run(tissue), run(tissue, block, seed=3)
     assert_same(one, other, ["synapses", "features"])
+    odd = replace(NONE, spacing_nm=25.0)
+    assert_same(run(tissue, params=odd), run(tissue, block, params=odd), ["features"])
+
+
+def test_rows_in_any_order_and_twice(tissue):
+    table = tissue["synapses"]
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(table["id"])), 2))
+    other = run(tissue | {"synapses": {name: values[order] for name, values in table.items()}}, (20, 70, 64))
+    one = run(tissue)
+    assert_same(one, other, ["features"])
+    np.testing.assert_array_equal(other["synapses"]["id"], table["id"][order])
+    # of two rows of one id the first is measured, also where that lies in another block
+    changed = {name: np.concatenate([values, values[:1]]) for name, values in table.items()}
+    for side in ("pre", "post"):
+        changed[f"{side}_id"][-1] = table[f"{side}_id"][1]
+        for axis in "zyx":
+            changed[f"{side}_{axis}_nm"][-1] = table[f"{side}_{axis}_nm"][1]
+    assert_same(one, run(tissue | {"synapses": changed}, (20, 70, 64)), ["features"])
+
+
+class Watched(ArrayVolume):
+    """A volume that notes what is read of it."""
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.boxes = []
+
+    def read(self, box):
+        assert not box.is_empty
+        self.boxes.append(box)
+        return super().read(box)
+
+
+def test_a_block_reads_each_layer_once_and_no_further_than_its_halo(tissue):
+    part, bounds = STAGE.parts[0], Box.of_shape(SHAPE)
+    table = {name: values.copy() for name, values in tissue["synapses"].items()}
+    # partners that no patch reaches: nothing is needed of their layers
+    table["pre_x_nm"][:] = 1e6
+    volumes = {name: Watched(values) for name, values in tissue.items() if name != "synapses"}
+    common = {"params": NONE, "bounds": bounds, "shape": SHAPE, "voxel_size_nm": SIZE, "volumes": volumes}
+    common |= {"table": lambda name, over=None: table, "given": frozenset(volumes)}
+    measured = 0
+    for index in (grid := Grid(bounds, (20, 50, 50))):
+        task = BlockTask(**common, core=grid.core(index), halo=part.halo(NONE, SIZE))
+        found = len(part.run(task).tables["_measured"]["id"])
+        for volume in volumes.values():
+            assert len(volume.boxes) == (1 if found else 0)
+            assert all(task.box().contains(box) for box in volume.boxes)
+            volume.boxes.clear()
+        measured += found
+    assert measured == len(tissue["synapses"]["id"])
 
 
 def test_masks_and_probabilities_say_the_same(tissue):

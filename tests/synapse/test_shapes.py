@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from bouton.synapse.shape_features import FEATURES, NEEDS, Patch, measure
-from bouton.synapse.shapes import contact, exits, neck_um2, radius_nm, sections_um2, spread, walk, ways_um2
+from bouton.synapse.shape_kernels import piece_sizes, shell_counts
+from bouton.synapse.shapes import contact, exits, neck_um2, radii_nm, sections_um2, spread, walk, ways_um2
 
 SPACING = (30.0, 30.0, 30.0)
 BIG = 1 << 60
@@ -38,20 +40,56 @@ def test_walks_are_shortest_paths(spacing):
     expected = brute_walk(labels, start, 170.0, spacing)
     assert {tuple(p) for p in found.index.tolist()} == set(expected)
     np.testing.assert_allclose(found.along_nm, [expected[tuple(p)] for p in found.index.tolist()])
-    assert np.all(np.diff(found.along_nm) >= 0)
+    flat = np.ravel_multi_index(tuple(found.index.T), labels.shape)
+    assert np.all(np.diff(flat) > 0)
+
+
+@pytest.mark.parametrize("spacing", [(30.0, 30.0, 30.0), (40.0, 16.0, 24.0), (8.3, 5.1, 5.1)])
+@pytest.mark.parametrize("view", [False, True])
+def test_a_blobs_walk_leaves_balls_and_pieces(spacing, view):
+    rng = np.random.default_rng(7)
+    smooth = ndimage.gaussian_filter(rng.random((26, 31, 33)), 2.0)
+    labels = np.where(smooth > np.quantile(smooth, 0.6), BIG + 7, 3).astype(np.uint64)
+    labels = labels[1:, :30, 2:] if view else np.ascontiguousarray(labels[1:, :30, 2:])
+    start = np.argwhere(labels == BIG + 7)[900]
+    reach = 9 * max(spacing)
+    found = walk(labels, start, reach, spacing)
+    expected = brute_walk(labels, start, reach, spacing)
+    np.testing.assert_allclose(found.along_nm, [expected[tuple(p)] for p in found.index.tolist()], rtol=1e-12)
+    assert len(expected) == len(found.index) > 500
+    # where it goes on: a face neighbour out of the array, or of the segment and out of reach
+    grown = np.pad(labels, 1, constant_values=BIG + 7)
+    far = (np.stack(np.indices(grown.shape), axis=-1) - 1 - start) * spacing
+    outside = (grown == BIG + 7) & ((far**2).sum(-1) > reach**2)
+    outside[[0, -1]] = outside[:, [0, -1]] = outside[:, :, [0, -1]] = True
+    beside = ndimage.binary_dilation(outside)[1:-1, 1:-1, 1:-1]
+    np.testing.assert_array_equal(found.leaves, beside[tuple(found.index.T)])
+    mask = np.zeros(labels.shape, bool)
+    mask[tuple(found.index[found.leaves].T)] = True
+    pieces, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    assert exits(found) == count > 1
+    assert sorted(piece_sizes(np.argwhere(mask)).tolist()) == sorted(np.bincount(pieces.ravel())[1:].tolist())
+    low, high = np.maximum(found.index.min(0) - 1, 0), found.index.max(0) + 2
+    part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    ball = np.zeros(labels.shape)
+    ball[part] = ndimage.distance_transform_edt(labels[part] == BIG + 7, sampling=spacing)
+    np.testing.assert_allclose(radii_nm(labels, found), ball[tuple(found.index.T)], rtol=1e-12)
+    shells = shell_counts(found.along_nm, 30.0, 6)
+    np.testing.assert_array_equal(shells, np.histogram(found.along_nm, np.arange(7) * 30.0 - 1e-9)[0])
 
 
 def test_a_rod_by_hand():
     labels = np.zeros((40, 9, 9), np.uint64)
     labels[:, 3:6, 3:6] = BIG + 1
     found = walk(labels, np.array([20, 4, 4]), 300.0, SPACING)
-    assert exits(found, labels.shape) == 2
+    assert exits(found) == 2
     assert found.volume_um3(30.0) == pytest.approx(7 * 27e-6)
-    assert radius_nm(labels == BIG + 1, SPACING)[20, 4, 4] == pytest.approx(60.0)
+    middle = (found.index == (20, 4, 4)).all(axis=1)
+    assert radii_nm(labels, found)[middle] == pytest.approx(60.0)
     # 9 voxels of 30 x 30 nm across, both ways
     assert sections_um2(found, 300.0)[3] == pytest.approx(2 * 9 * 900e-6)
-    assert ways_um2(found, 180.0, labels.shape) == pytest.approx([9 * 900e-6] * 2)
-    assert ways_um2(found, 600.0, labels.shape) == []
+    assert ways_um2(found, 180.0) == pytest.approx([9 * 900e-6] * 2)
+    assert ways_um2(found, 600.0) == []
     elongation, flatness = spread(found)
     assert elongation < 0.3 < 0.9 < flatness <= 1.0
 
@@ -60,9 +98,9 @@ def test_the_end_of_the_array_is_an_exit_and_the_end_of_the_segment_is_none():
     labels = np.zeros((20, 9, 9), np.uint64)
     labels[:15, 3:6, 3:6] = 5
     found = walk(labels, np.array([8, 4, 4]), 3000.0, SPACING)
-    assert exits(found, labels.shape) == 1
+    assert exits(found) == 1
     labels[0] = 0
-    assert exits(walk(labels, np.array([8, 4, 4]), 3000.0, SPACING), labels.shape) == 0
+    assert exits(walk(labels, np.array([8, 4, 4]), 3000.0, SPACING)) == 0
 
 
 def test_contact_of_planes_and_corners():
@@ -133,18 +171,18 @@ def test_missing_layers_and_partners_are_nan_and_nothing_else():
 def test_layers_are_shares_of_the_right_segment():
     spine, _ = spine_and_shaft()
     whole = np.ones((61, 61, 61), bool)
-    evidence = np.full(whole.shape, 0.2, np.float32)
-    evidence[19:21, 28:33, 28:33] = 0.8
+    evidence = np.full(whole.shape, 51, np.uint8)
+    evidence[19:21, 28:33, 28:33] = 204
     layers = {"mitochondria": ~whole, "vesicles": np.indices(whole.shape)[0] < 20, "soma": whole, "cleft": evidence}
     found = measure(patch(spine, layers=layers | {"excitatory": evidence}), 900.0)
     assert (found["mitochondria_post"], found["soma_post"], found["vesicles_pre"]) == (0.0, 1.0, 1.0)
     assert found["cleft_mean"] == pytest.approx(0.8)
     assert found["excitatory"] == pytest.approx(0.8)
-    dull = measure(patch(spine, layers={"cleft": evidence * 0.1, "excitatory": evidence}), 900.0)
+    dull = measure(patch(spine, layers={"cleft": evidence // 10, "excitatory": evidence}), 900.0)
     assert (dull["cleft_mean"], dull["excitatory"]) == (0.0, 0.5)
 
 
 def test_a_segment_that_fills_the_patch_is_as_thick_as_that():
     labels = np.full((9, 9, 9), 4, np.uint64)
-    assert radius_nm(labels == 4, SPACING).min() > 400
+    assert radii_nm(labels, walk(labels, np.array([4, 4, 4]), 900.0, SPACING)).min() > 400
     assert neck_um2(np.array([1.0, 2.0, 3.0, 0.5, 0.7, 0.2, 0.1, 0.4, 0.9, 0.8, 0.7, 0.6, 0.05])) == (0.1, 0.9)

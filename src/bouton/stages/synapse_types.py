@@ -7,6 +7,7 @@ The shapes of the partners around each synapse are measured in a patch of the se
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,15 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from bouton.errors import DataError, SpecError
-from bouton.geometry import Box, nm_to_voxels
+from bouton.geometry import NM, ZYX, Box, nm_to_voxels
 from bouton.learn.package import package_stamp
 from bouton.learn.synapse_types import CARD, TypesModel, read_types_model
-from bouton.stage import Layer, ObjectPart, ObjectTask, Output, Stage, Table, TableData, WholePart, WholeTask
-from bouton.synapse.shape_features import CLEFT, EXCITATORY, FEATURES, HALF, NEEDS, Patch, measure
+from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage, Table, TableData, WholePart, WholeTask
+from bouton.synapse.patches import POST, Frame, Samples, Sites, owned_sites
+from bouton.synapse.shape_features import CLEFT, EXCITATORY, FEATURES, HALF, NEEDS, measure
 
 MODELS = Path(__file__).parent.parent / "models"
 NO_MODEL = "none"
 SOMA_BIT, SOMA_CHANNEL = 4, 2
+# of a voxel of labels and of what unpacks it; of a sample of all layers; of a sample that is walked
+READ_BYTES, SAMPLE_BYTES, PATCH_BYTES = 12.0, 13.0, 48
 UNKNOWN = "unknown"
 P_COLUMNS = {"p_excitatory": "type", "p_spine": "target", "p_shaft": "target", "p_soma": "target"}
 
@@ -113,17 +117,80 @@ def _files(params: Params) -> tuple[bytes, ...]:
     return model.card.sha256.encode(), repr(sorted(model.card.questions.items())).encode()
 
 
-def _measure(task: ObjectTask) -> Output:
+def _reach(params: Params, voxel_size_nm: NM) -> ZYX:
+    return nm_to_voxels(params.reach_nm, voxel_size_nm)
+
+
+def _bytes_per_voxel(params: Params, voxel_size_nm: NM) -> float:
+    """Return the memory of a layer as it is read, and of the samples of all of them."""
+    frame = Frame(Box.of_shape((1, 1, 1)), voxel_size_nm, params.reach_nm, params.spacing_nm)
+    return READ_BYTES + SAMPLE_BYTES / float(frame.step.prod())
+
+
+def _patch_bytes(params: Params) -> int:
+    """Return the memory of measuring a synapse whose segment fills its patch; samples are that close at least."""
+    return int(PATCH_BYTES * (4 * params.reach_nm / params.spacing_nm) ** 3)
+
+
+def _measure(task: BlockTask) -> Output:
     _check_layers(task)
-    table = task.table("synapses")
-    order = np.argsort(table["id"], kind="stable")
-    rows = order[np.searchsorted(table["id"][order], task.ids)]
-    found = [_row_features(task, table, row) for row in rows.tolist()]
+    frame = Frame(task.bounds, task.voxel_size_nm, task.params.reach_nm, task.params.spacing_nm)
+    sites = owned_sites(task.table("synapses"), task.core, task.voxel_size_nm)
+    samples = _samples(task, frame, sites)
+    found = [_features(task, samples, sites, row) for row in range(len(sites.ids))] if samples else []
     columns = {name: np.array([each[name] for each in found], dtype=np.float64) for name in FEATURES}
-    return Output(tables={"features": {"id": task.ids.astype(np.uint64), **columns}})
+    return Output(tables={"_measured": {"id": sites.ids, **columns}})
 
 
-def _check_layers(task: ObjectTask) -> None:
+def _features(task: BlockTask, samples: Samples, sites: Sites, row: int) -> dict[str, float]:
+    found = measure(samples.patch(sites, row), task.params.reach_nm)
+    if np.isnan(found["thickness_nm"]):
+        # no sample of the segment is near: is there any voxel of it at all?
+        box = samples.frame.box(sites.places[row, POST])
+        if sites.pairs[row, 1] not in task.volumes["segmentation"].read(box):
+            raise DataError(
+                f"the postsynaptic segment {sites.pairs[row, 1]} of synapse {sites.ids[row]} is not there",
+                where=f"box {box} of the segmentation (z, y, x)", expected="the segment ids of the table",
+                fix="read the segmentation that the synapses were assigned in",
+            )  # fmt: skip
+    return found
+
+
+def _samples(task: BlockTask, frame: Frame, sites: Sites) -> Samples | None:
+    """Return what the block's synapses need of every layer, read once; None where there is no synapse."""
+    whole = frame.needs(sites, "segmentation")
+    if whole is None:
+        return None
+    samples = Samples(frame, whole, {})
+    labels = task.volumes["segmentation"].read(whole)[frame.slices(whole)]
+    samples.add("segmentation", labels.astype(np.uint64, copy=False), whole)
+    del labels
+    for layer, name in (("mitochondria", "mitochondria"), ("vesicles", "vesicles"), ("tissue", "soma")):
+        _add(task, samples, sites, layer, lambda values, name=name: {name: _inside(values, soma=name == "soma")})
+    _add(task, samples, sites, "synapse_evidence", _evidence)
+    return samples
+
+
+def _add(
+    task: BlockTask, samples: Samples, sites: Sites, layer: str,
+    convert: Callable[[np.ndarray], dict[str, np.ndarray]],
+) -> None:  # fmt: skip
+    """Read what is needed of a layer, and add what ``convert`` makes of its samples."""
+    if layer not in task.given:
+        return
+    corner = Box(samples.box.start, samples.box.start).grow((1, 1, 1)) & samples.box
+    box = samples.frame.needs(sites, layer) or corner
+    read = task.volumes[layer].read(box)
+    for name, values in convert(read[(..., *samples.frame.slices(box))]).items():
+        samples.add(name, values, box)
+
+
+def _evidence(values: np.ndarray) -> dict[str, np.ndarray]:
+    channels = {"cleft": CLEFT, "excitatory": EXCITATORY}
+    return {name: values[channel] for name, channel in channels.items() if channel < len(values)}
+
+
+def _check_layers(task: BlockTask) -> None:
     """Refuse, in the first task, a model that needs a layer which the workflow does not give."""
     model = _model(task.params)
     for name in model.features if model else ():
@@ -144,75 +211,12 @@ def _check_layers(task: ObjectTask) -> None:
         )  # fmt: skip
 
 
-def _channels(task: ObjectTask, layer: str) -> int | None:
+def _channels(task: BlockTask, layer: str) -> int | None:
     """Return an input's number of channels; 0 without an axis of channels, None where it is not given."""
     if layer not in task.given:
         return None
     shape = task.volumes[layer].shape
     return int(shape[0]) if len(shape) == 4 else 0
-
-
-def _row_features(task: ObjectTask, table: TableData, row: int) -> dict[str, float]:
-    patch = _patch(task, table, row)
-    return dict.fromkeys(FEATURES, float("nan")) if patch is None else measure(patch, task.params.reach_nm)
-
-
-def _patch(task: ObjectTask, table: TableData, row: int) -> Patch | None:
-    """Return what lies around the post-synaptic place; None where that is nowhere, or outside of the bounds."""
-    size = np.asarray(task.voxel_size_nm)
-    pair = int(table["pre_id"][row]), int(table["post_id"][row])
-    places = {part: _voxel(table, row, part, size) for part in ("", "pre_", "post_")}
-    if not np.isfinite(np.concatenate(list(places.values()))).all() or pair[1] == 0:
-        return None
-    middle = np.floor(places["post_"] + 0.5).astype(np.int64)
-    whole = Box(tuple(middle.tolist()), tuple((middle + 1).tolist())).grow(
-        nm_to_voxels(task.params.reach_nm, task.voxel_size_nm)
-    )
-    box = whole & task.bounds
-    if not task.bounds.contains(Box(tuple(middle.tolist()), tuple((middle + 1).tolist()))):
-        return None
-    # a sample lies on a global grid, so that equal places give equal patches
-    step = np.maximum(1, np.floor(task.params.spacing_nm / size + 1e-9)).astype(np.int64)
-    first = -np.asarray(box.start) % step
-    cut = tuple(slice(a, None, b) for a, b in zip(first.tolist(), step.tolist(), strict=True))
-    labels = task.volumes["segmentation"].read(box)
-    if pair[1] not in labels:
-        raise DataError(
-            f"the postsynaptic segment {pair[1]} of synapse {table['id'][row]} is not there",
-            where=f"box {box} of the segmentation (z, y, x)", expected="the segment ids of the table",
-            fix="read the segmentation that the synapses were assigned in",
-        )  # fmt: skip
-    origin = np.asarray(box.start) + first
-    centre, pre, post = ((place - origin) / step for place in places.values())
-    return Patch(
-        labels=np.ascontiguousarray(labels[cut], dtype=np.uint64),
-        layers=_layers(task, box, cut),
-        spacing_nm=tuple((size * step).tolist()),
-        centre=centre,
-        pre=pre,
-        post=post,
-        pair=pair,
-        cleft_um3=float(table["size_voxels"][row]) * float(size.prod()) * 1e-9,
-        seen=box.voxels / whole.voxels,
-    )
-
-
-def _voxel(table: TableData, row: int, part: str, size: np.ndarray) -> np.ndarray:
-    """Return a place of a row in voxels; 0 is the middle of the volume's first one."""
-    return np.array([table[f"{part}{axis}_nm"][row] for axis in "zyx"], dtype=np.float64) / size - 0.5
-
-
-def _layers(task: ObjectTask, box: Box, cut: tuple[slice, ...]) -> dict[str, np.ndarray]:
-    found = {}
-    for layer, name in (("mitochondria", "mitochondria"), ("vesicles", "vesicles"), ("tissue", "soma")):
-        if layer in task.given:
-            found[name] = _inside(task.volumes[layer].read(box), soma=layer == "tissue")[cut]
-    if "synapse_evidence" in task.given:
-        evidence = task.volumes["synapse_evidence"].read(box)
-        for name, channel in (("cleft", CLEFT), ("excitatory", EXCITATORY)):
-            if channel < len(evidence):
-                found[name] = evidence[channel][cut].astype(np.float32) / 255
-    return found
 
 
 def _inside(values: np.ndarray, *, soma: bool) -> np.ndarray:
@@ -223,9 +227,9 @@ def _inside(values: np.ndarray, *, soma: bool) -> np.ndarray:
 
 
 def _classify(task: WholeTask) -> Output:
-    table, features = dict(task.table("synapses")), task.table("features")
-    order = np.argsort(features["id"], kind="stable")
-    rows = order[np.searchsorted(features["id"][order], table["id"])]
+    table = dict(task.table("synapses"))
+    ids, rows = np.unique(table["id"].astype(np.uint64), return_inverse=True)
+    features = _joined(ids, task.table("_measured"))
     columns = {name: features[name][rows] for name in FEATURES}
     count, model = len(table["id"]), _model(task.params)
     chances = {name: np.full(count, np.nan) for name in P_COLUMNS}
@@ -236,7 +240,18 @@ def _classify(task: WholeTask) -> Output:
         classes, found = model.card.questions[question].classes, model.answer(question, columns)
         table[question] = _names(found, classes, task.params.least_probability)
         chances |= {f"p_{name}": found[:, n] for n, name in enumerate(classes) if f"p_{name}" in chances}
-    return Output(tables={"synapses": {name: _column(name, table | chances) for name in SYNAPSES.columns}})
+    synapses = {name: _column(name, table | chances) for name in SYNAPSES.columns}
+    return Output(tables={"synapses": synapses, "features": features})
+
+
+def _joined(ids: np.ndarray, measured: TableData) -> TableData:
+    """Return the features of all ids, sorted; NaN for those that no block measured."""
+    rows = np.searchsorted(ids, measured["id"])
+    found = {"id": ids}
+    for name in FEATURES:
+        found[name] = np.full(len(ids), np.nan)
+        found[name][rows] = measured[name]
+    return found
 
 
 def _names(found: np.ndarray, classes: tuple[str, ...], least: float) -> np.ndarray:
@@ -268,7 +283,7 @@ _FEATURES = Table({"id": "uint64"} | dict.fromkeys(FEATURES, "float64"))
 _SHARE = Layer("uint8", channels=(None, 1), kind="probability")
 
 STAGE = Stage(
-    version=2,
+    version=3,
     params=Params,
     reads={
         "synapses": Table(_NEEDED),
@@ -281,8 +296,15 @@ STAGE = Stage(
     optional=frozenset({"synapse_evidence", "vesicles", "mitochondria", "tissue"}),
     writes=("synapses", "features"),
     parts=(
-        ObjectPart("measure", _measure, ids=("synapses", "id"), tables={"features": _FEATURES}, ids_per_task=64),
-        WholePart("classify", _classify, tables={"synapses": SYNAPSES}),
+        BlockPart(
+            "measure",
+            _measure,
+            tables={"_measured": _FEATURES},
+            halo=_reach,
+            bytes_per_voxel=_bytes_per_voxel,
+            fixed_bytes=_patch_bytes,
+        ),
+        WholePart("classify", _classify, tables={"synapses": SYNAPSES, "features": _FEATURES}),
     ),
     files=_files,
 )

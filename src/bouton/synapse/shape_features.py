@@ -20,7 +20,7 @@ from bouton.synapse.shapes import (
     contact,
     exits,
     neck_um2,
-    radius_nm,
+    radii_nm,
     sections_um2,
     spread,
     walk,
@@ -81,7 +81,8 @@ class Patch:
     ----------
     labels : uint64 (z, y, x)
     layers : mapping of name -> (z, y, x)
-        ``mitochondria``, ``vesicles``, ``soma``: bool. ``cleft``, ``excitatory``: float32, 0 to 1. Any may be missing.
+        ``mitochondria``, ``vesicles``, ``soma``: bool. ``cleft``, ``excitatory``: uint8, 255 is certain. Any may be
+        missing.
     spacing_nm : (z, y, x)
         From voxel to voxel.
     centre, pre, post : float64 (3,)
@@ -142,21 +143,21 @@ def _anchor(patch: Patch, place: np.ndarray, segment: int) -> np.ndarray | None:
 
 
 def _post_features(patch: Patch, reached: Reached, reach_nm: float) -> dict[str, float]:
-    ball = _radii(patch.labels, reached)
+    ball = radii_nm(patch.labels, reached)
     neck, beyond = neck_um2(sections_um2(reached, reach_nm))
     elongation, flatness = spread(reached)
-    ways = {r: [*ways_um2(reached, r, patch.labels.shape), 0.0, 0.0] for r in WAYS_NM}
+    ways = {r: [*ways_um2(reached, r), 0.0, 0.0] for r in WAYS_NM}
     found = {
         "thickness_nm": 2.0 * float(ball[reached.along_nm <= NEAR_NM].max()),
         "trunk_nm": 2.0 * float(ball.max()),
-        "trunk_at_nm": float(reached.along_nm[np.argmax(ball)]),
+        "trunk_at_nm": float(reached.along_nm[ball == ball.max()].min()),
         **{f"volume_{r}_um3": reached.volume_um3(r) for r in REACHES_NM},
         "neck_um2": neck,
         "beyond_um2": beyond,
         **{f"first_{r}_um2": ways[r][0] for r in WAYS_NM},
         **{f"second_{r}_um2": ways[r][1] for r in WAYS_NM},
         "length_nm": float(reached.along_nm.max()),
-        "exits": float(exits(reached, patch.labels.shape)),
+        "exits": float(exits(reached)),
         "elongation": elongation,
         "flatness": flatness,
     }
@@ -168,7 +169,7 @@ def _post_features(patch: Patch, reached: Reached, reach_nm: float) -> dict[str,
 
 
 def _pre_features(patch: Patch, reached: Reached) -> dict[str, float]:
-    ball = _radii(patch.labels, reached)
+    ball = radii_nm(patch.labels, reached)
     found = {
         "thickness_pre_nm": 2.0 * float(ball[reached.along_nm <= NEAR_NM].max()),
         "volume_pre_um3": reached.volume_um3(BODY_NM),
@@ -181,30 +182,31 @@ def _pre_features(patch: Patch, reached: Reached) -> dict[str, float]:
     return found
 
 
-def _radii(labels: np.ndarray, reached: Reached) -> np.ndarray:
-    """Return the distance to the segment's surface of every voxel reached, nm, float64 (n,)."""
-    first = reached.index[0]
-    # a voxel more on every side, so that the surface is seen
-    low = np.maximum(reached.index.min(axis=0) - 1, 0)
-    high = reached.index.max(axis=0) + 2
-    part = labels[tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))]
-    radius = radius_nm(part == labels[tuple(first)], reached.spacing_nm)
-    at = reached.index - low
-    return radius[at[:, 0], at[:, 1], at[:, 2]]
-
-
 def _cleft_features(patch: Patch) -> dict[str, float]:
     if "cleft" not in patch.layers:
         return {}
-    frame = zip(patch.labels.shape, patch.centre, patch.spacing_nm, strict=True)
-    z, y, x = (((np.arange(n) - c) * s) ** 2 for n, c, s in frame)
-    near = z[:, None, None] + y[:, None] + x <= CLEFT_NM**2
-    cleft = patch.layers["cleft"]
-    sure = near & (cleft >= HALF / 255)
-    weight = cleft[sure].astype(np.float64)
+    box, near = _ball(patch, CLEFT_NM)
+    cleft = patch.layers["cleft"][box]
+    sure = near & (cleft >= HALF)
+    weight = _share(cleft[sure])
     if not weight.size:
         return {"cleft_mean": 0.0, "excitatory": 0.5} if "excitatory" in patch.layers else {"cleft_mean": 0.0}
     found = {"cleft_mean": float(weight.mean())}
     if "excitatory" in patch.layers:
-        found["excitatory"] = float((patch.layers["excitatory"][sure] * weight).sum() / weight.sum())
+        found["excitatory"] = float((_share(patch.layers["excitatory"][box][sure]) * weight).sum() / weight.sum())
     return found
+
+
+def _ball(patch: Patch, reach_nm: float) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Return the box of what lies around the cleft's middle, and which voxels of it do, bool (z, y, x)."""
+    away = np.ceil(reach_nm / np.asarray(patch.spacing_nm)) + 1
+    low = np.clip(np.floor(patch.centre - away), 0, patch.labels.shape).astype(np.int64)
+    high = np.clip(np.ceil(patch.centre + away) + 1, low, patch.labels.shape).astype(np.int64)
+    frame = zip(low.tolist(), high.tolist(), patch.centre, patch.spacing_nm, strict=True)
+    z, y, x = (((np.arange(a, b) - c) * s) ** 2 for a, b, c, s in frame)
+    box = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    return box, z[:, None, None] + y[:, None] + x <= reach_nm**2
+
+
+def _share(values: np.ndarray) -> np.ndarray:
+    return (values.astype(np.float32) / 255).astype(np.float64)

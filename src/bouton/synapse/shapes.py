@@ -7,20 +7,24 @@ A spine's head is a small volume behind a narrow neck; a shaft is as wide before
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
-from scipy import ndimage
 
 from bouton.geometry import NM
+from bouton.synapse.shape_kernels import (
+    ball_radii,
+    contact_faces,
+    piece_sizes,
+    share_within,
+    shell_counts,
+    walk_voxels,
+)
 
 SHELL_NM = 60.0
 NEAR_NM = 250.0
 BODY_NM = 450.0
 NECK_FROM_NM, NECK_TO_NM = 180.0, 660.0
-FULL = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Reached:
     Attributes
     ----------
     index : int64 (n, 3)
-        z, y, x, in order of the walk's length and then of the place.
+        z, y, x, in C order.
     along_nm : float64 (n,)
         Length of the shortest walk.
     leaves : bool (n,)
@@ -55,8 +59,7 @@ class Reached:
 
     def share(self, mask: np.ndarray, reach_nm: float) -> float:
         """Return the share of voxels in ``mask``, bool (z, y, x), at most ``reach_nm`` away along the segment."""
-        near = self.index[self.along_nm <= reach_nm]
-        return float(mask[near[:, 0], near[:, 1], near[:, 2]].mean())
+        return float(share_within(mask, self.index, self.along_nm, float(reach_nm)))
 
 
 def walk(labels: np.ndarray, start: np.ndarray, reach_nm: float, spacing_nm: NM) -> Reached:
@@ -74,69 +77,33 @@ def walk(labels: np.ndarray, start: np.ndarray, reach_nm: float, spacing_nm: NM)
     """
     steps, lengths = _steps(spacing_nm)
     frame = (np.asarray(start, dtype=np.int64), float(reach_nm), np.asarray(spacing_nm, dtype=np.float64))
-    index, along, leaves = _walk(labels, steps, lengths, frame)
+    index, along, leaves = walk_voxels(labels, steps, lengths, frame)
     return Reached(index, along, leaves, spacing_nm)
 
 
 def _steps(spacing_nm: NM) -> tuple[np.ndarray, np.ndarray]:
-    steps = np.argwhere(FULL).astype(np.int64) - 1
+    steps = np.argwhere(np.ones((3, 3, 3), dtype=bool)).astype(np.int64) - 1
     lengths = np.sqrt(((steps * np.asarray(spacing_nm)) ** 2).sum(axis=1))
     return steps[lengths > 0], lengths[lengths > 0]
 
 
-@njit(cache=True, nogil=True)
-def _walk(labels: np.ndarray, steps: np.ndarray, lengths: np.ndarray, frame: tuple) -> tuple:
-    start, reach, spacing = frame
-    nz, ny, nx = labels.shape
-    wanted = labels[start[0], start[1], start[2]]
-    best = np.full(labels.shape, np.inf)
-    best[start[0], start[1], start[2]] = 0.0
-    queue = [(0.0, (start[0] * ny + start[1]) * nx + start[2])]
-    found, along, leaves = [(start[0], start[1], start[2])], [0.0], [False]
-    found.pop()
-    along.pop()
-    leaves.pop()
-    while len(queue) > 0:
-        length, flat = heapq.heappop(queue)
-        z, y, x = flat // (ny * nx), (flat // nx) % ny, flat % nx
-        if length > best[z, y, x]:
-            continue
-        out = False
-        for n in range(len(steps)):
-            zz, yy, xx = z + steps[n, 0], y + steps[n, 1], x + steps[n, 2]
-            beside = abs(steps[n, 0]) + abs(steps[n, 1]) + abs(steps[n, 2]) == 1
-            if zz < 0 or yy < 0 or xx < 0 or zz >= nz or yy >= ny or xx >= nx:
-                out = out or beside
-                continue
-            if labels[zz, yy, xx] != wanted:
-                continue
-            dz, dy, dx = (zz - start[0]) * spacing[0], (yy - start[1]) * spacing[1], (xx - start[2]) * spacing[2]
-            if dz * dz + dy * dy + dx * dx > reach * reach:
-                out = out or beside
-                continue
-            further = length + lengths[n]
-            if further < best[zz, yy, xx]:
-                best[zz, yy, xx] = further
-                heapq.heappush(queue, (further, (zz * ny + yy) * nx + xx))
-        found.append((z, y, x))
-        along.append(length)
-        leaves.append(out)
-    return np.array(found), np.array(along), np.array(leaves)
+def radii_nm(labels: np.ndarray, reached: Reached) -> np.ndarray:
+    """Return the distance of every voxel reached to the nearest one outside of its segment, nm, float64 (n,).
 
-
-def radius_nm(segment: np.ndarray, spacing_nm: NM) -> np.ndarray:
-    """Return each voxel's distance to the nearest voxel outside of the segment, nm, float64 (z, y, x).
-
-    ``segment`` is bool (z, y, x). Beyond the array the segment is taken to go on.
+    What lies more than a voxel beyond the voxels reached, or beyond the array, is taken to be of the segment.
     """
+    low = np.maximum(reached.index.min(axis=0) - 1, 0)
+    high = reached.index.max(axis=0) + 2
+    part = labels[tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))]
+    segment = part == labels[tuple(reached.index[0].tolist())]
     if segment.all():
-        return np.full(segment.shape, np.linalg.norm(np.multiply(segment.shape, spacing_nm)))
-    return ndimage.distance_transform_edt(segment, sampling=spacing_nm)
+        return np.full(len(reached.index), np.linalg.norm(np.multiply(segment.shape, reached.spacing_nm)))
+    return ball_radii(segment, reached.index - low, np.asarray(reached.spacing_nm, dtype=np.float64))
 
 
-def exits(reached: Reached, shape: tuple[int, ...]) -> int:
+def exits(reached: Reached) -> int:
     """Return in how many separate places the segment leaves what was walked (26-connected)."""
-    return int(ndimage.label(_mask(reached.index[reached.leaves], shape), structure=FULL)[1])
+    return len(piece_sizes(reached.index[reached.leaves]))
 
 
 def sections_um2(reached: Reached, reach_nm: float) -> np.ndarray:
@@ -144,26 +111,18 @@ def sections_um2(reached: Reached, reach_nm: float) -> np.ndarray:
 
     It is a shell's volume by its width; 0 where the segment has ended.
     """
-    shell = (reached.along_nm // SHELL_NM).astype(np.int64)
-    count = int(reach_nm // SHELL_NM)
-    return np.bincount(shell, minlength=count)[:count] * (reached.voxel_um3 / (SHELL_NM * 1e-3))
+    counts = shell_counts(reached.along_nm, SHELL_NM, int(reach_nm // SHELL_NM))
+    return counts * (reached.voxel_um3 / (SHELL_NM * 1e-3))
 
 
-def ways_um2(reached: Reached, at_nm: float, shape: tuple[int, ...]) -> list[float]:
+def ways_um2(reached: Reached, at_nm: float) -> list[float]:
     """Return the cross-sections of the separate ways on, ``at_nm`` along the segment, in um^2, the widest first.
 
     A spine's head has one, through its neck; a shaft has two.
     """
     chosen = (reached.along_nm >= at_nm) & (reached.along_nm < at_nm + SHELL_NM)
-    labels, count = ndimage.label(_mask(reached.index[chosen], shape), structure=FULL)
-    sizes = np.sort(np.bincount(labels.ravel(), minlength=count + 1)[1:])
+    sizes = np.sort(piece_sizes(reached.index[chosen]))
     return [float(size) * reached.voxel_um3 / (SHELL_NM * 1e-3) for size in reversed(sizes.tolist())]
-
-
-def _mask(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    mask = np.zeros(shape, dtype=bool)
-    mask[index[:, 0], index[:, 1], index[:, 2]] = True
-    return mask
 
 
 def neck_um2(sections: np.ndarray) -> tuple[float, float]:
@@ -175,59 +134,20 @@ def neck_um2(sections: np.ndarray) -> tuple[float, float]:
 
 def spread(reached: Reached) -> tuple[float, float]:
     """Return how much shorter the second axis is than the first, and the third than the second, 0 to 1, near by."""
-    places = reached.index[reached.along_nm <= BODY_NM] * np.asarray(reached.spacing_nm)
+    near = np.flatnonzero(reached.along_nm <= BODY_NM)
+    # sums round by their order: that of the walk
+    near = near[np.argsort(reached.along_nm[near], kind="stable")]
+    places = reached.index[near] * np.asarray(reached.spacing_nm)
     if len(places) < 4:
         return 1.0, 1.0
     lengths = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(places, rowvar=False)), 1.0))
     return float(lengths[1] / lengths[2]), float(lengths[0] / lengths[1])
 
 
-@njit(cache=True, nogil=True)
-def contact_faces(labels: np.ndarray, pair: tuple, frame: tuple) -> np.ndarray:
-    """Return the faces between two segments, one voxel of background between them included.
-
-    Parameters
-    ----------
-    labels : numpy.ndarray
-        uint64 (z, y, x).
-    pair : (uint64, uint64)
-        pre, post.
-    frame
-        centre (voxels, float64 (3,)), reach in nm, spacing in nm (float64 (3,)).
-
-    Returns
-    -------
-    numpy.ndarray
-        int64 (3, 2): per axis, faces with pre below post, and with post below pre.
-    """
-    centre, reach, spacing = frame
-    counts = np.zeros((3, 2), dtype=np.int64)
-    shape = labels.shape
-    for z in range(shape[0]):
-        for y in range(shape[1]):
-            for x in range(shape[2]):
-                here = labels[z, y, x]
-                if here != pair[0] and here != pair[1]:
-                    continue
-                dz, dy, dx = (z - centre[0]) * spacing[0], (y - centre[1]) * spacing[1], (x - centre[2]) * spacing[2]
-                if dz * dz + dy * dy + dx * dx > reach * reach:
-                    continue
-                for axis in range(3):
-                    at, there = (z, y, x)[axis], np.uint64(0)
-                    for step in range(1, 3):
-                        if at + step < shape[axis] and there == 0:
-                            there = labels[z + step * (axis == 0), y + step * (axis == 1), x + step * (axis == 2)]
-                    if here == pair[0] and there == pair[1]:
-                        counts[axis, 0] += 1
-                    elif here == pair[1] and there == pair[0]:
-                        counts[axis, 1] += 1
-    return counts
-
-
 def contact(labels: np.ndarray, pair: tuple[int, int], frame: tuple[np.ndarray, float, NM]) -> tuple[float, float]:
     """Return the contact's area in um^2, as seen along its mean normal, and how flat it is, 0 to 1 (a plane).
 
-    For the parameters see :func:`contact_faces`. Without contact both are 0.
+    For the parameters see :func:`bouton.synapse.shape_kernels.contact_faces`. Without contact both are 0.
     """
     centre, reach_nm, spacing_nm = frame
     spacing = np.asarray(spacing_nm, dtype=np.float64)

@@ -1,20 +1,23 @@
-"""Objects, contacts and partners in one run of the engine: one process, given probabilities and a segmentation.
+"""Objects, contacts and partners on one core, given probabilities and a segmentation: in memory, and by the engine.
 
     python benchmarks/synapses_chain.py [--copies 2]
 
 A phantom of 96 x 384 x 384 voxels (30 x 10 x 10 nm) is made once; its true neurons are the segmentation, its true
 clefts and their two sides, with noise, the evidence. Copies of it stand side by side, with ids of their own. Measured
-are the CPU seconds of the engine, storage (zarr, zstd) included, after a small run that compiles. Beside it stands what
-copying the inputs once through memory takes.
+are CPU seconds, after a small run that compiles: of all that the stages do, block by block, on arrays in memory; and of
+a run of the engine, with storage (zarr, zstd, reads hashed, tables durable). Beside them stands what copying the inputs
+once through memory takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -22,21 +25,25 @@ import numpy as np
 
 from bouton import load_workflow, open_run
 from bouton.engine import run_workflow
-from bouton.geometry import Box, Grid
+from bouton.geometry import Box
 from bouton.learn.targets import SynapseTruth, synapse_classes
 from bouton.phantom import PhantomParams, generate
 from bouton.spec import Choices
-from bouton.volume import create_volume
+from bouton.stages import clefts, contacts, synapse_sides, synapses
+from bouton.volume import create_volume, open_volume
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import harness
 
 SIZE = (30.0, 10.0, 10.0)
 SHAPE = (96, 384, 384)
-BLOCK = (96, 192, 192)
+BLOCK = (96, 384, 384)
 FLOW = """
 name: chain
 data:
   evidence: {{path: evidence.zarr}}
   segmentation: {{path: segmentation.zarr}}
-block_zyx: [96, 192, 192]
+block_zyx: [96, 384, 384]
 steps:
   clefts:   {{stage: clefts, reads: {{synapse_evidence: evidence}}}}
   contacts: {{stage: contacts, reads: {{segmentation: segmentation}}, params: {{patches: {patches}}}}}
@@ -68,12 +75,9 @@ def write_inputs(folder: Path, copies: int) -> int:
     labels = create_volume(folder / "segmentation.zarr", dtype="uint64", kind="labels", **layout)
     most = int(segmentation.max())
     for number, index in enumerate(np.ndindex(1, copies, copies)):
-        corner = [i * n for i, n in zip(index, SHAPE, strict=True)]
-        for block in Grid(Box.of_shape(SHAPE), BLOCK):
-            here = Grid(Box.of_shape(SHAPE), BLOCK).core(block)
-            part = segmentation[here.slices]
-            labels.write(here.shift(corner), np.where(part, part + np.uint64(number * most), 0).astype(np.uint64))
-            images.write(here.shift(corner), evidence[:, *here.slices])
+        here = Box.of_shape(SHAPE).shift([i * n for i, n in zip(index, SHAPE, strict=True)])
+        labels.write(here, np.where(segmentation, segmentation + np.uint64(number * most), 0).astype(np.uint64))
+        images.write(here, evidence)
     return int(np.prod(shape))
 
 
@@ -81,7 +85,7 @@ def measure(folder: Path, patches: bool) -> tuple[float, dict[str, float]]:
     """Return the CPU seconds of a run, and the wall seconds of each step."""
     path = folder / "chain.yaml"
     path.write_text(FLOW.format(patches=str(patches).lower()))
-    warm = Choices(bounds=Box((0, 0, 0), (96, 192, 192)))
+    warm = Choices(bounds=Box((0, 0, 0), (96, 96, 96)))
     run_workflow(load_workflow(path, warm), folder / f"warm{patches}", "serial").raise_if_failed()
     start = time.process_time()
     summary = run_workflow(load_workflow(path), folder / f"runs{patches}", "serial")
@@ -89,6 +93,28 @@ def measure(folder: Path, patches: bool) -> tuple[float, dict[str, float]]:
     seconds = time.process_time() - start
     run = open_run(folder / f"runs{patches}" / "chain")
     return seconds, {step.name: step.seconds for step in run.steps.values()}
+
+
+def in_memory(folder: Path, box: Box, patches: bool) -> dict[str, float]:
+    """Return the CPU seconds of each stage on arrays, block by block, one after another."""
+    evidence = open_volume(folder / "evidence.zarr").read(box)
+    segmentation = open_volume(folder / "segmentation.zarr").read(box)
+    found: dict[str, float] = {}
+
+    def run(module: Any, params: Any, **inputs: Any) -> dict[str, Any]:
+        start = time.process_time()
+        outputs = harness.run_stage(module.STAGE, params, inputs, BLOCK, SIZE)
+        found[module.__name__.rpartition(".")[2]] = time.process_time() - start
+        return outputs
+
+    made = run(clefts, clefts.Params(), synapse_evidence=evidence)
+    run(contacts, contacts.Params(patches=patches), segmentation=segmentation)
+    given = {"segmentation": segmentation, "synapse_evidence": evidence}
+    sides = run(synapse_sides, synapse_sides.Params(), clefts=made["clefts"], **given)
+    tables = {name: sides[name] for name in ("sides", "cleft_sums", "touching")}
+    # an array tells the extent of the data set
+    run(synapses, synapses.Params(), **tables, extent=segmentation)
+    return found
 
 
 def rows(copies: int = 2) -> list[Row]:
@@ -101,11 +127,18 @@ def rows(copies: int = 2) -> list[Row]:
         limit = voxels / (time.process_time() - start) / 1e6
         for patches in (False, True):
             seconds, steps = measure(Path(name), patches)
-            words = ", ".join(f"{step} {each:.1f} s" for step, each in steps.items())
-            speed = voxels / seconds / 1e6
-            what = f"objects + contacts + partners, {'with' if patches else 'without'} patches, one core, Mvoxel/s"
-            found.append((what, ">= 20", f"{speed:.1f} ({speed / limit:.1%} of copying; wall: {words})"))
+            how = "with" if patches else "without"
+            in_memory(Path(name), Box.of_shape((96, 96, 96)), patches)
+            each = in_memory(Path(name), Box.of_shape((SHAPE[0], copies * SHAPE[1], copies * SHAPE[2])), patches)
+            found.append(_row(f"in memory, {how} patches", voxels / sum(each.values()) / 1e6, limit, each))
+            found.append(_row(f"engine and storage, {how} patches", voxels / seconds / 1e6, limit, steps))
     return found
+
+
+def _row(how: str, speed: float, limit: float, steps: dict[str, float]) -> Row:
+    words = ", ".join(f"{step} {each:.1f} s" for step, each in steps.items())
+    what = f"objects + contacts + partners, {how}, one core, Mvoxel/s"
+    return what, ">= 20", f"{speed:.1f} ({speed / limit:.1%} of copying; {words})"
 
 
 def main() -> None:

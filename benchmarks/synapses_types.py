@@ -1,12 +1,16 @@
 """Types and targets of synapses: how many are right on a phantom that the model has not seen, and how many a second.
 
-    python benchmarks/synapses_types.py [--truth runs/t2004 --predicted runs/s2003] [--rounds 3]
+    python benchmarks/synapses_types.py [--truth runs/t2004 --predicted runs/s2003 ...] [--calibration runs/s3005 ...]
 
-``--predicted`` is a run of workflows/types/predicted.yaml, ``--truth`` one of truth.yaml, of seeds that no model was
-trained on; without them a small phantom of seed 2004 with true layers is made here (targets only). Speed is that of
-measuring features, on one core, of synapses in volumes on disk, in CPU seconds. What limits it is reading: a synapse
-takes some 4 ms to measure, and the voxels that lie around it (333,000 of 30 x 10 x 10 nm for each synapse of a phantom,
-17 bytes each with all layers) 5.5 ms to unpack once; a block reads up to 900 nm around it besides.
+``--predicted`` are runs of workflows/types/predicted.yaml, ``--truth`` one of truth.yaml, of seeds that no model was
+trained on; ``--calibration`` the runs that the model was calibrated on: how far its probabilities can be trusted in
+each of them when they are calibrated on the others alone. Beside a calibration error stands, in brackets, what as few
+rows show of probabilities that are right. Without runs a small phantom of seed 2004 with true layers is made here
+(targets only).
+
+Speed is that of measuring features, on one core, of synapses in volumes on disk, in CPU seconds. What limits it is
+reading: a synapse takes some 4 ms to measure, and the voxels around it (270,000 of 30 x 10 x 10 nm for each synapse
+of a phantom, 17 bytes each with all layers) 5.5 ms to unpack once; a block reads up to 900 nm around it besides.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +29,8 @@ import numpy as np
 
 from bouton.cli.train_types import Labelled, read_labelled
 from bouton.geometry import ZYX, Box, Grid
-from bouton.learn.synapse_types import TypesModel, read_types_model
-from bouton.learn.synapse_types_training import reliability
+from bouton.learn.synapse_types import Classifier, TypesModel, calibrated, no_calibration, read_types_model
+from bouton.learn.synapse_types_training import calibration_table, reliability
 from bouton.stage import BlockPart, BlockTask, TableData
 from bouton.stages.synapse_types import STAGE, Params, types_model_path
 from bouton.volume.run_folder import Run, open_run
@@ -37,24 +42,29 @@ TARGETS = {"type": ">= 0.93", "target": ""}
 def main() -> None:
     """Print the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--predicted", type=Path)
+    parser.add_argument("--predicted", type=Path, nargs="*", default=[])
+    parser.add_argument("--calibration", type=Path, nargs="*", default=[])
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    for what, target, measured in rows(given.predicted, given.truth, given.rounds):
+    found = rows(given.predicted, given.truth, given.rounds) + calibration_rows(given.calibration)
+    for what, target, measured in found:
         print(f"{what:<52} {target:<10} {measured}")
 
 
-def rows(predicted: Path | None = None, truth: Path | None = None, rounds: int = 3) -> list[tuple[str, str, str]]:
+def rows(predicted: Sequence[Path] = (), truth: Path | None = None, rounds: int = 3) -> list[tuple[str, str, str]]:
     """Return (what, target, measured): answers on each run, and the speed on the first one."""
     model = read_types_model(types_model_path("synapse-types-phantom"))
     with tempfile.TemporaryDirectory() as folder:
-        runs = [path for path in (predicted, truth) if path] or [_small_run(Path(folder))]
+        runs = [*predicted, *([truth] if truth else [])] or [_small_run(Path(folder))]
         found = []
         for path in runs:
             labelled = read_labelled(path, "test")
             for question in model.card.questions:
                 found += _answers(model, labelled, question)
+        if len(predicted) > 1:
+            for question in model.card.questions:
+                found.append(_together(model, [read_labelled(path, "test") for path in predicted], question))
         return [*found, *_speeds(runs[0], rounds)]
 
 
@@ -66,23 +76,63 @@ def _small_run(folder: Path) -> Path:
     return folder / "t2004"
 
 
-def _answers(model: TypesModel, labelled: Labelled, question: str) -> list[tuple[str, str, str]]:
+def _known(model: TypesModel, labelled: Labelled, question: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the calibrated probabilities (n, classes) of rows of known class, and the class of each."""
     asked = model.card.questions[question]
     chances, true = model.answer(question, labelled.features), labelled.classes[question].astype(str)
     known = np.isfinite(chances).all(axis=1) & np.isin(true, asked.classes)
-    if not known.any():
+    return chances[known], np.array([asked.classes.index(name) for name in true[known].tolist()], dtype=np.int64)
+
+
+def _trust(chances: np.ndarray, true: np.ndarray) -> str:
+    """Return the expected calibration error, and what it would be if the probabilities were right."""
+    confidence, rng = chances.max(axis=1), np.random.default_rng(0)
+    error = reliability(confidence, chances.argmax(axis=1) == true)[1]
+    least = [reliability(confidence, rng.random(len(true)) < confidence)[1] for _ in range(500)]
+    return f"{error:.3f} ({np.mean(least):.3f})"
+
+
+def _answers(model: TypesModel, labelled: Labelled, question: str) -> list[tuple[str, str, str]]:
+    chances, true = _known(model, labelled, question)
+    if not len(true):
         return []
-    chances, true = chances[known], true[known]
-    answers = np.array(asked.classes)[chances.argmax(axis=1)]
-    right = answers == true
-    pairs, numbers = np.unique(np.stack([true, answers]), axis=1, return_counts=True)
+    classes, answers = np.array(model.card.questions[question].classes), chances.argmax(axis=1)
+    pairs, numbers = np.unique(np.stack([classes[true], classes[answers]]), axis=1, return_counts=True)
     confusion = ", ".join(f"{a} as {b} {n}" for a, b, n in zip(*pairs.tolist(), numbers.tolist(), strict=True))
-    error = reliability(chances.max(axis=1), right)[1]
+    share = f"{(answers == true).mean():.3f}"
     return [
-        (f"{labelled.name}: {question} right of matched (n = {len(right)})", TARGETS[question], f"{right.mean():.3f}"),
+        (f"{labelled.name}: {question} right of matched (n = {len(true)})", TARGETS[question], share),
         (f"{labelled.name}: {question}, true as found", "", confusion),
-        (f"{labelled.name}: {question}, expected calibration error", "", f"{error:.3f}"),
+        (f"{labelled.name}: {question}, expected calibration error", "", _trust(chances, true)),
     ]
+
+
+def _together(model: TypesModel, runs: Sequence[Labelled], question: str) -> tuple[str, str, str]:
+    parts = [_known(model, each, question) for each in runs]
+    chances, true = (np.concatenate([part[n] for part in parts]) for n in range(2))
+    what = f"predicted runs together: {question} right (n = {len(true)}), calibration error"
+    return what, "", f"{(chances.argmax(axis=1) == true).mean():.3f}, {_trust(chances, true)}"
+
+
+def calibration_rows(paths: Sequence[Path]) -> list[tuple[str, str, str]]:
+    """Return how far probabilities can be trusted that were calibrated on the other runs: for runs s*, together."""
+    model, found = read_types_model(types_model_path("synapse-types-phantom")), []
+    for question, asked in model.card.questions.items():
+        plain = Classifier(model.classifiers[question].forest, no_calibration(len(asked.classes)))
+        raw = TypesModel(model.card, {question: plain})
+        runs = {path.name: _known(raw, read_labelled(path, "calibrate"), question) for path in paths}
+        parts = []
+        for name in (name for name in runs if name.startswith("s")):
+            others = [run for other, run in runs.items() if other != name]
+            table = calibration_table(
+                *(np.concatenate([run[n] for run in others]) for n in range(2)), asked.calibration
+            )
+            parts.append((calibrated(runs[name][0], table), runs[name][1]))
+        if parts:
+            chances, true = (np.concatenate([part[n] for part in parts]) for n in range(2))
+            what = f"calibrated on the other runs: {question} right (n = {len(true)}), calibration error"
+            found.append((what, "", f"{(chances.argmax(axis=1) == true).mean():.3f}, {_trust(chances, true)}"))
+    return found
 
 
 def _speeds(path: Path, rounds: int) -> list[tuple[str, str, str]]:

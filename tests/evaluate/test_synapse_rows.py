@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 
 from bouton.errors import DataError
+from bouton.evaluate.curves import OperatingPoint
 from bouton.evaluate.detection import Detection
+from bouton.evaluate.scores import explain
 from bouton.evaluate.synapse_checks import autapses, check_synapses, check_truth_inside
-from bouton.evaluate.synapse_rows import Compared, class_rows, class_scores, comparison_rows, integrity_rows
+from bouton.evaluate.synapse_rows import (
+    EXPLAINED,
+    Compared,
+    chosen_rows,
+    class_rows,
+    class_scores,
+    comparison_rows,
+    integrity_rows,
+)
 from bouton.evaluate.synapses import MatchRule, SynapseSet
 
 E, H, U = "excitatory", "inhibitory", "unknown"
@@ -106,3 +116,11 @@ def test_truth_outside_is_counted_and_refused_as_a_whole():
 
 def test_an_autapse_is_one_neuron_on_both_sides():
     assert autapses(np.array([1, 0, 2], np.uint64), np.array([1, 0, 1], np.uint64)) == 1
+
+
+def test_a_chosen_score_is_told_with_what_it_gave_there():
+    rows = {row.metric: row for row in chosen_rows(OperatingPoint(0.7, Detection(tp=3, fp=1, fn=1)))}
+    assert list(rows) == ["chosen_score", "chosen_on_f1", "chosen_on_f1_low", "chosen_on_f1_high"]
+    assert (rows["chosen_score"].value, rows["chosen_on_f1"].value) == (0.7, pytest.approx(0.75))
+    assert {row.n for row in rows.values()} == {5}
+    assert all(explain(name, EXPLAINED) for name in rows)

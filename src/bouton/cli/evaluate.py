@@ -156,6 +156,14 @@ def command(
         shown = results | {name: {k: v[:errors] for k, v in table.items()} for name, table in lists.items()}
         typer.echo(json.dumps({name: json_rows(table) for name, table in shown.items()}, indent=2, allow_nan=False))
         return
+    _show(results, lists, errors)
+    if out and lists:
+        typer.echo(f"{out}: scores.csv, split_errors.csv, merge_errors.csv and a picture of each error shown here")
+    if out and synapses:
+        typer.echo(f"{out}: synapse_scores.parquet and .csv, synapse_matches.csv, synapse_curve.csv and .png")
+
+
+def _show(results: Mapping[str, TableData], lists: Mapping[str, TableData], errors: int) -> None:
     console = Console()
     for name, table in results.items():
         for title, rows in titled(name, table).items():
@@ -165,10 +173,6 @@ def command(
 
         for kind in ("split", "merge"):
             console.print(pretty_errors(kind, lists[f"{kind}_errors"], errors))
-    if out and lists:
-        typer.echo(f"{out}: scores.csv, split_errors.csv, merge_errors.csv and a picture of each error shown here")
-    if out and synapses:
-        typer.echo(f"{out}: synapse_scores.parquet and .csv, synapse_matches.csv, synapse_curve.csv and .png")
 
 
 def _open_ids(path: Path, dataset: str | None, voxel_size_nm: NM | None, role: str) -> Volume:

@@ -10,7 +10,8 @@ import numpy as np
 
 from bouton.errors import SpecError
 from bouton.evaluate.curves import OperatingPoint, score_curves
-from bouton.evaluate.scores import SCORE_COLUMNS, Score, interval_rows, score_table
+from bouton.evaluate.scores import SCORE_COLUMNS, score_table
+from bouton.evaluate.synapse_rows import chosen_rows
 from bouton.evaluate.synapses import synapse_set
 from bouton.geometry import NM, Box
 from bouton.report.curves import curve_picture
@@ -77,8 +78,7 @@ def evaluate_synapses(
     rule = match_rule(_params(params, bounds), size or (1.0, 1.0, 1.0), bounds)
     tables = score_tables(synapses, truth, neurons, rule, params.min_score)
     if chosen is not None:
-        rows = score_table([Score("chosen_score", chosen.score, "score", "", _n(chosen)),
-                            *interval_rows("chosen_on_f1", chosen.found.f1)])  # fmt: skip
+        rows = score_table(chosen_rows(chosen))
         tables["scores"] = {name: np.concatenate([tables["scores"][name], rows[name]]) for name in rows}
     if files.out is not None:
         _write(files.out, tables, params.min_score)
@@ -113,10 +113,6 @@ def _chosen(files: SynapseFiles, params: Params, size: NM | None) -> OperatingPo
     rule = match_rule(replace(params, margin_nm=0.0), (1.0, 1.0, 1.0), EVERYWHERE)
     curves = score_curves(synapse_set(true), synapse_set(found), scores_of(found), rule, (files.choose_by,))
     return curves[files.choose_by].best()
-
-
-def _n(point: OperatingPoint) -> int:
-    return point.found.tp + point.found.fp + point.found.fn
 
 
 def _params(params: Params, bounds: Box) -> Params:

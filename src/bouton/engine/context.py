@@ -24,7 +24,6 @@ from bouton.stage import (
     Files,
     Layer,
     MergePart,
-    ObjectPart,
     Part,
     Stage,
     Table,
@@ -242,8 +241,3 @@ def context_from_json(run_folder: Path, folder: str) -> StepContext:
 
 def _input_from_json(values: dict[str, Any]) -> InputPlace:
     return InputPlace(**{**values, "offset_zyx": tuple(values["offset_zyx"])})
-
-
-def grid_parts(stage: Stage) -> tuple[Part, ...]:
-    """Return the parts whose tasks are blocks."""
-    return tuple(part for part in stage.parts if not isinstance(part, ObjectPart | WholePart))

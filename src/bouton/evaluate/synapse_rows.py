@@ -44,7 +44,7 @@ EXPLAINED = {
     "synapse_partners_best_score": "the same, partners right",
     "synapse_partners_best_f1": "F1 at that score",
     "chosen_score": "least score to take, chosen on other data",
-    "chosen": "at the chosen score",
+    "chosen_on_f1": "F1 on the data that it was chosen on",
     "min_score": "synapses of a lower score were left out; all other scores hold for this",
     "true_autapses": "true synapses of a neuron with itself: they count, but look at them",
     "found_autapses": "found synapses of a neuron with itself",
@@ -179,11 +179,10 @@ def curve_rows(curves: Mapping[str, Curve]) -> list[Score]:
     return rows
 
 
-def chosen_rows(curve: Curve, chosen: OperatingPoint) -> list[Score]:
-    """Return what a score chosen on other data gives here: the honest operating point."""
-    found = curve.at(chosen.score)
+def chosen_rows(chosen: OperatingPoint) -> list[Score]:
+    """Return a score that was chosen on other data, and the F1 that it gave there; ``n`` is of those data."""
     n = chosen.found.tp + chosen.found.fp + chosen.found.fn
-    return [Score("chosen_score", chosen.score, "score", "", n), *detection_rows("chosen", found, "synapses")]
+    return [Score("chosen_score", chosen.score, "score", "", n), *interval_rows("chosen_on_f1", chosen.found.f1)]
 
 
 def cleft_rows(scores: CleftScores) -> list[Score]:

@@ -7,11 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from bouton.cli.main import main
+from bouton.volume.run_folder import open_run
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("BOUTON_DATA", ROOT.parent / "shared" / "data"))
 SMALL = {"demo": "0:32,0:96,0:96", "fib25": "100:140,0:64,0:64"}
+TYPES = {"predicted": "0:24,0:80,0:80", "somata": "40:90,0:50,0:80", "truth": "0:40,0:48,0:48"}
 
 
 def bouton(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +41,21 @@ def test_runs_on_a_small_box_and_reuses_it(name: str, tmp_path: Path) -> None:
     again = bouton(*run, BOUTON_DATA=str(DATA))
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in Path(labels).rglob("*")} == before
+
+
+def test_every_workflow_of_types_has_a_small_box() -> None:
+    assert {path.stem for path in (ROOT / "workflows" / "types").glob("*.yaml")} == set(TYPES)
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_workflows_of_types_measure_synapses(name: str, tmp_path: Path) -> None:
+    path = ROOT / "workflows" / "types" / f"{name}.yaml"
+    box = ["--bounds-zyx", TYPES[name], "--runs", str(tmp_path), "--workers", "1", "--executor", "serial"]
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(path), *box])
+    assert not ended.value.code
+    features = open_run(tmp_path / f"types-{name}").table("types.features")
+    assert np.isfinite(features["neck_um2"]).sum() >= 1
 
 
 def test_absent_data_says_how_to_get_it(tmp_path: Path) -> None:

@@ -115,6 +115,11 @@ def test_leaks_into_the_training(tmp_path, cells):
     assert json.loads(call(*base, "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 5))["leaks"] == []
     near = json.loads(call(*base, "--bounds-zyx", "21:40,0:100,0:400", "--phantom-seed", 4))["leaks"]
     assert [leak["shared_voxels"] for leak in near] == [0]
+    forest = PLAN[: PLAN.index("network")] + "forest: {}\n" + PLAN[PLAN.index("data:") : PLAN.index("patch")]
+    (tmp_path / "forest.yaml").write_text(forest)
+    words = [truth, "--voxel-size-nm", "30,10,10", "--training", tmp_path / "forest.yaml", "--json"]
+    leaked = json.loads(call(*words, "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 4))["leaks"]
+    assert [leak["shared_voxels"] for leak in leaked] == [10 * 50 * 60]
     shown = call(*base[:-1], "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 4)
     assert "LEAK" in shown and "seed 4" in shown
 

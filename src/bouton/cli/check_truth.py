@@ -181,9 +181,7 @@ def _agreement(first: SynapseSet, other: TableData, space: Space) -> Agreement:
 
 def _leaks(files: list[Path], place: tuple[Path | None, str | None, int | None], space: Space) -> list[Leak]:
     # torch takes seconds to import: only who asks for it waits
-    from bouton.cli.training_plan import read_plan
     from bouton.cli.training_regions import image_name, phantom_name, training_regions
-    from bouton.learn.info import receptive_field
 
     image, dataset, seed = place
     if (image is None) == (seed is None):
@@ -197,9 +195,8 @@ def _leaks(files: list[Path], place: tuple[Path | None, str | None, int | None],
     scored = Region(name, space.bounds, f"{image.name if image else name}, {space.bounds}")
     found: list[Leak] = []
     for file in files:
-        plan = read_plan(file, [])
-        z, y, x = (n // 2 for n in receptive_field(plan.architecture(auxiliary=False)))
-        found += leaks(training_regions(plan, file), [scored], (z, y, x))
+        regions, context = training_regions(file)
+        found += leaks(regions, [scored], context)
     return found
 
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bouton.cli.training_data import boxes_of, open_array, place_of, size_on_disk
-from bouton.cli.training_plan import Labelled, Phantoms, Plan
+from bouton.cli.training_forest_plan import ForestPlan, is_forest, read_forest_plan
+from bouton.cli.training_plan import Labelled, Phantoms, Plan, read_plan
 from bouton.evaluate.leakage import Region
-from bouton.geometry import Box
+from bouton.geometry import ZYX, Box
+from bouton.learn.forest_info import windows_of
+from bouton.learn.info import receptive_field
 
 
-def training_regions(plan: Plan, plan_file: Path) -> list[Region]:
-    """Return the boxes that a training file learns from, and those that it chooses its weights by.
+def training_regions(plan_file: Path) -> tuple[list[Region], ZYX]:
+    """Return the boxes that a training file learns from or chooses its weights by, and how far beyond them it sees.
 
     Raises
     ------
     DataError
         An image is missing or cannot be read.
+    SpecError
+        A key of the file is unknown or a value is wrong.
     """
-    regions = [each for source in plan.data for each in _regions(source, plan, plan_file, "trained on")]
-    # who stops early chooses by the validation volumes: they are seen, too
-    chosen = plan.validation if plan.patience is not None else ()
-    return regions + [each for source in chosen for each in _regions(source, plan, plan_file, "chosen by")]
+    if is_forest(plan_file, []):
+        forest = read_forest_plan(plan_file, [])
+        return _all_regions(forest, plan_file, forest.data), windows_of(forest.architecture, forest.voxel_size_nm).halo
+    plan = read_plan(plan_file, [])
+    z, y, x = receptive_field(plan.architecture(auxiliary=False))
+    regions = _all_regions(plan, plan_file, plan.data)
+    if plan.patience is not None:
+        # who stops early chooses by the validation volumes: they are seen, too
+        regions += _all_regions(plan, plan_file, plan.validation, "chosen by")
+    return regions, (z // 2, y // 2, x // 2)
 
 
 def image_name(path: str | Path, dataset: str | None) -> str:
@@ -35,7 +46,13 @@ def phantom_name(seed: int) -> str:
     return f"phantom, seed {seed}"
 
 
-def _regions(source: Labelled | Phantoms, plan: Plan, plan_file: Path, how: str) -> Iterator[Region]:
+def _all_regions(
+    plan: Plan | ForestPlan, plan_file: Path, sources: Sequence[Labelled | Phantoms], how: str = "trained on"
+) -> list[Region]:
+    return [each for source in sources for each in _regions(source, plan, plan_file, how)]
+
+
+def _regions(source: Labelled | Phantoms, plan: Plan | ForestPlan, plan_file: Path, how: str) -> Iterator[Region]:
     if isinstance(source, Phantoms):
         box = Box.of_shape(source.shape_zyx).shift(source.start_zyx)
         for seed in source.seeds:

@@ -230,14 +230,13 @@ def _classify(task: WholeTask) -> Output:
     table = dict(task.table("synapses"))
     ids, rows = np.unique(table["id"].astype(np.uint64), return_inverse=True)
     features = _joined(ids, task.table("_measured"))
-    columns = {name: features[name][rows] for name in FEATURES}
     count, model = len(table["id"]), _model(task.params)
     chances = {name: np.full(count, np.nan) for name in P_COLUMNS}
     for question in ("type", "target"):
         table[question] = np.full(count, UNKNOWN, dtype=object)
         if model is None or question not in model.card.questions:
             continue
-        classes, found = model.card.questions[question].classes, model.answer(question, columns)
+        classes, found = model.card.questions[question].classes, model.answer(question, features)[rows]
         table[question] = _names(found, classes, task.params.least_probability)
         chances |= {f"p_{name}": found[:, n] for n, name in enumerate(classes) if f"p_{name}" in chances}
     synapses = {name: _column(name, table | chances) for name in SYNAPSES.columns}

@@ -35,7 +35,7 @@ def asked(rows):
 def test_a_clean_truth_raises_no_question():
     table = clean()
     assert check_rows(table, RULE, 150.0) == []
-    assert check_cells(table, (table["pre_id"], table["post_id"])) == []
+    assert check_cells(table, (table["pre_id"], table["post_id"]), RULE) == []
     assert check_against(as_set(table), Detections(table, as_set(table)), RULE) == ([], [])
 
 
@@ -60,7 +60,9 @@ def test_points_in_other_cells():
     cells[0][4], cells[1][8] = 999, 0
     table["pre_x_nm"][11] = np.nan
     cells[0][11] = 0
-    rows = check_cells(table, cells)
+    # of a point outside of the volume nobody knows
+    table["pre_x_nm"][13], cells[0][13] = -5.0, 0
+    rows = check_cells(table, cells, RULE)
     assert asked(rows) == [("other_cell", 4), ("other_cell", 8)]
     assert rows[0][2] > rows[1][2] and "999" in rows[0][3]
 
@@ -77,6 +79,15 @@ def test_a_detector_that_disagrees():
     about, silent = check_against(as_set(truth), Detections(found, as_set(found)), RULE)
     assert sorted(asked(about)) == [("not_detected", 6), ("other_partners", 1), ("other_type", 2), ("reversed", 0)]
     assert asked(silent) == [("not_annotated", 28)]
+
+
+def test_the_margin_is_left_alone():
+    truth, found = clean(), clean()
+    for table in (truth, found):
+        table["x_nm"][:] = 50.0
+    found["type"][4] = "inhibitory"
+    found["post_id"][5] = 77
+    assert check_against(as_set(truth), Detections(found, as_set(found)), RULE) == ([], [])
 
 
 def test_an_unsure_detection_is_no_question():

@@ -108,7 +108,7 @@ def command(
     mine = synapse_set(table)
     rows = check_rows(table, space.rule, near_nm)
     if labels is not None:
-        rows += check_cells(table, _cells_at(table, space))
+        rows += check_cells(table, _cells_at(table, space), space.rule)
     silent: TableData = suspects([], table)
     if detections:
         found = read_synapses(detections, space.voxel_size_nm)

@@ -99,18 +99,23 @@ def _far(truth: Table) -> Rows:
     return found
 
 
-def check_cells(truth: Table, cells: tuple[np.ndarray, np.ndarray]) -> Rows:
+def check_cells(truth: Table, cells: tuple[np.ndarray, np.ndarray], rule: MatchRule) -> Rows:
     """Return rows whose partners' points lie in other cells than the row names.
 
     Parameters
     ----------
     cells : (pre, post)
         uint64 (n,): the cell at each point; 0 = none, or no point.
+    rule : MatchRule
+        Its box is the volume: of points outside nobody knows.
     """
     found: Rows = []
     for side, here in zip(("pre", "post"), cells, strict=True):
         named = truth[f"{side}_id"]
-        wrong = (here != named) & np.isfinite(points_nm(truth, f"{side}_")).all(axis=1) & (named != 0)
+        places = points_nm(truth, f"{side}_")
+        # a point without a place is in no box
+        inside = ((places >= rule.start_nm) & (places < rule.stop_nm)).all(axis=1)
+        wrong = (here != named) & inside & (named != 0)
         found += [
             ("other_cell", int(row), 1.0 if here[row] else 0.5, f"{side} {named[row]}, there is {here[row] or 'none'}")
             for row in np.flatnonzero(wrong)
@@ -133,7 +138,8 @@ def check_against(truth: SynapseSet, found: Detections, rule: MatchRule) -> tupl
     t, p = matches.truth, matches.predicted
     alone = np.setdiff1d(np.flatnonzero(~rule.neutral(truth.centre_nm)), t)
     about: Rows = [("not_detected", int(row), 0.5, f"none within {rule.max_distance_nm:g} nm") for row in alone]
-    about += _disagreements(truth, found, t, p)
+    counted = ~rule.neutral(truth.centre_nm)[t]
+    about += _disagreements(truth, found, t[counted], p[counted])
     sure = float(np.median(score[p])) if len(p) else 1.0
     extra = np.setdiff1d(np.flatnonzero(~rule.neutral(predicted.centre_nm) & (score >= sure)), p)
     known = (predicted.pre[extra] != 0) & (predicted.post[extra] != 0) & (predicted.pre[extra] != predicted.post[extra])

@@ -29,10 +29,11 @@ import numpy as np
 
 from bouton.cli.train_types import Labelled, read_labelled
 from bouton.geometry import ZYX, Box, Grid
+from bouton.learn.shipped import SYNAPSE_TYPES, model_path
 from bouton.learn.synapse_types import Classifier, TypesModel, calibrated, no_calibration, read_types_model
 from bouton.learn.synapse_types_training import calibration_table, reliability
 from bouton.stage import BlockPart, BlockTask, TableData
-from bouton.stages.synapse_types import STAGE, Params, types_model_path
+from bouton.stages.synapse_types import STAGE, Params
 from bouton.volume.run_folder import Run, open_run
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ def main() -> None:
 
 def rows(predicted: Sequence[Path] = (), truth: Path | None = None, rounds: int = 3) -> list[tuple[str, str, str]]:
     """Return (what, target, measured): answers on each run, and the speed on the first one."""
-    model = read_types_model(types_model_path("synapse-types-phantom"))
+    model = read_types_model(model_path("synapse-types-phantom", SYNAPSE_TYPES))
     with tempfile.TemporaryDirectory() as folder:
         runs = [*predicted, *([truth] if truth else [])] or [_small_run(Path(folder))]
         found = []
@@ -116,7 +117,7 @@ def _together(model: TypesModel, runs: Sequence[Labelled], question: str) -> tup
 
 def calibration_rows(paths: Sequence[Path]) -> list[tuple[str, str, str]]:
     """Return how far probabilities can be trusted that were calibrated on the other runs: for runs s*, together."""
-    model, found = read_types_model(types_model_path("synapse-types-phantom")), []
+    model, found = read_types_model(model_path("synapse-types-phantom", SYNAPSE_TYPES)), []
     for question, asked in model.card.questions.items():
         plain = Classifier(model.classifiers[question].forest, no_calibration(len(asked.classes)))
         raw = TypesModel(model.card, {question: plain})

@@ -16,9 +16,9 @@ from matplotlib import pyplot
 
 from bouton.cli.train_types import QUESTIONS, Labelled, read_labelled
 from bouton.geometry import Box
+from bouton.learn.shipped import SYNAPSE_TYPES, model_path
 from bouton.learn.synapse_types import TypesModel, read_types_model
 from bouton.learn.synapse_types_training import reliability
-from bouton.stages.synapse_types import types_model_path
 from bouton.volume.run_folder import Run, open_run
 
 IMAGES = Path(__file__).parent / "images"
@@ -69,7 +69,7 @@ def draw_place(axes: pyplot.Axes, run: Run, row: int, title: str) -> None:
 def main(folders: list[str]) -> None:
     """Write docs/images/synapse_types.png."""
     matplotlib.use("Agg")
-    model = read_types_model(types_model_path("synapse-types-phantom"))
+    model = read_types_model(model_path("synapse-types-phantom", SYNAPSE_TYPES))
     rows = [read_labelled(Path(folder), "test") for folder in folders]
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
     draw_reliability(axes[0], model, rows)

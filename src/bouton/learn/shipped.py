@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,16 +12,29 @@ from bouton.learn.card import CARD, Card
 from bouton.learn.info import ModelInfo
 from bouton.learn.package import check_package, package_stamp
 from bouton.learn.runners import Runner, Runtime, open_runner
+from bouton.learn.synapse_types import CARD as TYPES_CARD
 
 MODELS = Path(__file__).parent.parent / "models"
 
 
-def model_names() -> list[str]:
+@dataclass(frozen=True)
+class Kind:
+    """A kind of models: the file that each one's folder holds, and the verb that makes one."""
+
+    card: str
+    verb: str
+
+
+NETWORKS = Kind(CARD, "bouton train")
+SYNAPSE_TYPES = Kind(TYPES_CARD, "bouton train-types")
+
+
+def model_names(kind: Kind = NETWORKS) -> list[str]:
     """Return the names of the models that come with bouton."""
-    return sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}"))
+    return sorted(path.parent.name for path in MODELS.glob(f"*/{kind.card}"))
 
 
-def model_path(model: str) -> Path:
+def model_path(model: str, kind: Kind = NETWORKS) -> Path:
     """Return the folder of a model given by name or path.
 
     Raises
@@ -28,14 +42,14 @@ def model_path(model: str) -> Path:
     SpecError
         There is no such model.
     """
-    path = MODELS / model if model in model_names() else Path(model)
+    path = MODELS / model if model in model_names(kind) else Path(model)
     if not model or not path.exists():
-        close = difflib.get_close_matches(model, model_names(), n=1, cutoff=0.6)
+        close = difflib.get_close_matches(model, model_names(kind), n=1, cutoff=0.6)
         meant = f"did you mean {close[0]!r}? Else " if close else ""
         raise SpecError(
             f"no model {model!r}",
-            expected=f"one of {', '.join(model_names())}, or a path to a model's folder",
-            fix=f"{meant}name one of these, or make one with `bouton train`",
+            expected=f"one of {', '.join(model_names(kind))}, or a path to a model's folder",
+            fix=f"{meant}name one of these, or make one with `{kind.verb}`",
         )
     return path.resolve()
 

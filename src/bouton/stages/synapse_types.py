@@ -6,7 +6,6 @@ The shapes of the partners around each synapse are measured in a patch of the se
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,12 +16,12 @@ import numpy as np
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box, nm_to_voxels
 from bouton.learn.package import package_stamp
-from bouton.learn.synapse_types import CARD, TypesModel, read_types_model
+from bouton.learn.shipped import SYNAPSE_TYPES, model_path
+from bouton.learn.synapse_types import TypesModel, read_types_model
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage, Table, TableData, WholePart, WholeTask
 from bouton.synapse.patches import POST, Frame, Samples, Sites, owned_sites
 from bouton.synapse.shape_features import CLEFT, EXCITATORY, FEATURES, HALF, NEEDS, measure
 
-MODELS = Path(__file__).parent.parent / "models"
 NO_MODEL = "none"
 SOMA_BIT, SOMA_CHANNEL = 4, 2
 # of a voxel of labels and of what unpacks it; of a sample of all layers; of a sample that is walked
@@ -62,36 +61,10 @@ class Params:
             raise SpecError(f"least_probability = {self.least_probability}", expected="0 to 1")
 
 
-def types_model_names() -> list[str]:
-    """Return the names of the models of synapse types that come with bouton."""
-    return sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}"))
-
-
-def types_model_path(model: str) -> Path:
-    """Return the folder of a model given by name or path.
-
-    Raises
-    ------
-    SpecError
-        There is no such model.
-    """
-    path = MODELS / model if model in types_model_names() else Path(model)
-    if not model or not path.exists():
-        known = [*types_model_names(), NO_MODEL]
-        close = difflib.get_close_matches(model, known, n=1, cutoff=0.6)
-        meant = f"did you mean {close[0]!r}? Else " if close else ""
-        raise SpecError(
-            f"no model of synapse types {model!r}",
-            expected=f"one of {', '.join(known)}, or a path to a model's folder",
-            fix=f"{meant}name one of these, or make one with `bouton train-types`",
-        )
-    return path.resolve()
-
-
 def _model(params: Params) -> TypesModel | None:
     if params.model == NO_MODEL:
         return None
-    path = types_model_path(params.model)
+    path = model_path(params.model, SYNAPSE_TYPES)
     model = _cached_model(path, package_stamp(path))
     for name in ("reach_nm", "spacing_nm"):
         mine, its = getattr(params, name), getattr(model.card, name)

@@ -204,13 +204,14 @@ def test_runs_folder(folder: Path, bad: Call, good: Call) -> None:
 def test_synapse_tables(folder: Path, bad: Call, good: Call) -> None:
     names = [f"{side}{axis}_nm" for side in ("", "pre_", "post_") for axis in "zyx"]
     table = {"id": [1], "pre_id": [1], "post_id": [2], "type": ["unknown"], **{name: [0.0] for name in names}}
-    for name, change in {"good": {}, "text": {"z_nm": ["a"]}, "nan": {"y_nm": [np.nan]}, "real": {"id": [1.5]}}.items():
+    nowhere = {"y_nm": [np.nan], "pre_y_nm": [np.nan]}
+    for name, change in {"good": {}, "text": {"z_nm": ["a"]}, "nan": nowhere, "real": {"id": [1.5]}}.items():
         pq.write_table(pa.table(table | change), f"{name}.parquet")
     words = ["evaluate", "--truth-synapses", "good.parquet", "--synapses"]
-    bad(DATA, ["--synapses, column z_nm", "finite numbers in nm"], *words, "text.parquet")
-    bad(DATA, ["--synapses, column y_nm: row 0 holds nan"], *words, "nan.parquet")
-    bad(DATA, ["--synapses, column id: float64 values", "integer ids"], *words, "real.parquet")
-    bad(DATA, ["aff.npy", "Parquet file"], *words, "aff.npy")
+    bad(DATA, ["text.parquet, row 1: z_nm 'a'", "a number"], *words, "text.parquet")
+    bad(DATA, ["nan.parquet, row 1: no y_nm", "the place of the cleft, or of pre and post"], *words, "nan.parquet")
+    bad(DATA, ["real.parquet, row 1: id '1.5'", "a whole number"], *words, "real.parquet")
+    bad(DATA, ["aff.npy", ".parquet"], *words, "aff.npy")
     good(*words, "good.parquet")
     np.save("real.npy", np.zeros((3, 4, 5)))
     bad(DATA, ["real.npy", "float64 values as truth"], *words, "good.parquet", "--truth", "real.npy")

@@ -300,7 +300,8 @@ class _Rows:
             raise
 
     def _refuse(self, name: str, row: int, expected: str) -> None:
-        raise DataError(f"{name} {str(self.columns[name][row])!r}", where=self.where(row), expected=expected)
+        found = f"{name} {str(self.columns[name][row])!r}"
+        raise DataError(found, where=self.where(row), expected=expected, fix="correct that field, or drop the row")
 
 
 def _cave_columns() -> list[str]:
@@ -328,7 +329,8 @@ def _checked(table: Mapping[str, np.ndarray], where: Callable[[int], str]) -> Ta
 
 def _refuse_where(bad: np.ndarray, where: Callable[[int], str], found: str, expected: str) -> None:
     if bad.any():
-        raise DataError(found, where=where(int(np.flatnonzero(bad)[0])), expected=expected)
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(found, where=where(row), expected=expected, fix="correct that field, or drop the row")
 
 
 def _check_ids(ids: np.ndarray, where: Callable[[int], str]) -> None:
@@ -346,5 +348,6 @@ def _words(values: np.ndarray, name: str, words: Sequence[str], where: Callable[
     texts = np.array([str(value or UNKNOWN).strip().lower() or UNKNOWN for value in values], dtype=object)
     for word in set(texts) - set(words):
         row = int(np.flatnonzero(texts == word)[0])
-        raise DataError(f"{name} {word!r}", where=where(row), expected=f"one of {', '.join(words)}")
+        expected = f"one of {', '.join(words)}"
+        raise DataError(f"{name} {word!r}", where=where(row), expected=expected, fix="rename it, or leave it empty")
     return texts

@@ -14,22 +14,22 @@ from rich.console import Console
 from rich.table import Table
 
 from bouton.cli.choices import Json, size_option
+from bouton.cli.evaluation_output import json_rows
 from bouton.errors import DataError, SpecError
 from bouton.evaluate.agreement import Agreement, agreement
 from bouton.evaluate.leakage import Leak, Region, leaks
-from bouton.evaluate.synapses import MatchRule, SynapseSet
+from bouton.evaluate.synapses import MatchRule, points_nm, synapse_set
 from bouton.evaluate.truth_checks import (
     SUSPICIONS,
     Detections,
     check_against,
     check_cells,
     check_rows,
-    points_nm,
     suspects,
 )
 from bouton.geometry import NM, Box
-from bouton.stages.evaluate_synapses import Params, labels_at, match_rule
-from bouton.volume import Volume, open_volume, write_bytes, write_table
+from bouton.stages.evaluate_synapses import Params, match_rule, neurons_at
+from bouton.volume import Volume, open_volume, write_csv, write_table
 from bouton.volume.synapse_nml import write_synapse_nml
 from bouton.volume.synapse_tables import read_synapses
 
@@ -112,12 +112,13 @@ def command(
     silent: TableData = suspects([], table)
     if detections:
         found = read_synapses(detections, space.voxel_size_nm)
-        about, extra = check_against(mine, _detected(found, space), space.rule)
+        about, extra = check_against(mine, Detections(found, synapse_set(found, _cells_at(found, space))), space.rule)
         rows += about
         silent = suspects(extra, found)
     both = suspects(rows, table)
     both = {name: np.concatenate([values, silent[name]]) for name, values in both.items()}
-    agreed = _agreement(mine, read_synapses(second, space.voxel_size_nm), space) if second else None
+    other = read_synapses(second, space.voxel_size_nm) if second else None
+    agreed = agreement(mine, synapse_set(other), space.rule) if other else None
     leaked = _leaks(training or [], (image, image_dataset, phantom_seed), space) if training else None
     if out:
         _write(out, both, space.voxel_size_nm)
@@ -127,11 +128,6 @@ def command(
     _show(Console(), len(table["id"]), both, agreed, leaked)
     if out:
         typer.echo(f"{out}: suspects.parquet, suspects.csv, suspects.nml")
-
-
-def synapse_set(table: TableData) -> SynapseSet:
-    """Return a table of synapses as the evaluation takes them."""
-    return SynapseSet(points_nm(table), table["pre_id"], table["post_id"], table["type"].astype(str))
 
 
 def _space(labels: Volume | None, given: tuple[NM | None, str | None], params: Params, table: TableData) -> Space:
@@ -158,25 +154,10 @@ def _space(labels: Volume | None, given: tuple[NM | None, str | None], params: P
 
 
 def _cells_at(table: TableData, space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cell at the pre and at the post point of each synapse; 0 where there is no point."""
-    found = []
-    for side in ("pre", "post"):
-        places = points_nm(table, f"{side}_")
-        given = np.isfinite(places).all(axis=1)
-        cells = np.zeros(len(places), np.uint64)
-        cells[given] = labels_at(space.cells, places[given], space.voxel_size_nm, space.bounds)
-        found.append(cells)
-    return found[0], found[1]
-
-
-def _detected(table: TableData, space: Space) -> Detections:
-    """Return detections with the true cells at their points; without --cells nobody knows these."""
-    pre, post = _cells_at(table, space) if space.cells else (np.zeros(len(table["id"]), np.uint64),) * 2
-    return Detections(table, SynapseSet(points_nm(table), pre, post, table["type"].astype(str)))
-
-
-def _agreement(first: SynapseSet, other: TableData, space: Space) -> Agreement:
-    return agreement(first, synapse_set(other), space.rule)
+    """Return the true cell at the pre and at the post point of each synapse; without --cells nobody knows these."""
+    if space.cells is None:
+        return (np.zeros(len(table["id"]), np.uint64),) * 2
+    return neurons_at(table, space.cells, space.voxel_size_nm, space.bounds)
 
 
 def _leaks(files: list[Path], place: tuple[Path | None, str | None, int | None], space: Space) -> list[Leak]:
@@ -202,23 +183,15 @@ def _leaks(files: list[Path], place: tuple[Path | None, str | None, int | None],
 
 def _write(out: Path, both: TableData, voxel_size_nm: NM) -> None:
     write_table(out / "suspects.parquet", both, COLUMNS)
-    lines = [",".join(COLUMNS)]
-    lines += [",".join(_cell(value) for value in row) for row in zip(*both.values(), strict=True)]
-    write_bytes(out / "suspects.csv", ("\n".join(lines) + "\n").encode())
+    write_csv(out / "suspects.csv", both)
     # a synapse may be asked about twice, and a detection may have the id of a true one: trees are numbered anew
     trees = both | {"id": np.arange(1, len(both["id"]) + 1, dtype=np.uint64), "synapse": both["id"]}
     trees["comment"] = trees.pop("words")
     write_synapse_nml(out / "suspects.nml", trees, voxel_size_nm, groups="suspicion")
 
 
-def _cell(value: object) -> str:
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return f'"{text}"' if "," in text else text
-
-
 def _plain(both: TableData, agreed: Agreement | None, leaked: list[Leak] | None) -> Mapping[str, object]:
-    rows = [dict(zip(both, row, strict=True)) for row in zip(*[v.tolist() for v in both.values()], strict=True)]
-    found: dict[str, object] = {"suspects": rows}
+    found: dict[str, object] = {"suspects": json_rows(both)}
     if agreed is not None:
         levels = {name: {"f1": d.f1.value, "both": d.tp, "first_only": d.fn, "second_only": d.fp}
                   for name, d in agreed.levels.items()}  # fmt: skip

@@ -191,33 +191,20 @@ def _shared_params(paths: Sequence[Path]) -> dict[str, float]:
 
 def _matched(run: Run, table: Mapping[str, np.ndarray], truth: str, segmentation: str) -> dict[str, np.ndarray]:
     """Return the true type and target of each row: of the nearest true synapse between the same true neurons."""
+    from bouton.evaluate.synapses import points_nm
+    from bouton.geometry import Box
+    from bouton.stages.evaluate_synapses import neurons_at
+
     true, volume = run.table(truth), run.volume(segmentation)
-    sides = {side: _labels_at(run, volume, table, side) for side in ("pre", "post")}
+    pre, post = neurons_at(table, volume, run.voxel_size_nm, Box.of_shape(run.shape))
     found = {question: np.full(len(table["id"]), "", dtype=object) for question in QUESTIONS}
-    centres, places = _places(true), _places(table)
+    centres, places = points_nm(true), points_nm(table)
     for row in range(len(table["id"])):
-        same = (true["pre_id"] == sides["pre"][row]) & (true["post_id"] == sides["post"][row])
+        same = (true["pre_id"] == pre[row]) & (true["post_id"] == post[row])
         far = np.where(same, np.linalg.norm(centres - places[row], axis=1), np.inf)
         if far.size and far.min() <= MATCH_NM:
             for question in QUESTIONS:
                 found[question][row] = true[question][int(np.argmin(far))]
-    return found
-
-
-def _places(table: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.stack([table[f"{axis}_nm"] for axis in "zyx"], axis=1)
-
-
-def _labels_at(run: Run, volume: object, table: Mapping[str, np.ndarray], side: str) -> np.ndarray:
-    """Return the true neuron at each row's partner; 0 outside of the volume."""
-    from bouton.geometry import Box
-
-    places = np.stack([table[f"{side}_{axis}_nm"] for axis in "zyx"], axis=1)
-    found = np.zeros(len(places), dtype=np.uint64)
-    for row, voxel in enumerate(np.floor(places / np.asarray(run.voxel_size_nm)).astype(np.int64).tolist()):
-        box = Box(tuple(voxel), tuple(v + 1 for v in voxel))
-        if Box.of_shape(run.shape).contains(box):
-            found[row] = volume.read(box).item()  # type: ignore[attr-defined]
     return found
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bouton.errors import SpecError
+from bouton.geometry import NM
 from bouton.learn.card import CARD, Card
 from bouton.learn.info import ModelInfo
 from bouton.learn.package import check_package, package_stamp
@@ -78,6 +79,25 @@ def check_sees_images(model: str, info: ModelInfo) -> None:
             f"model {model!r} is shown single clefts", expected="a network that sees the image alone",
             fix="stage partner_network runs it",
         )  # fmt: skip
+
+
+def check_voxel_size(model: str, info: ModelInfo, voxel_size_nm: NM, tolerance: float, way_out: str = "") -> None:
+    """Check that an image's voxels are about as large as those that a model was trained on.
+
+    Raises
+    ------
+    SpecError
+        On some axis they differ by more than the fraction ``tolerance``; ``way_out`` is told with other ways.
+    """
+    off = [abs(a / b - 1) for a, b in zip(voxel_size_nm, info.voxel_size_nm, strict=True)]
+    if max(off) > tolerance:
+        mine, its = (" x ".join(f"{v:g}" for v in size) for size in (voxel_size_nm, info.voxel_size_nm))
+        raise SpecError(
+            f"model {model!r} was trained at {its} nm (z, y, x), the image has {mine} nm",
+            expected=f"voxel sizes within {tolerance:.0%} of each other",
+            fix=f"check that the voxel size is given as z, y, x; {way_out}choose another model, train one, or raise "
+            "params.voxel_size_tolerance",
+        )
 
 
 def runner_of(model: str, runtime: Runtime) -> Runner:

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.errors import SpecError
-from bouton.geometry import NM, ZYX, Box, nm_to_voxels
+from bouton.geometry import ZYX, Box, nm_to_voxels
 from bouton.learn.info import ModelInfo, info_bytes
 from bouton.learn.partner_network import check_partner_network, network_sums, partner_masks
 from bouton.learn.partner_sampling import patch_place
 from bouton.learn.runners import PRECISIONS, Runner, Runtime
-from bouton.learn.shipped import card_of, runner_of
+from bouton.learn.shipped import card_of, check_voxel_size, runner_of
 from bouton.stage import Layer, ObjectPart, ObjectTask, Output, Stage, Table, TableData
 from bouton.synapse.ownership import owners
+from bouton.synapse.sums import CLEFT_COLUMNS, SIDE_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _files(params: Params) -> tuple[bytes, ...]:
 def _assign(task: ObjectTask) -> Output:
     params: Params = task.params
     runner = runner_of(params.model, Runtime(params.runtime, params.precision))
-    _check_voxel_size(runner.info, params, task.voxel_size_nm)
+    check_voxel_size(params.model, runner.info, task.voxel_size_nm, params.voxel_size_tolerance)
     sums = _rows_of(task.table("cleft_sums"), task.ids)
     sides = _rows_of(task.table("sides"), task.ids, "segment")
     begins = np.searchsorted(sides["id"], sums["id"], side="left")
@@ -111,22 +112,7 @@ def _rows_of(table: TableData, ids: np.ndarray, key: str = "id") -> TableData:
     return {name: values[rows] for name, values in table.items()}
 
 
-def _check_voxel_size(info: ModelInfo, params: Params, voxel_size_nm: NM) -> None:
-    off = [abs(a / b - 1) for a, b in zip(voxel_size_nm, info.voxel_size_nm, strict=True)]
-    if max(off) > params.voxel_size_tolerance:
-        mine, its = (" x ".join(f"{v:g}" for v in size) for size in (voxel_size_nm, info.voxel_size_nm))
-        raise SpecError(
-            f"model {params.model!r} was trained at {its} nm (z, y, x), the image has {mine} nm",
-            expected=f"voxel sizes within {params.voxel_size_tolerance:.0%} of each other",
-            fix="choose another model, train one, or raise params.voxel_size_tolerance",
-        )
-
-
-_SIDES = Table(
-    {"id": "uint64", "segment": "uint64"}
-    | dict.fromkeys(("voxels", "z", "y", "x", "pre", "post"), "int64")
-    | {"point": "uint64"}
-)
+_SIDES = Table(SIDE_COLUMNS | {"point": "uint64"})
 
 STAGE = Stage(
     version=1,
@@ -136,7 +122,7 @@ STAGE = Stage(
         "clefts": Layer("uint64", kind="labels"),
         "segmentation": Layer(("uint64", "uint32"), kind="labels"),
         "sides": _SIDES,
-        "cleft_sums": Table({"id": "uint64"} | dict.fromkeys(("voxels", "z", "y", "x"), "int64")),
+        "cleft_sums": Table(CLEFT_COLUMNS),
     },
     writes=("sides",),
     parts=(ObjectPart("assign", _assign, ids=("cleft_sums", "id"), tables={"sides": _SIDES}, ids_per_task=256),),

@@ -19,11 +19,12 @@ from bouton.learn.info import HEADS, ModelInfo, info_bytes, inputs_of
 from bouton.learn.int8 import check_int8
 from bouton.learn.predict import View, predict_tiles
 from bouton.learn.runners import Runner, Runtime, check_runtime, tile_bytes
-from bouton.learn.shipped import card_of, check_sees_images, model_path, runner_of
+from bouton.learn.shipped import card_of, check_sees_images, check_voxel_size, model_path, runner_of
 from bouton.learn.tiles import Tile, Tiling, tiling_of
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage
 
 BYTES_PER_VOXEL = 24.0
+RESAMPLED = "have the image brought to the model's voxel size with params.resample: true; "
 
 
 @dataclass(frozen=True)
@@ -109,20 +110,8 @@ def _halo(params: Params, voxel_size_nm: NM) -> ZYX:
     grids = params.grids(info, voxel_size_nm)
     if grids:
         return grids.halo(reach)
-    _check_voxel_size(params, info, voxel_size_nm)
+    check_voxel_size(params.model, info, voxel_size_nm, params.voxel_size_tolerance, RESAMPLED)
     return reach
-
-
-def _check_voxel_size(params: Params, info: ModelInfo, voxel_size_nm: NM) -> None:
-    off = [abs(a / b - 1) for a, b in zip(voxel_size_nm, info.voxel_size_nm, strict=True)]
-    if max(off) > params.voxel_size_tolerance:
-        mine, its = (" x ".join(f"{v:g}" for v in size) for size in (voxel_size_nm, info.voxel_size_nm))
-        raise SpecError(
-            f"model {params.model!r} was trained at {its} nm (z, y, x), the image has {mine} nm",
-            expected=f"voxel sizes within {params.voxel_size_tolerance:.0%} of each other",
-            fix="check that the voxel size is given as z, y, x; have the image brought to the model's voxel size with "
-            "params.resample: true; choose another model, train one, or raise params.voxel_size_tolerance",
-        )
 
 
 def _context(params: Params, voxel_size_nm: NM) -> ZYX:

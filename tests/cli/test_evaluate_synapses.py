@@ -97,6 +97,7 @@ def test_scores_matches_and_curve_are_written(tmp_path, files):
     assert [float(row["score"]) for row in location] == SCORES
     assert [int(row["tp"]) for row in location] == [1, 2, 2, 2, 3]
     assert (out / "synapse_matches.csv").read_text().count("\n") == 3
+    assert (out / "neuron_similarity.csv").read_text().startswith("id,outputs_cosine,inputs_cosine\n")
     assert Image.open(out / "synapse_curve.png").size[0] > 800
 
 

@@ -11,7 +11,6 @@ from bouton.evaluate.connectome_scores import (
     edge_scores,
     matrix_edges,
     similarity_table,
-    strongest_disagreements,
     sum_edges,
 )
 from bouton.evaluate.detection import Detection
@@ -54,10 +53,6 @@ def test_cosine_by_hand():
     table = similarity_table(TRUE, FOUND)
     assert table["id"].tolist() == [1, 2, 3, 4] and np.isnan(table["inputs_cosine"]).sum() == 0
     assert np.isnan(similarity_table(edges((1, 2, 1)), edges((1, 2, 1)))["inputs_cosine"][0])
-
-
-def test_differences_largest_first():
-    assert strongest_disagreements(TRUE, FOUND, 2) == [(1, 2, 5, 4), (1, 3, 1, 0)]
 
 
 def test_matrices():

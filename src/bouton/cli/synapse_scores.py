@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bouton.errors import SpecError
+from bouton.evaluate.connectome_scores import count_edges, similarity_table
 from bouton.evaluate.curves import OperatingPoint, score_curves
 from bouton.evaluate.scores import SCORE_COLUMNS, score_table
 from bouton.evaluate.synapse_rows import chosen_rows
@@ -81,7 +82,10 @@ def evaluate_synapses(
         rows = score_table(chosen_rows(chosen))
         tables["scores"] = {name: np.concatenate([tables["scores"][name], rows[name]]) for name in rows}
     if files.out is not None:
-        _write(files.out, tables, params.min_score)
+        kept = scores_of(synapses) >= params.min_score
+        found = count_edges(*(ids[kept] for ids in neurons))
+        similarity = similarity_table(count_edges(truth["pre_id"], truth["post_id"]), found)
+        _write(files.out, tables | {"neuron_similarity": similarity}, params.min_score)
     return tables
 
 
@@ -134,6 +138,7 @@ def _write(folder: Path, tables: Mapping[str, TableData], min_score: float) -> N
         ("synapse_scores", tables["scores"]),
         ("synapse_matches", tables["synapse_matches"]),
         ("synapse_curve", tables["curve"]),
+        ("neuron_similarity", tables["neuron_similarity"]),
     ):
         write_csv(folder / f"{name}.csv", table)
     picture = curve_picture(tables["curve"], min_score)

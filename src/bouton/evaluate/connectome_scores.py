@@ -8,7 +8,6 @@ partners.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,15 +144,6 @@ def similarity_table(truth: Edges, predicted: Edges) -> dict[str, np.ndarray]:
         table[name] = np.full(ids.size, np.nan)
         table[name][np.searchsorted(ids, side.id)] = side.cosine
     return table
-
-
-def strongest_disagreements(truth: Edges, predicted: Edges, most: int) -> Sequence[tuple[int, int, int, int]]:
-    """Return (pre, post, true count, predicted count) of the edges that differ most, at most ``most``."""
-    counts = {(a, b): [n, 0] for a, b, n in _triples(truth)}
-    for a, b, n in _triples(predicted):
-        counts.setdefault((a, b), [0, 0])[1] = n
-    rows = [(a, b, n, m) for (a, b), (n, m) in counts.items() if n != m]
-    return sorted(rows, key=lambda row: (-abs(row[2] - row[3]), row[0], row[1]))[:most]
 
 
 def _triples(edges: Edges) -> list[tuple[int, int, int]]:

@@ -160,9 +160,8 @@ def command(
     if out and lists:
         typer.echo(f"{out}: scores.csv, split_errors.csv, merge_errors.csv and a picture of each error shown here")
     if out and synapses:
-        typer.echo(
-            f"{out}: synapse_scores.parquet and .csv, synapse_matches.csv, neuron_similarity.csv, synapse_curve.csv and .png"
-        )
+        names = "synapse_scores (.parquet, .csv), synapse_matches.csv, synapse_curve (.csv, .png), neuron_similarity.csv"
+        typer.echo(f"{out}: {names}")
 
 
 def _show(results: Mapping[str, TableData], lists: Mapping[str, TableData], errors: int) -> None:

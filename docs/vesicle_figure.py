@@ -1,6 +1,6 @@
 """A picture for docs/vesicle.md: image, probability and objects of VESICLE-RF on held-out rows of the nerve cord.
 
-    PYTHONPATH=benchmarks python docs/vesicle_figure.py FOREST OUT.png
+PYTHONPATH=benchmarks python docs/vesicle_figure.py FOREST OUT.png
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def command(
     if out and lists:
         typer.echo(f"{out}: scores.csv, split_errors.csv, merge_errors.csv and a picture of each error shown here")
     if out and synapses:
-        names = "synapse_scores (.parquet, .csv), synapse_matches.csv, synapse_curve (.csv, .png), neuron_similarity.csv"
+        names = "synapse_scores (.parquet, .csv), synapse_matches, synapse_curve, neuron_similarity (.csv)"
         typer.echo(f"{out}: {names}")
 
 

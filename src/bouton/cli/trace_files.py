@@ -67,10 +67,12 @@ def trace_run(folder: Path, given: Given, wanted: Wanted, progress: Progress = l
     counts = found.sorted.counts()
     costs = cause_costs(errors["kind"], errors["cause"], counts)
     advice = recommend(costs, sweeps(traced, found))
-    missed, false, wrong = (int((errors["kind"] == kind).sum()) for kind in ("missed", "false", "wrong"))
+    scored = errors["cause"] != "outside"
+    missed, false, wrong = (int((scored & (errors["kind"] == kind)).sum()) for kind in ("missed", "false", "wrong"))
     f1 = counts.f1
     scores = f"F1 {f1.value:.3f} ({f1.low:.2f}-{f1.high:.2f})"
-    counted = f"{counts.tp} right, {missed} missed, {false} false, {wrong} wrong; {scores}"
+    beyond = f"; {int((~scored).sum())} in the margin do not count" if not scored.all() else ""
+    counted = f"{counts.tp} right, {missed} missed, {false} false, {wrong} wrong; {scores}{beyond}"
     result = Traces(errors, costs, _examples(errors, costs), advice, counted, traced.missing)
     _write(traced, result, wanted)
     numbers = {"right": counts.tp, "missed": missed, "false": false, "wrong": wrong}

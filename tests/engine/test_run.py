@@ -168,3 +168,20 @@ def test_a_wrong_input_is_told_in_one_line(tmp_path: Path) -> None:
     summary = run_workflow(workflow, tmp_path, "serial", retries=0)
     with pytest.raises(RunError, match="holds uint32; expected uint8 or uint16"):
         summary.raise_if_failed()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_output_may_be_called_as_an_input(tmp_path: Path, fails: bool) -> None:
+    source = step("source", {"factor": 3}, {})
+    first = step("same_1", {"fails": fails}, {"image": source})
+    second = step("same_2", {}, {"image": first})
+    run = open_run(run_workflow(flow(source, first, second), tmp_path, "serial", retries=0).folder)
+    states = [run.steps[name].state for name in ("source", "same_1", "same_2")]
+    if fails:
+        # the block that depends on the failed one is blocked, it does not fail
+        assert states == ["done", "failed", "blocked"]
+        assert (run.steps["same_2"].failed, run.steps["same_2"].blocked) == (0, 1)
+    else:
+        assert states == ["done"] * 3
+        box = Box.of_shape(SHAPE)
+        np.testing.assert_array_equal(run.volume("same_2").read(box), run.volume("source").read(box) + 2)

@@ -82,7 +82,8 @@ class StepRun:
         self.root = context.root
         self.stage: Stage = load_stage_of(context)
         self.params = params_from_json(self.stage, context.params)
-        self._incomplete: dict[str, tuple[str, ...]] = dict(context.incomplete)
+        self._given = dict(context.incomplete)
+        self._incomplete: dict[str, tuple[str, ...]] = {}
         self._computed = 0
         self._total = 0
 
@@ -145,11 +146,12 @@ class StepRun:
         seconds, peak = ledger.fact("seconds"), ledger.peak_bytes()
         numbers = (self._total, counts["failed"], counts["blocked"], counts["reused"], round(seconds, 3), peak)
         self.emit(StepFinished(self.context.step, state, *numbers))
-        own = {name: boxes for name, boxes in self._incomplete.items() if name not in self.context.inputs}
-        return StepSummary(self.context.step, state, self._total, counts, self._computed, own)
+        return StepSummary(self.context.step, state, self._total, counts, self._computed, self._incomplete)
 
     def _run_part(self, ledger: Ledger, part: Part) -> None:
-        self.context = replace(self.context, incomplete=dict(self._incomplete))
+        # who reads a name gets the input, where an output is called the same
+        own = {name: boxes for name, boxes in self._incomplete.items() if name not in self.context.inputs}
+        self.context = replace(self.context, incomplete=own | self._given)
         try:
             objects = count_ids(self.context, part) if isinstance(part, ObjectPart) else 0
         except Blocked as error:

@@ -124,7 +124,8 @@ def _features(task: BlockTask, samples: Samples, sites: Sites, row: int) -> dict
             raise DataError(
                 f"the postsynaptic segment {sites.pairs[row, 1]} of synapse {sites.ids[row]} is not there",
                 where=f"box {box} of the segmentation (z, y, x)", expected="the segment ids of the table",
-                fix="read the segmentation that the synapses were assigned in",
+                fix="read the segmentation that the synapses were assigned in: steps segmentation and synapses need "
+                "the same threshold",
             )  # fmt: skip
     return found
 

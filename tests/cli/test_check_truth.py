@@ -132,6 +132,11 @@ def test_bad_input(tmp_path, cells):
         call(truth, "--bounds-zyx", "0:30,0:100,0:400")
     with pytest.raises(DataError, match="no"):
         call(tmp_path / "absent.csv")
+    for option in ("--max-distance-nm", "--margin-nm", "--near-nm"):
+        with pytest.raises(AssertionError, match="greater than or equal to 0"):
+            call(truth, option, "nan")
+    with pytest.raises(SpecError, match="margin_nm = inf.*finite"):
+        call(truth, "--margin-nm", "inf")
     with pytest.raises(SpecError, match="--training"):
         call(truth, "--training", tmp_path / "plan.yaml")
     table = rows()

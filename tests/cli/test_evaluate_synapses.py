@@ -86,6 +86,29 @@ def test_the_least_score_is_chosen_on_other_synapses(files):
         call(*options, "--choose-score-on", files["other"], files["other_true"], "--choose-score-by", "nonsense")
 
 
+def test_no_score_is_chosen_where_nothing_is_right(tmp_path, files):
+    options = ("--synapses", files["found"], "--truth-synapses", files["true"])
+    ids = {"pre_id": np.full(4, 77, np.uint64), "post_id": np.full(4, 78, np.uint64)}
+    alien = table(tmp_path / "alien.parquet", [100.0, 200.0, 9000.0, 8000.0], [0.9, 0.7, 0.6, 0.5], **ids)
+    on = ("--choose-score-on", alien, files["other_true"])
+    assert scores(*options, *on)["synapses"]["chosen_score"] == 0.7
+    with pytest.raises(DataError, match=r"partners: no synapse is right.*no neuron id in common: choose by location"):
+        call(*options, *on, "--choose-score-by", "partners")
+    swapped = {"pre_id": np.full(4, 2, np.uint64), "post_id": np.ones(4, np.uint64)}
+    turned = table(tmp_path / "turned.parquet", [100.0, 200.0, 9000.0, 8000.0], **swapped)
+    with pytest.raises(DataError, match="check pre_id and post_id"):
+        call(*options, "--choose-score-on", turned, files["other_true"], "--choose-score-by", "partners")
+    far = table(tmp_path / "far.parquet", [50_000.0])
+    with pytest.raises(DataError, match="check units"):
+        call(*options, "--choose-score-on", far, files["other_true"])
+
+
+@pytest.mark.parametrize("words", [("--max-distance-nm", "nan"), ("--margin-nm", "nan"), ("--margin-nm", "inf")])
+def test_distances_that_are_no_number_are_refused(files, words):
+    with pytest.raises(SpecError, match=f"{words[1]}.*finite"):
+        call("--synapses", files["found"], "--truth-synapses", files["true"], *words)
+
+
 def test_scores_matches_and_curve_are_written(tmp_path, files):
     out = tmp_path / "out"
     call("--synapses", files["found"], "--truth-synapses", files["true"], "--min-score", 0.3, "--out", out)

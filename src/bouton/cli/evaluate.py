@@ -102,6 +102,8 @@ def command(
     With --truth, a synapse's partners are the true neurons at its pre and post positions; without it, its pre_id and
     post_id are compared with the true ones.
     """
+    if not np.isfinite(border_nm):
+        raise SpecError(f"--border-nm {border_nm}", expected="a distance in nm, finite")
     params = Params(max_distance_nm=max_distance_nm, margin_nm=margin_nm, min_score=min_score)
     _check_given(
         {

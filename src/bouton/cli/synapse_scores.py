@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bouton.errors import SpecError
+from bouton.errors import DataError, SpecError
 from bouton.evaluate.connectome_scores import count_edges, similarity_table
 from bouton.evaluate.curves import OperatingPoint, score_curves
 from bouton.evaluate.scores import SCORE_COLUMNS, score_table
@@ -116,7 +116,28 @@ def _chosen(files: SynapseFiles, params: Params, size: NM | None) -> OperatingPo
     check_tables(found, true, match_rule(params, (1.0, 1.0, 1.0), EVERYWHERE))
     rule = match_rule(replace(params, margin_nm=0.0), (1.0, 1.0, 1.0), EVERYWHERE)
     curves = score_curves(synapse_set(true), synapse_set(found), scores_of(found), rule, (files.choose_by,))
-    return curves[files.choose_by].best()
+    best = curves[files.choose_by].best()
+    if not best.found.tp:
+        raise DataError(
+            f"--choose-score-by {files.choose_by}: no synapse is right at any score", where=str(files.choose_on[0]),
+            expected="some that match the truth", fix=_way_to_match(files.choose_by, found, true),
+        )  # fmt: skip
+    return best
+
+
+def _way_to_match(level: str, found: TableData, true: TableData) -> str:
+    """Return what to do where a level matches nothing."""
+    if level == "location":
+        return "check units (nm), the order of the axes and the offset of both files"
+    if not share_neurons(found, true):
+        return "the two tables have no neuron id in common: choose by location, or give tables with the same ids"
+    return "choose by location, or check pre_id and post_id of both files"
+
+
+def share_neurons(found: TableData, true: TableData) -> bool:
+    """Return whether some neuron is named in both tables; 0 is none."""
+    ids = [np.union1d(table["pre_id"], table["post_id"]) for table in (found, true)]
+    return bool(np.any(np.intersect1d(*ids) != 0))
 
 
 def _params(params: Params, bounds: Box) -> Params:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -47,10 +48,10 @@ class Params:
     min_score: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.max_distance_nm <= 0 or self.margin_nm < 0:
+        if not 0 < self.max_distance_nm < inf or not 0 <= self.margin_nm < inf:
             raise SpecError(
                 f"max_distance_nm = {self.max_distance_nm}, margin_nm = {self.margin_nm}",
-                expected="max_distance_nm above 0, margin_nm at least 0",
+                expected="max_distance_nm above 0, margin_nm at least 0, both finite",
             )
         if not 0 <= self.min_score <= 1:
             raise SpecError(f"min_score = {self.min_score}", expected="0 to 1")

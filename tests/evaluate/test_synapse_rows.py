@@ -96,6 +96,8 @@ def good():
     [
         ({"id": np.array([7, 7], np.uint64)}, "1 ids occur more than once, the first is 7"),
         ({"y_nm": np.array([1.0, np.inf])}, "row 1 holds y_nm = inf"),
+        ({"score": np.array([1.0, 1.5])}, "row 1 holds score = 1.5.*0 to 1"),
+        ({"score": np.array([np.nan, 1.0])}, "row 0 holds score = nan"),
         ({"type": np.array([E, "gaba"], object)}, "'gaba'.*excitatory, inhibitory or unknown"),
         ({"target": np.array(["spine", "neck"], object)}, "'neck'"),
     ],

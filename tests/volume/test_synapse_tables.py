@@ -142,6 +142,8 @@ def test_what_a_file_does_not_have(tmp_path):
     (tmp_path / "b.csv").write_text(f"{','.join(POSITION_COLUMNS[3:])},score,type\n1,2,3,5,6,7,,\n")
     table = read_synapses(tmp_path / "b.csv")
     assert [table[f"{axis}_nm"][0] for axis in "zyx"] == [3, 4, 5] and table["score"][0] == 1
+    (tmp_path / "c.csv").write_text(f"{','.join(POSITION_COLUMNS)}\n,,,1,2,3,5,6,7\nnan,nan,nan,1,2,3,5,6,7\n")
+    assert read_synapses(tmp_path / "c.csv")["x_nm"].tolist() == [5, 5]
 
 
 def test_kasthuri_s_table_in_micrometres():
@@ -161,6 +163,12 @@ def test_kasthuri_s_table_in_micrometres():
         ("z_nm,y_nm,x_nm\n1,2,3\n4,five,6\n", ["a.csv:3", "y_nm 'five'", "a number"]),
         ("z_nm,y_nm,x_nm\n1,2,3\n4,,6\n", ["a.csv:3", "no y_nm"]),
         ("z_nm,y_nm,x_nm\n1,2,inf\n", ["a.csv:2", "no x_nm"]),
+        (f"{','.join(POSITION_COLUMNS)}\n1,2,nan,1,2,3,5,6,7\n", ["a.csv:2", "no x_nm, but z_nm"]),
+        (f"{','.join(POSITION_COLUMNS)}\n,,,1,2,3,5,6,7\n1,2,3,1,2,3,5,,7\n", ["a.csv:3", "no post_y_nm"]),
+        (f"z_nm,y_nm,{','.join(POSITION_COLUMNS[3:])}\n1,2,1,2,3,5,6,7\n", ["a.csv", "no column x_nm"]),
+        ("id,pre_pt_position_x,pre_pt_position_y,pre_pt_position_z\n1,2,,3\n", ["a.csv:2", "no pre_y_nm"]),
+        ("z_nm,y_nm,x_nm,score\n1,2,3,0.5\n1,2,3,143\n", ["a.csv:3", "score 143", "0 to 1", "scale"]),
+        ("z_nm,y_nm,x_nm,score\n1,2,3,-0.1\n", ["a.csv:2", "score -0.1"]),
         ("id,z_nm,y_nm,x_nm\n7,2,3,4\n8,2,3,4\n7,2,3,4\n", ["a.csv:4", "id 7 a second time", "a.csv:2"]),
         ("id,z_nm,y_nm,x_nm\n0,2,3,4\n", ["a.csv:2", "id 0"]),
         ("id,z_nm,y_nm,x_nm\n-1,2,3,4\n", ["a.csv:2", "id '-1'", "whole number"]),

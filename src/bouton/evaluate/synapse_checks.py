@@ -42,6 +42,11 @@ def check_synapses(table: Mapping[str, np.ndarray], where: str) -> None:
         if bad.size:
             value = table[f"{axis}_nm"][bad[0]]
             raise DataError(f"row {bad[0]} holds {axis}_nm = {value}", where=where, expected="finite numbers in nm")
+    if "score" in table:
+        score = np.asarray(table["score"], dtype=np.float64)
+        bad = np.flatnonzero(~((score >= 0) & (score <= 1)))
+        if bad.size:
+            raise DataError(f"row {bad[0]} holds score = {score[bad[0]]}", where=where, expected="0 to 1")
     for column, words in (("type", TYPES), ("target", TARGETS)):
         if column in table:
             _check_words(table[column], column, words, where)

@@ -64,7 +64,7 @@ def read_synapses(path: str | Path, voxel_size_nm: NM | None = None) -> TableDat
     -------
     dict of str -> numpy.ndarray
         ``SYNAPSE_COLUMNS``. What the file does not have is: id 1, 2, ...; segment 0; place nan, but a cleft's the
-        middle of pre and post; size 0; score 1; type and target ``unknown``.
+        middle of pre and post; size 0; score 1; type and target ``unknown``. A place has all three axes or none.
 
     Raises
     ------
@@ -207,6 +207,9 @@ class _Rows:
         return table
 
     def _nm_places(self) -> TableData:
+        for names in _CAVE_POINTS.values():
+            if any(name in self.columns for name in names):
+                self._need(names)
         complete = [all(name in self.columns for name in names) for names in _CAVE_POINTS.values()]
         if not (complete[0] or all(complete[1:])):
             raise DataError(
@@ -311,6 +314,8 @@ def _cave_columns() -> list[str]:
 def _checked(table: Mapping[str, np.ndarray], where: Callable[[int], str]) -> TableData:
     """Return all of ``SYNAPSE_COLUMNS`` after a look at every value."""
     rows = len(next(iter(table.values()))) if table else 0
+    for names in _CAVE_POINTS.values():
+        _check_whole_places(table, names, where)
     whole = {name: table[name] if name in table else absent(name, rows) for name in SYNAPSE_COLUMNS}
     middle = (place_nm(whole, "pre") + place_nm(whole, "post")) / 2
     for axis, name in enumerate(CENTRE_COLUMNS):
@@ -318,7 +323,11 @@ def _checked(table: Mapping[str, np.ndarray], where: Callable[[int], str]) -> Ta
         _refuse_where(~np.isfinite(whole[name]), where, f"no {name}", "the place of the cleft, or of pre and post")
     for name in (*PRE_COLUMNS, *POST_COLUMNS):
         _refuse_where(np.isinf(whole[name]), where, f"an infinite {name}", "nm")
-    _refuse_where(~np.isfinite(whole["score"]), where, "a score that is no number", "a number, or none")
+    _refuse_where(~np.isfinite(whole["score"]), where, "a score that is no number", "0 to 1, or none")
+    outside = (whole["score"] < 0) | (whole["score"] > 1)
+    if outside.any():
+        found = f"score {whole['score'][outside][0]:g}"
+        _refuse_where(outside, where, found, "0 to 1", "scale the column: (score - least) / (greatest - least)")
     _refuse_where(whole["size_voxels"] < 0, where, "a negative size", "voxels")
     _refuse_where(whole["id"] == 0, where, "id 0", "an id that is not 0")
     _check_ids(whole["id"], where)
@@ -327,10 +336,23 @@ def _checked(table: Mapping[str, np.ndarray], where: Callable[[int], str]) -> Ta
     return whole
 
 
-def _refuse_where(bad: np.ndarray, where: Callable[[int], str], found: str, expected: str) -> None:
+def _check_whole_places(table: Mapping[str, np.ndarray], names: Sequence[str], where: Callable[[int], str]) -> None:
+    """Refuse a place of which one axis is known and another is not: it is a slip, and no place can be made of it."""
+    lost = {name: np.isnan(table[name]) for name in names if name in table}
+    for name, empty in lost.items():
+        for other, also in lost.items():
+            _refuse_where(empty & ~also, where, f"no {name}, but {other}", "all of z, y, x of a place, or none")
+
+
+def _refuse_where(
+    bad: np.ndarray,
+    where: Callable[[int], str],
+    found: str,
+    expected: str,
+    fix: str = "correct that field, or drop the row",
+) -> None:
     if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise DataError(found, where=where(row), expected=expected, fix="correct that field, or drop the row")
+        raise DataError(found, where=where(int(np.flatnonzero(bad)[0])), expected=expected, fix=fix)
 
 
 def _check_ids(ids: np.ndarray, where: Callable[[int], str]) -> None:

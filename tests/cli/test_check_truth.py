@@ -37,7 +37,7 @@ def call(*arguments):
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def rows(n=12):
@@ -91,6 +91,21 @@ def test_errors_by_hand_are_found_and_written(tmp_path, cells):
     assert "12 true synapses" in shown and "same_cell" in shown and "suspects.nml" in shown
 
 
+def test_a_truth_in_other_units_is_told_with_both_extents(tmp_path, cells):
+    table = [[row[0], *(v / 10 for v in row[1:4]), *row[4:6], *(v / 10 for v in row[6:12]), row[12]] for row in rows()]
+    words = (cells, "--voxel-size-nm", "30,10,10")
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(command)
+    found = [
+        CliRunner().invoke(app, [str(w) for w in (write(tmp_path / name, each), "--cells", *words)]).stderr
+        for name, each in (("voxels.csv", table), ("nm.csv", rows()))
+    ]
+    assert found[0].count("\n") == 1 and "12 of 12 synapses do not fit the volume" in found[0]
+    assert "they lie at z 30 to 30, y 50 to 50, x 20 to 350 nm" in found[0]
+    assert "the volume at z 0 to 600, y 0 to 1000, x 0 to 4000 nm" in found[0]
+    assert found[1] == ""
+
+
 def test_detections_and_a_second_annotator(tmp_path, cells):
     first, second = rows(), rows()[:-2]
     second[0][12] = "inhibitory"
@@ -135,7 +150,7 @@ def test_bad_input(tmp_path, cells):
     for option in ("--max-distance-nm", "--margin-nm", "--near-nm"):
         with pytest.raises(AssertionError, match="greater than or equal to 0"):
             call(truth, option, "nan")
-    with pytest.raises(SpecError, match="margin_nm = inf.*finite"):
+    with pytest.raises(SpecError, match=r"margin_nm = inf.*finite"):
         call(truth, "--margin-nm", "inf")
     with pytest.raises(SpecError, match="--training"):
         call(truth, "--training", tmp_path / "plan.yaml")

@@ -18,6 +18,12 @@ from bouton.volume import create_volume, write_table
 SHAPE, SIZE = (20, 40, 50), (30.0, 10.0, 10.0)
 
 
+def notes(*arguments):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(command)
+    return CliRunner().invoke(app, [str(a) for a in arguments]).stderr.splitlines()
+
+
 def call(*arguments):
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(command)
@@ -25,7 +31,7 @@ def call(*arguments):
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def scores(*arguments):

@@ -11,7 +11,7 @@ from bouton.cli.synapse_scores import grouped
 from bouton.errors import DataError, SpecError
 from bouton.evaluate.scores import SCORE_COLUMNS
 from bouton.volume import read_table, write_table
-from cli.test_evaluate import SHAPE, call, scores, store
+from cli.test_evaluate import SHAPE, call, notes, scores, store
 
 
 def table(path, x_nm, score=None, **changes):
@@ -101,6 +101,26 @@ def test_no_score_is_chosen_where_nothing_is_right(tmp_path, files):
     far = table(tmp_path / "far.parquet", [50_000.0])
     with pytest.raises(DataError, match="check units"):
         call(*options, "--choose-score-on", far, files["other_true"])
+
+
+def test_what_makes_every_score_0_is_told_in_a_line(tmp_path, files):
+    options = ("--synapses", files["found"], "--truth-synapses")
+    assert notes(*options, files["true"]) == []
+    ids = {"pre_id": np.full(3, 77, np.uint64), "post_id": np.full(3, 78, np.uint64)}
+    (line,) = notes(*options, table(tmp_path / "alien.parquet", TRUE, **ids), "--json")
+    assert line.startswith("note: ") and "no neuron id in common" in line and "--truth" in line
+    (line,) = notes(*options, table(tmp_path / "um.parquet", [1.0, 2.0, 3.0]))
+    assert "found synapses lie at z 300 to 300, y 200 to 200, x 1010 to 7000 nm" in line
+    assert "true ones at z 300 to 300, y 200 to 200, x 1 to 3 nm" in line and "um" in line
+    assert notes(*options, table(tmp_path / "um.parquet", [1.0, 2.0, 3.0]), "--min-score", 1) == []
+    empty = table(tmp_path / "empty.parquet", [])
+    assert notes(*options, empty) == []
+    labels = np.ones(SHAPE, np.uint64)
+    labels[:, 20:] = 2
+    volume = store(tmp_path / "labels.zarr", labels)
+    near = table(tmp_path / "near.parquet", [100.0, 200.0], pre_id=np.array([77, 77], np.uint64))
+    words = ("--synapses", near, "--truth-synapses", table(tmp_path / "near_true.parquet", [100.0, 200.0]))
+    assert notes(*words, "--truth", volume, "--margin-nm", 0) == []
 
 
 @pytest.mark.parametrize("words", [("--max-distance-nm", "nan"), ("--margin-nm", "nan"), ("--margin-nm", "inf")])

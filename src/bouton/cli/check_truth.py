@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bouton.cli.choices import Json, size_option
 from bouton.cli.evaluation_output import json_rows
+from bouton.cli.synapse_scores import extent_text
 from bouton.errors import DataError, SpecError
 from bouton.evaluate.agreement import Agreement, agreement
 from bouton.evaluate.leakage import Leak, Region, leaks
@@ -122,6 +123,9 @@ def command(
     leaked = _leaks(training or [], (image, image_dataset, phantom_seed), space) if training else None
     if out:
         _write(out, both, space.voxel_size_nm)
+    line = _misplaced(both, table, space)
+    if line:
+        typer.echo(line, err=True)
     if as_json:
         typer.echo(json.dumps(_plain(both, agreed, leaked), indent=2, allow_nan=False))
         return
@@ -158,6 +162,19 @@ def _cells_at(table: TableData, space: Space) -> tuple[np.ndarray, np.ndarray]:
     if space.cells is None:
         return (np.zeros(len(table["id"]), np.uint64),) * 2
     return neurons_at(table, space.cells, space.voxel_size_nm, space.bounds)
+
+
+def _misplaced(both: TableData, table: TableData, space: Space) -> str:
+    """Return a line on where synapses and volume lie, where most synapses do not fit it; else nothing."""
+    wrong = np.unique(both["id"][np.isin(both["suspicion"], ("outside", "other_cell"))])
+    if 2 * len(wrong) <= len(table["id"]):
+        return ""
+    corners = np.array([space.rule.start_nm, space.rule.stop_nm])
+    return (
+        f"note: {len(wrong)} of {len(table['id'])} synapses do not fit the volume: they lie at "
+        f"{extent_text(points_nm(table))}, the volume at {extent_text(corners)}; check units (nm, not voxels or um), "
+        "the order of the axes and the offset"
+    )
 
 
 def _leaks(files: list[Path], place: tuple[Path | None, str | None, int | None], space: Space) -> list[Leak]:

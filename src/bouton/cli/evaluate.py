@@ -144,8 +144,10 @@ def command(
     if synapses:
         files = SynapseFiles(synapses, truth_synapses, choose_score_on, choose_score_by, out)
         known_size = _size(size, labels) if labels else size
-        scored = evaluate_synapses(files, labels, params, (known_size, _bounds(bounds_zyx, labels)))
+        scored, notes = evaluate_synapses(files, labels, params, (known_size, _bounds(bounds_zyx, labels)))
         results["synapses"] = scored["scores"]
+        for line in notes:
+            typer.echo(f"note: {line}", err=True)
     if clefts:
         from bouton.cli.cleft_scores import evaluate_clefts
 

@@ -13,7 +13,7 @@ from bouton.evaluate.connectome_scores import count_edges, similarity_table
 from bouton.evaluate.curves import OperatingPoint, score_curves
 from bouton.evaluate.scores import SCORE_COLUMNS, score_table
 from bouton.evaluate.synapse_rows import chosen_rows
-from bouton.evaluate.synapses import synapse_set
+from bouton.evaluate.synapses import points_nm, synapse_set
 from bouton.geometry import NM, Box
 from bouton.report.curves import curve_picture
 from bouton.stages.evaluate_synapses import (
@@ -28,6 +28,8 @@ from bouton.volume import TableData, Volume, write_bytes, write_csv, write_table
 from bouton.volume.synapse_tables import read_synapses
 
 EVERYWHERE = Box((0, 0, 0), (2**40, 2**40, 2**40))
+FEW = 0.05
+"""Share of the synapses below which matches may be chance."""
 LEVELS = ("location", "pair", "partners", "type")
 _GROUPS = {
     "places, partners, types": ("synapse_", "partners_right", "polarity_right", "type_right", "target_right"),
@@ -53,8 +55,8 @@ class SynapseFiles:
 
 def evaluate_synapses(
     files: SynapseFiles, labels: Volume | None, params: Params, place: tuple[NM | None, Box]
-) -> dict[str, TableData]:
-    """Return tables ``scores``, ``synapse_matches`` and ``curve``, and write them where ``files.out`` says.
+) -> tuple[dict[str, TableData], list[str]]:
+    """Return tables ``scores``, ``synapse_matches`` and ``curve``, and write them where ``files.out`` says; and notes.
 
     Parameters
     ----------
@@ -86,7 +88,7 @@ def evaluate_synapses(
         found = count_edges(*(ids[kept] for ids in neurons))
         similarity = similarity_table(count_edges(truth["pre_id"], truth["post_id"]), found)
         _write(files.out, tables | {"neuron_similarity": similarity}, params.min_score)
-    return tables
+    return tables, _notes(synapses, truth, tables["scores"], labels is not None)
 
 
 def grouped(scores: TableData) -> dict[str, TableData]:
@@ -100,6 +102,34 @@ def grouped(scores: TableData) -> dict[str, TableData]:
         groups[title] = {column: values[rows] for column, values in scores.items()}
     groups["other"] = {column: values[left] for column, values in scores.items()}
     return {title: table for title, table in groups.items() if len(table["metric"])}
+
+
+def _notes(found: TableData, true: TableData, scored: TableData, looked_up: bool) -> list[str]:
+    """Return lines on what makes scores 0 though nothing was refused: other ids, units or axes than the truth's."""
+    values = dict(zip(scored["metric"], scored["value"], strict=True))
+    kept = scores_of(found) >= values["min_score"]
+    found = {name: column[kept] for name, column in found.items()}
+    right, counted = values["synapse_tp"], values["synapse_tp"] + values["synapse_fn"]
+    if not kept.any() or not counted:
+        return []
+    lines = []
+    if right <= FEW * min(int(kept.sum()), counted):
+        lines.append(
+            f"hardly any place matches: found synapses lie at {extent_text(points_nm(found))}, "
+            f"true ones at {extent_text(points_nm(true))}; check units (nm, not voxels or um) and the order of the axes"
+        )
+    if not looked_up and not share_neurons(found, true):
+        lines.append(
+            "found and true synapses have no neuron id in common, so that no partner can be right; give the true "
+            "neurons as a volume with --truth"
+        )
+    return lines
+
+
+def extent_text(points: np.ndarray) -> str:
+    """Return the ranges of points float64 (n, 3), z, y, x in nm, in words."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return ", ".join(f"{axis} {low[i]:.5g} to {high[i]:.5g}" for i, axis in enumerate("zyx")) + " nm"
 
 
 def _chosen(files: SynapseFiles, params: Params, size: NM | None) -> OperatingPoint | None:

@@ -110,7 +110,7 @@ def measure(side: int = 512, repeats: int = 3, block: int = 128) -> dict[str, fl
 
 def rows() -> list[Row]:
     """Return (what, target, measured) for the table of all synapse benchmarks."""
-    found = measure(256)
+    found = measure(512)
     result = []
     for neighbours in (6, 26):
         name = f"cc3d.contacts {neighbours}"

@@ -223,7 +223,7 @@ STAGE = Stage(
             "assign",
             _assign,
             tables={"synapses": SYNAPSES, "assignments": ASSIGNMENTS, "merged_synapses": Table(_uints("id", "into"))},
-            memory_bytes=2 << 30,
+            memory_bytes=5 << 29,
         ),
     ),
 )

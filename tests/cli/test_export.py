@@ -109,6 +109,12 @@ def test_what_cannot_be_exported_is_told_in_one_line(
     assert Path("taken.csv").read_text() == "mine" and not list(Path().glob("demo-*"))
 
 
+def test_columns_that_are_left_out_are_told_on_import(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "a.csv").write_text("cleft_id,z_nm,y_nm,x_nm,p_spine\n5,1,2,3,0.5\n")
+    assert bouton("import-synapses", tmp_path / "a.csv", tmp_path / "b.parquet") == 0
+    assert "  left out: cleft_id, p_spine\n" in capsys.readouterr().out
+
+
 def test_strange_rows_are_told_on_import(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "a.csv").write_text("id,z_nm,y_nm,x_nm,pre_id,post_id\n5,1,2,3,7,7\n6,1,2,3,0,8\n")
     assert bouton("import-synapses", tmp_path / "a.csv", tmp_path / "b.parquet") == 0

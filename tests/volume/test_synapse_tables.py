@@ -9,7 +9,7 @@ import pytest
 from bouton.errors import DataError
 from bouton.volume.synapse_columns import POSITION_COLUMNS, SYNAPSE_COLUMNS
 from bouton.volume.synapse_nml import write_synapse_nml
-from bouton.volume.synapse_tables import read_synapses, write_cave_table
+from bouton.volume.synapse_tables import read_synapse_file, read_synapses, write_cave_table
 from bouton.volume.tables import read_table, write_csv, write_table
 
 DATA = Path(os.environ.get("BOUTON_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
@@ -78,6 +78,30 @@ def test_places_that_are_not_known_stay_unknown(tmp_path, style, name):
         table[f"pre_{axis}_nm"][2] = np.nan
     write_as(style, tmp_path / name, table)
     same(read_synapses(tmp_path / name, SIZE), table)
+
+
+@pytest.mark.parametrize(("style", "name"), FILES)
+def test_columns_that_are_no_synapse_s_are_named(tmp_path, style, name):
+    table = synapses(5)
+    assert style == "cave" or not left_out(style, tmp_path / f"plain-{name}", table)
+    more = table | {"cleft_id": table["id"], "p_spine": np.linspace(0, 1, 5)}
+    found = left_out(style, tmp_path / name, more)
+    fragments = ["pre_pt_supervoxel_id", "post_pt_supervoxel_id"]
+    assert found == (fragments if style == "cave" else ["cleft_id", "p_spine"])
+
+
+def left_out(style, path, table):
+    if style == "parquet":
+        write_table(
+            path,
+            table,
+            SYNAPSE_COLUMNS | {name: table[name].dtype.name for name in table if name not in SYNAPSE_COLUMNS},
+        )
+    else:
+        write_as(style, path, table)
+    back, names = read_synapse_file(path, SIZE)
+    same(back, table)
+    return names
 
 
 def test_a_folder_of_parts_is_one_table(tmp_path):

@@ -36,15 +36,16 @@ def command(
     target where there are any. OUT serves as --truth-synapses of bouton evaluate, and as data of a workflow:
     data: {truth: {path: truth.parquet}}.
     """
-    from bouton.volume.synapse_tables import read_synapses
+    from bouton.volume.synapse_tables import read_synapse_file
 
     if out.suffix != ".parquet":
         raise SpecError(f"OUT {out}", expected="a name that ends in .parquet", fix=f"{out.with_suffix('.parquet')}")
     if out.exists():
         raise DataError("exists already", where=str(out), expected="a new name", fix="remove it or choose another name")
-    table = read_synapses(source, size_option(voxel_size_nm))
+    table, left_out = read_synapse_file(source, size_option(voxel_size_nm))
     write_table(out, table, SYNAPSE_COLUMNS)
-    typer.echo("\n".join([*_told(table), f"written: {out}"]))
+    told = [*_told(table), *([f"  left out: {', '.join(left_out)}"] if left_out else [])]
+    typer.echo("\n".join([*told, f"written: {out}"]))
 
 
 def _told(table: TableData) -> list[str]:

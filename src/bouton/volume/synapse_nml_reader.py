@@ -55,6 +55,11 @@ def read_synapse_nml(path: str | Path, voxel_size_nm: NM | None = None) -> Table
     DataError
         The file is damaged, of another voxel size, or a tree is no synapse.
     """
+    return read_nml(path, voxel_size_nm)[0]
+
+
+def read_nml(path: str | Path, voxel_size_nm: NM | None = None) -> tuple[TableData, list[str]]:
+    """Return what :func:`read_synapse_nml` does, and the names of the metadata that are left out."""
     path = Path(path)
     found = _parsed(path)
     size = settle_voxel_size(found.size, voxel_size_nm, str(path))
@@ -71,7 +76,7 @@ def read_synapse_nml(path: str | Path, voxel_size_nm: NM | None = None) -> Table
     table["type"] = np.where(by_group, table["group"], table["type"])
     for name in ("type", "target"):
         table[name][table[name] == ""] = UNKNOWN
-    return table
+    return table, [key for key in found.keys if key not in (*found.texts, *found.numbers)]
 
 
 @dataclass
@@ -91,6 +96,7 @@ class _Found:
     said: array = field(default_factory=lambda: array("q"))
     roles: array = field(default_factory=lambda: array("q"))
     groups: dict[int, str] = field(default_factory=dict)
+    keys: dict[str, None] = field(default_factory=dict)
 
     def column(self, name: str) -> np.ndarray:
         """Return a column of numbers from the metadata."""
@@ -170,6 +176,7 @@ def _take_tree(thing: ElementTree.Element, found: _Found, path: Path) -> None:
     for node in nodes.values():
         found.xyz.extend(float(node.attrib[axis]) for axis in "xyz")
     entries = {each.attrib["key"]: _value(each) for each in thing.iter("metadataEntry")}
+    found.keys |= dict.fromkeys(entries)
     found.numbered.append(bool(entries.get("id")))
     for name, column in found.numbers.items():
         column.append(_number(entries.get(name), name, f"{path}, {_tree_name(thing)}"))

@@ -39,7 +39,7 @@ from bouton.volume.synapse_columns import (
     absent,
     place_nm,
 )
-from bouton.volume.synapse_nml_reader import read_synapse_nml
+from bouton.volume.synapse_nml_reader import read_nml
 from bouton.volume.tables import TableData, csv_bytes, read_table
 from bouton.volume.voxel_size import as_nm, settle_voxel_size
 
@@ -48,6 +48,7 @@ RESOLUTION = b"voxel_resolution"
 _CAVE_POINTS = {"ctr_pt": CENTRE_COLUMNS, "pre_pt": PRE_COLUMNS, "post_pt": POST_COLUMNS}
 _CAVE_NAMES = {"pre_pt_root_id": "pre_id", "post_pt_root_id": "post_id", "size": "size_voxels"}
 _RAMON_NAMES = {"SynapseID": "id", "FromSegmentID": "pre_id", "ToSegmentID": "post_id"}
+_RAMON_PLACES = ("zPosition", "yPosition", "xPosition")
 _NM_PER_UM = 1000.0
 
 
@@ -71,21 +72,28 @@ def read_synapses(path: str | Path, voxel_size_nm: NM | None = None) -> TableDat
     DataError
         The file is none of these, or a row of it is no synapse; the message names the row and the column.
     """
+    return read_synapse_file(path, voxel_size_nm)[0]
+
+
+def read_synapse_file(path: str | Path, voxel_size_nm: NM | None = None) -> tuple[TableData, list[str]]:
+    """Return what :func:`read_synapses` does, and the names of the file's columns that are left out, in its order."""
     path = Path(path)
     with disk_errors(path):
         is_folder = path.is_dir()
     if path.suffix in (".nml", ".zip"):
-        table = read_synapse_nml(path, voxel_size_nm)
-        return _checked(table, lambda row: f"{path}, synapse {table['id'][row]}")
+        table, left = read_nml(path, voxel_size_nm)
+        return _checked(table, lambda row: f"{path}, synapse {table['id'][row]}"), left
     if path.suffix == ".csv":
-        return _checked(*_read_csv(path, voxel_size_nm))
+        rows = _read_csv(path)
+        return _checked(rows.standard(voxel_size_nm), rows.where), rows.left_out()
     if not is_folder and path.suffix != ".parquet":
         raise DataError(
             "no table of synapses", where=str(path), expected=", ".join(READABLE), fix="give the file its suffix"
         )
     found = None if is_folder else _resolution(path)
     rows = _Rows(read_table(path), lambda row: f"{path}, row {row + 1}", str(path))
-    return _checked(rows.standard(settle_voxel_size(found, voxel_size_nm, str(path))), rows.where)
+    size = settle_voxel_size(found, voxel_size_nm, str(path))
+    return _checked(rows.standard(size), rows.where), rows.left_out()
 
 
 def write_cave_table(path: str | Path, table: Mapping[str, np.ndarray], voxel_size_nm: NM) -> None:
@@ -164,7 +172,7 @@ def _resolution(path: Path) -> NM | None:
             raise DataError("voxel_resolution is no triple", where=str(path), expected="x, y, z in nm") from None
 
 
-def _read_csv(path: Path, voxel_size_nm: NM | None) -> tuple[TableData, Callable[[int], str]]:
+def _read_csv(path: Path) -> _Rows:
     with disk_errors(path):
         data = path.read_bytes()
     try:
@@ -179,8 +187,7 @@ def _read_csv(path: Path, voxel_size_nm: NM | None) -> tuple[TableData, Callable
             expected="a header, then a row a synapse",
         ) from None
     columns = {name.strip(): np.array(table.column(name).to_pylist(), dtype=object) for name in table.column_names}
-    rows = _Rows(columns, lambda row: f"{path}:{row + 2}", str(path))
-    return rows.standard(voxel_size_nm), rows.where
+    return _Rows(columns, lambda row: f"{path}:{row + 2}", str(path))
 
 
 class _Rows:
@@ -192,12 +199,11 @@ class _Rows:
 
     def standard(self, voxel_size_nm: NM | None) -> TableData:
         """Return ``SYNAPSE_COLUMNS`` where the file has them, whatever its style."""
-        if any(name in self.columns for name in _cave_columns()):
-            named, places = _CAVE_NAMES, self._cave_places(voxel_size_nm)
-        elif "xPosition" in self.columns:
-            named, places = _RAMON_NAMES, self._ramon_places()
+        named = self._names()
+        if named is _CAVE_NAMES:
+            places = self._cave_places(voxel_size_nm)
         else:
-            named, places = {}, self._nm_places()
+            places = self._ramon_places() if named is _RAMON_NAMES else self._nm_places()
         table = dict(places)
         for name, values in self.columns.items():
             ours = named.get(name, name)
@@ -205,6 +211,19 @@ class _Rows:
                 kind = SYNAPSE_COLUMNS[ours]
                 table[ours] = values if kind == "str" else self._numbers(name, kind, absent(ours, 1)[0])
         return table
+
+    def left_out(self) -> list[str]:
+        """Return the columns that are none of a synapse; one without a name counts the rows."""
+        named = self._names()
+        known = {"", *SYNAPSE_COLUMNS, *named}
+        known |= {*_cave_columns()} if named is _CAVE_NAMES else {*_RAMON_PLACES} if named is _RAMON_NAMES else set()
+        return [name for name in self.columns if name not in known]
+
+    def _names(self) -> Mapping[str, str]:
+        """Return what the file's style calls our columns."""
+        if any(name in self.columns for name in _cave_columns()):
+            return _CAVE_NAMES
+        return _RAMON_NAMES if "xPosition" in self.columns else {}
 
     def _nm_places(self) -> TableData:
         for names in _CAVE_POINTS.values():
@@ -220,11 +239,10 @@ class _Rows:
         return {name: self._numbers(name, "float64", np.nan) for name in POSITION_COLUMNS if name in self.columns}
 
     def _ramon_places(self) -> TableData:
-        sides = ("zPosition", "yPosition", "xPosition")
-        self._need(sides)
+        self._need(_RAMON_PLACES)
         return {
             name: self._numbers(side, "float64", np.nan) * _NM_PER_UM
-            for name, side in zip(CENTRE_COLUMNS, sides, strict=True)
+            for name, side in zip(CENTRE_COLUMNS, _RAMON_PLACES, strict=True)
         }
 
     def _cave_places(self, voxel_size_nm: NM | None) -> TableData:

@@ -364,13 +364,24 @@ def test_bad_truth_is_told_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_truth_makes_all_false(run: Path, tmp_path: Path, wanted: tuple[Path, dict[int, str]]) -> None:
+def test_an_empty_truth_is_refused(run: Path, tmp_path: Path, wanted: tuple[Path, dict[int, str]]) -> None:
     truth = read_table(wanted[0] / "truth.parquet")
     write_table(tmp_path / "none.parquet", {n: v[:0] for n, v in truth.items()}, COLUMNS)
-    trace(run, "--truth-synapses", tmp_path / "none.parquet", "--out", tmp_path)
-    found = read_table(tmp_path / "errors.parquet")
-    assert set(found["kind"]) == {"false"}
-    assert set(found["cause"]) == {"false_detection"}
+    (tmp_path / "none.csv").write_text(",".join(truth) + "\n")
+    for name in ("none.parquet", "none.csv"):
+        with pytest.raises(DataError, match="no true synapse"):
+            trace(run, "--truth-synapses", tmp_path / name, "--out", tmp_path / "out")
+
+
+def test_an_evaluation_that_is_not_done_is_named(run: Path, tmp_path: Path) -> None:
+    info = json.loads((run / "run.json").read_text())
+    for step in info["steps"]:
+        if step["name"] == "scores":
+            step["state"] = "failed"
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "run.json").write_text(json.dumps(info))
+    with pytest.raises(SpecError, match=r"not done: scores \(failed\)"):
+        trace(tmp_path / "half")
 
 
 def test_a_truth_volume_of_another_grid(run: Path, tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from bouton.evaluate.detection import Detection
-from bouton.evaluate.trace_costs import Sweep, best_threshold, cause_costs, f1, recommend
+from bouton.evaluate.trace_costs import (
+    Sweep,
+    best_threshold,
+    cause_costs,
+    f1,
+    in_digits,
+    keeping,
+    lower_threshold,
+    recommend,
+)
 
 
 def test_costs_by_hand() -> None:
@@ -72,3 +81,53 @@ def test_recommendations_rank_by_gain() -> None:
     assert [row["action"] for row in advice] == ["segmentation", "threshold", "high"]
     assert sorted(advice[0]["causes"]) == ["no_contact_merge", "no_contact_split"]
     assert "check it on others" in advice[2]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("value", "above", "wanted"),
+    [
+        (212 / 255, 211 / 255, 0.831),
+        (0.9, 0.0, 0.9),
+        (0.8504, 0.8501, 0.8504),
+        (1385 * 3000.0, 0.0, 4155000.0),
+        (67 * 1058.0 + 0.7, 0.0, 67 * 1058.0),
+        (5.0, 5.0, 5.0),
+    ],
+)
+def test_a_rounded_threshold_keeps_its_value_and_nothing_smaller(value: float, above: float, wanted: float) -> None:
+    assert keeping(value, above) == pytest.approx(wanted)
+    assert keeping(value, above) <= value
+
+
+def test_numbers_read_back() -> None:
+    assert [in_digits(v) for v in (4155000.0, 0.831, 0.0, 1234.5)] == ["4155000", "0.831", "0", "1234.5"]
+
+
+def test_a_lower_threshold_is_advice_before_training() -> None:
+    # nine of eleven above 0.3: nine tenths of them lie at 0.5 or above; two are in the noise
+    enough = np.array([0.9, 0.8, 0.8, 0.7, 0.7, 0.6, 0.6, 0.55, 0.5, 0.1, np.nan])
+    found = lower_threshold(enough, np.ones(11, bool), 0.95, Detection(tp=9, fp=0, fn=11))
+    assert (found.best, found.found, found.of, found.beyond) == (0.5, 9, 11, 2)
+    assert (found.f1_best, found.f1_beyond) == pytest.approx((36 / 38, 22 / 31))
+    costs = cause_costs(np.array(["missed"] * 11), np.array(["not_visible"] * 11, object), Detection(9, 0, 11))
+    low, train = recommend(costs, [], found)
+    assert (low["action"], train["action"]) == ("low", "retrain")
+    assert "9 of 11" in low["advice"]
+    assert "high to at most that" in low["advice"]
+    assert train["f1_gain"] == pytest.approx(22 / 31 - 18 / 29)
+    all_seen = lower_threshold(enough[:9], np.ones(9, bool), 0.95, Detection(9, 0, 9))
+    assert [row["action"] for row in recommend(costs, [], all_seen)] == ["low"]
+    in_noise = lower_threshold(enough[9:], np.ones(2, bool), 0.95, Detection(9, 0, 2))
+    assert [row["action"] for row in recommend(costs, [], in_noise)] == ["retrain"]
+
+
+def test_what_is_said_of_thresholds_is_there() -> None:
+    costs = cause_costs(np.array(["missed"] * 2), np.array(["removed", "merged_away"], object), Detection(4, 0, 2))
+    for tried, told in (
+        ([Sweep("high", 0.7, 0.6, 0.8, 0.9)], "high = 0.6 pays most: F1 +0.100"),
+        ([Sweep("high", 0.7, 0.7, 0.8, 0.8)], "No other value of high pays"),
+        ([], "no value could be tried"),
+    ):
+        (advice,) = [row["advice"] for row in recommend(costs, tried) if row["action"] == "threshold"]
+        assert told in advice
+        assert "For merged_away: raise low" in advice

@@ -22,6 +22,7 @@ from bouton.volume import TableData
 PLACE, SEGMENT = "place", "segment"
 SURE = {"score": 0.8, "partner_score": 0.8, "peak": 0.9, "size_voxels": 0.3}
 """As sure as a right synapse: these shares of the medians of the right ones."""
+RULES = ("low", "high", "min_volume_nm3", "min_sections")
 
 Progress = Callable[[int, int], None]
 
@@ -125,12 +126,14 @@ def _sites(traced: Traced, true: SynapseSet, rows: np.ndarray, known: tuple[Sort
     clefts = cleft_ids(traced.synapses)
     mine = {int(t): int(clefts[p]) for t, p in zip(*_sure_pairs(compared), strict=True)}
     near = _near(true.centre_nm, rows, 2 * reach.place_nm)
+    volume = rules_of(traced)["min_volume_nm3"]
+    least = 1 if np.isnan(volume) else int(np.ceil(volume / np.prod(traced.voxel_size_nm)))
     sites = []
     for row, others in zip(rows, near, strict=True):
         apart = [o for o in others if o != row and not _same_site(true, int(row), int(o), reach)]
         taken = frozenset(mine[o] for o in apart if o in mine)
         there = true.centre_nm[np.array(apart, np.int64)]
-        sites.append(Site(true.centre_nm[row], int(true.pre[row]), int(true.post[row]), there, taken))
+        sites.append(Site(true.centre_nm[row], int(true.pre[row]), int(true.post[row]), there, taken, least))
     return sites
 
 
@@ -292,11 +295,11 @@ def _truth_evidence(traced: Traced, asked: Asked, sets: tuple, seen: tuple) -> T
 
 
 def rules_of(traced: Traced) -> dict[str, float]:
-    """Return the clefts step's ``low``, ``high`` and ``min_volume_nm3``; NaN where no such step is known."""
+    """Return the clefts step's :data:`RULES`; NaN where no such step is known."""
     if "clefts" not in traced.steps:
-        return dict.fromkeys(("low", "high", "min_volume_nm3"), float("nan"))
+        return dict.fromkeys(RULES, float("nan"))
     rules = CleftParams(**traced.steps["clefts"].params).rules
-    return {name: float(getattr(rules, name)) for name in ("low", "high", "min_volume_nm3")}
+    return {name: float(getattr(rules, name)) for name in RULES}
 
 
 def _doubted(traced: Traced, true: SynapseSet, rows: np.ndarray, asked: Asked) -> np.ndarray:

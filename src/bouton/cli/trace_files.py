@@ -12,7 +12,7 @@ import numpy as np
 
 from bouton.cli.evaluation_output import json_rows
 from bouton.cli.trace_evidence import PLACE, SEGMENT, Asked, Found, Progress, find_causes, rule_of
-from bouton.cli.trace_rows import ERROR_COLUMNS, error_rows, sweeps
+from bouton.cli.trace_rows import ERROR_COLUMNS, error_rows, lowering, sweeps
 from bouton.cli.trace_run import Given, Traced, read_run
 from bouton.evaluate.synapse_checks import check_truth_inside
 from bouton.evaluate.synapses import points_nm
@@ -66,7 +66,7 @@ def trace_run(folder: Path, given: Given, wanted: Wanted, progress: Progress = l
     errors = error_rows(traced, found)
     counts = found.sorted.counts()
     costs = cause_costs(errors["kind"], errors["cause"], counts)
-    advice = recommend(costs, sweeps(traced, found))
+    advice = recommend(costs, sweeps(traced, found, asked), lowering(traced, found, counts))
     scored = errors["cause"] != "outside"
     missed, false, wrong = (int((scored & (errors["kind"] == kind)).sum()) for kind in ("missed", "false", "wrong"))
     f1 = counts.f1

@@ -9,9 +9,22 @@ from typing import Any
 import numpy as np
 
 from bouton.cli.trace_edges import Edge, MergeHistory, joining
-from bouton.cli.trace_evidence import Found, cleft_ids, rules_of
+from bouton.cli.trace_evidence import Asked, Found, cleft_ids, rule_of, rules_of
 from bouton.cli.trace_run import Traced
-from bouton.evaluate.trace_costs import FALSE, MISSED, WRONG, Sweep, best_threshold
+from bouton.evaluate.detection import Detection
+from bouton.evaluate.synapses import points_nm
+from bouton.evaluate.trace_costs import (
+    FALSE,
+    MISSED,
+    NOISE_FLOOR,
+    WRONG,
+    Lowering,
+    Sweep,
+    best_threshold,
+    in_digits,
+    keeping,
+    lower_threshold,
+)
 from bouton.report.links import place_url
 from bouton.volume import TableData
 from bouton.volume.synapse_columns import CENTRE_COLUMNS, POSITION_COLUMNS
@@ -81,7 +94,7 @@ class _Tools:
         if cause == "removed":
             row |= self._removal(int(found.candidate[i]), saw.peak)
         if cause == "not_visible" and not math.isnan(saw.peak):
-            row |= {"parameter": "low", "parameter_value": saw.peak}
+            row |= {"parameter": "low", "parameter_value": saw.enough}
         if cause.startswith("no_contact"):
             row |= _edge_columns(self._edge(cause, saw))
         return self._finished(row)
@@ -118,6 +131,8 @@ class _Tools:
         }
         name, value = kept.get(rule, (rule, float("nan")))
         known = {"removed_by": rule, "parameter": name, "parameter_value": value, "size_voxels": size}
+        if rule == "peak" and size * self.voxel_nm3 < self.rules["min_volume_nm3"]:
+            known["detail"] = f", with min_volume_nm3 = {in_digits(keeping(size * self.voxel_nm3))}"
         return known | {"cleft_id": int(table["id"][candidate])}
 
     def _remover(self, p: int) -> dict[str, Any]:
@@ -172,14 +187,21 @@ def sentence(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
 def _not_visible(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
     if math.isnan(row["peak"]):
         return "no cleft there"
-    return f"at most {row['peak']:.2f}, below low = {rules['low']:g}; low = {row['peak']:.2f} would find it"
+    peak, enough = keeping(row["peak"]), keeping(row["parameter_value"])
+    seen = f"at most {peak:g}, below low = {rules['low']:g}"
+    if enough < NOISE_FLOOR:
+        return f"{seen}; large enough only from {enough:g} on, in the noise"
+    return f"{seen}; low and high = {enough:g} would find it"
 
 
 def _removed(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
     if row["removed_by"] == "unknown":
         return f"probability {row['peak']:.2f} reaches low = {rules['low']:g}, but no cleft is there; no rule is known"
-    now = f" (now {rules[row['parameter']]:g})" if row["parameter"] in rules else ""
-    return f"removed by {row['removed_by']}; {row['parameter']} = {row['parameter_value']:.4g} would keep it{now}"
+    if math.isnan(row["parameter_value"]):
+        return f"removed by {row['removed_by']}; no value that would keep it is known"
+    now = f" (now {in_digits(rules[row['parameter']])})" if row["parameter"] in rules else ""
+    value = f"{row['parameter']} = {in_digits(keeping(row['parameter_value']))}"
+    return f"removed by {row['removed_by']}; {value}{row['detail']} would keep it{now}"
 
 
 def _merged(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
@@ -233,7 +255,8 @@ def _doubtful(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
 
 
 def _false(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
-    return f"{row['parameter']} above {row['parameter_value']:.4g} removes it, and {row['detail']} right ones"
+    value = in_digits(-keeping(-row["parameter_value"]))
+    return f"{row['parameter']} above {value} removes it, and {row['detail']} right ones"
 
 
 def _outside(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
@@ -257,40 +280,71 @@ _SENTENCES = {
 }
 
 
-def sweeps(traced: Traced, found: Found) -> list[Sweep]:
+def sweeps(traced: Traced, found: Found, asked: Asked) -> list[Sweep]:
     """Return the best value of each threshold that the run's tables can tell of.
 
     A removed candidate at the place of a missed synapse counts as far as found ones are right; any other as false.
     """
-    scored = found.sorted
-    total = int((~scored.neutral_truth).sum())
+    total = int((~found.sorted.neutral_truth).sum())
     hits, falses = _weights(found, len(traced.synapses["id"]))
     tested = []
     for name in ("score", "partner_score"):
         if name in traced.synapses:
             tested.append(best_threshold(traced.synapses[name].astype(float), hits, falses, total, (name, 0.0)))
     rules, size = rules_of(traced), float(np.prod(traced.voxel_size_nm))
-    if "candidates" in traced.tables and not math.isnan(rules["high"]):
-        volumes = traced.synapses["size_voxels"] * size
-        for rule, name, values, scale in (
-            ("peak", "high", found.peaks, 1.0),
-            ("volume", "min_volume_nm3", volumes, size),
-        ):
-            table = traced.tables["candidates"]
-            rows = np.flatnonzero(table["removed_by"] == rule)
-            column = table["peak" if rule == "peak" else "size_voxels"][rows] * scale
-            good = np.isin(rows, found.candidate) * (hits.sum() / max(1.0, hits.sum() + falses.sum()))
-            known = ~np.isnan(values)
-            tested.append(
-                best_threshold(
-                    np.concatenate([values[known], column]),
-                    np.concatenate([hits[known], good]),
-                    np.concatenate([falses[known], 1.0 - good]),
-                    total,
-                    (name, rules[name]),
-                )
+    if "candidates" not in traced.tables or math.isnan(rules["high"]):
+        return tested
+    found_all = float(hits.sum() + falses.sum())
+    share = float(hits.sum()) / found_all if found_all else 1.0
+    table = traced.tables["candidates"]
+    volumes = traced.synapses["size_voxels"] * size
+    columns = {"high": (found.peaks, table["peak"]), "min_volume_nm3": (volumes, table["size_voxels"] * size)}
+    for name, (values, column) in columns.items():
+        rows = _returning(traced, name)
+        good, bad = _candidate_weights(traced, found, asked, rows)
+        known = ~np.isnan(values)
+        tested.append(
+            best_threshold(
+                np.concatenate([values[known], column[rows]]),
+                np.concatenate([hits[known], good * share]),
+                np.concatenate([falses[known], bad + good * (1.0 - share)]),
+                total,
+                (name, rules[name]),
             )
+        )
     return tested
+
+
+def _returning(traced: Traced, name: str) -> np.ndarray:
+    """Return the rows of candidates that nothing but this parameter removed."""
+    table, rules = traced.tables["candidates"], rules_of(traced)
+    size = float(np.prod(traced.voxel_size_nm))
+    fits = table["sections"] >= rules["min_sections"]
+    if name == "high":
+        return np.flatnonzero(
+            fits & (table["removed_by"] == "peak") & (table["size_voxels"] >= rules["min_volume_nm3"] / size)
+        )
+    return np.flatnonzero(fits & (table["removed_by"] == "volume"))
+
+
+def _candidate_weights(traced: Traced, found: Found, asked: Asked, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which removed candidates are at a missed synapse, and which are false, float64; neutral ones neither."""
+    removed = found.truth_causes == "removed"
+    good = np.isin(rows, found.candidate[removed])
+    others = np.isin(rows, found.candidate[~removed])
+    neutral = others | rule_of(traced, asked).neutral(points_nm(traced.tables["candidates"])[rows])
+    return good.astype(float), (~good & ~neutral).astype(float)
+
+
+def lowering(traced: Traced, found: Found, counts: Detection) -> Lowering | None:
+    """Return what a lower threshold of the evidence would find; None where the evidence was not asked."""
+    low = rules_of(traced)["low"]
+    if math.isnan(low) or "evidence" not in traced.sources:
+        return None
+    unseen = found.truth_causes == "not_visible"
+    enough = np.array([saw.enough for saw in found.looks], np.float64).reshape(-1)
+    faint = unseen | ((found.truth_causes == "removed") & (enough < low))
+    return lower_threshold(enough[faint], unseen[faint], low, counts)
 
 
 def _weights(found: Found, n: int) -> tuple[np.ndarray, np.ndarray]:

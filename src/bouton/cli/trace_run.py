@@ -154,6 +154,14 @@ def _scoring_step(run: Run, given: Given) -> RunStep | None:
             raise SpecError(f"no finished step {given.step!r} of stage evaluate_synapses", expected=f"one of {names}")
         return named[0]
     if not found and given.truth_synapses is None:
+        waiting = [s for s in run.steps.values() if s.stage == "evaluate_synapses"]
+        if waiting:
+            names = ", ".join(f"{s.name} ({s.state})" for s in waiting)
+            raise SpecError(
+                f"the step that compares synapses with the truth is not done: {names}", where=run.name,
+                expected="a finished step of stage evaluate_synapses",
+                fix="bouton status RUN says why; run the workflow again to finish it, or give --truth-synapses FILE",
+            )  # fmt: skip
         raise SpecError(
             "the run compares its synapses with no truth", where=run.name,
             expected="a finished step of stage evaluate_synapses, or true synapses",
@@ -254,7 +262,13 @@ def _source(run: Run, layers: Mapping[str, RunLayer], ref: str) -> Source | None
 
 def _truth_table(run: Run, given: Given, reads: Mapping[str, str]) -> TableData:
     if given.truth_synapses is not None:
-        return _checked(_file(given.truth_synapses, run), TRUTH_COLUMNS, str(given.truth_synapses))
+        table = _checked(_file(given.truth_synapses, run), TRUTH_COLUMNS, str(given.truth_synapses))
+        if not len(table["id"]):
+            raise DataError(
+                "no true synapse in the table", where=str(given.truth_synapses), expected="at least one",
+                fix="give the table of true synapses; without any, every found one would count as false",
+            )  # fmt: skip
+        return table
     return _checked(run.table(reads["truth_synapses"]), TRUTH_COLUMNS, reads["truth_synapses"])
 
 

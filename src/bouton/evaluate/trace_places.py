@@ -45,13 +45,17 @@ class Reach:
 
 @dataclass(frozen=True)
 class Site:
-    """A true synapse: centre (3,) nm, its neurons, other centres (m, 3) nm, and clefts known to be others'."""
+    """A true synapse: centre (3,) nm, its neurons, other centres (m, 3) nm, and clefts known to be others'.
+
+    ``least_voxels`` make a cleft.
+    """
 
     centre_nm: np.ndarray
     pre: int
     post: int
     others_nm: np.ndarray
     taken: frozenset[int] = frozenset()
+    least_voxels: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Look:
         The fragment of the main segment that is the largest around.
     joint_nm : numpy.ndarray
         float64 (3,): where the two partners' sides are nearest to the cleft: what to look at.
+    enough : float
+        The greatest threshold that as many voxels as make a cleft reach there; NaN without evidence.
     """
 
     peak: float
@@ -85,6 +91,7 @@ class Look:
     fragments: tuple[int, int] = (0, 0)
     main_fragments: tuple[int, int] = (0, 0)
     joint_nm: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    enough: float = float("nan")
 
 
 def window_box(centre_nm: np.ndarray, reach: Reach, voxel_size_nm: NM, bounds: Box) -> Box:
@@ -118,15 +125,16 @@ def look(layers: Mapping[str, np.ndarray], box: Box, site: Site, space: tuple[NM
     close = near.within(box).slices
     place, core = _place(None if neurons is None else neurons[close], near, site, space)
     cleft, touches = _cleft(layers["clefts"], place, core, site) if "clefts" in layers else (0, False)
-    peak, peak_nm = float("nan"), np.array(site.centre_nm)
+    peak, peak_nm, enough = float("nan"), np.array(site.centre_nm), float("nan")
     if "evidence" in layers:
         ours = place & ~_others(layers["clefts"], site, cleft) if "clefts" in layers else place
         peak, peak_nm = _peak(layers["evidence"], ours, near, (size, site.centre_nm))
+        enough = _enough(layers["evidence"][ours], site.least_voxels)
     if neurons is None or "segments" not in layers:
-        return Look(peak, peak_nm, cleft, touches)
+        return Look(peak, peak_nm, cleft, touches, enough=enough)
     around = layers["clefts"] == cleft if cleft else core
     found = _sides(layers, neurons, close, (around, site, size, reach))
-    return Look(peak, peak_nm, cleft, touches, *found, _centroid(around & place, near, size, site.centre_nm))
+    return Look(peak, peak_nm, cleft, touches, *found, _centroid(around & place, near, size, site.centre_nm), enough)
 
 
 def _distances(box: Box, centre_nm: np.ndarray, size: NM) -> np.ndarray:
@@ -183,6 +191,13 @@ def _peak(evidence: np.ndarray, place: np.ndarray, box: Box, at: tuple[NM, np.nd
     values = np.where(place, evidence.astype(np.int64), -1)
     where = np.unravel_index(int(np.argmax(values)), values.shape)
     return float(values.max()) / 255, (np.array(where) + box.start + 0.5) * size
+
+
+def _enough(values: np.ndarray, voxels: int) -> float:
+    """Return what so many of the values (uint8) reach, 0 to 1; of fewer all of them."""
+    if not len(values):
+        return 0.0
+    return float(np.sort(values)[-min(max(voxels, 1), len(values))]) / 255
 
 
 def _sides(

@@ -129,6 +129,12 @@ def test_private_stage(code: str, status: int, said: str, folder: Path, bad_line
         good(*run())
 
 
+def test_a_table_that_is_no_parquet_as_data(folder: Path, bad: Call) -> None:
+    Path("t.csv").write_text("id,z_nm,y_nm,x_nm\n1,2,3,4\n")
+    flow(path="t.csv")
+    bad(DATA, ["t.csv: ", "a table must be Parquet", "bouton import-synapses t.csv t.parquet"], *run())
+
+
 def test_model_files(folder: Path, bad: Call) -> None:
     np.save("image.npy", np.zeros((4, 8, 8), np.uint8))
     whole = (model_path("organelles-phantom") / "weights.safetensors").read_bytes()
@@ -209,7 +215,7 @@ def test_synapse_tables(folder: Path, bad: Call, good: Call) -> None:
         pq.write_table(pa.table(table | change), f"{name}.parquet")
     words = ["evaluate", "--truth-synapses", "good.parquet", "--synapses"]
     bad(DATA, ["text.parquet, row 1: z_nm 'a'", "a number"], *words, "text.parquet")
-    bad(DATA, ["nan.parquet, row 1: no y_nm", "the place of the cleft, or of pre and post"], *words, "nan.parquet")
+    bad(DATA, ["nan.parquet, row 1: no y_nm, but z_nm", "all of z, y, x of a place, or none"], *words, "nan.parquet")
     bad(DATA, ["real.parquet, row 1: id '1.5'", "a whole number"], *words, "real.parquet")
     bad(DATA, ["aff.npy", ".parquet"], *words, "aff.npy")
     good(*words, "good.parquet")

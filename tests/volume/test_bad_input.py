@@ -51,6 +51,16 @@ def test_missing_path(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.nml"])
+def test_a_table_in_place_of_a_volume(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("id,z_nm,y_nm,x_nm\n")
+    text = _message(lambda: open_volume(tmp_path / name))
+    assert (
+        "a table must be Parquet" in text
+        and f"way out: for synapses: bouton import-synapses {tmp_path / name} {tmp_path}/t.parquet" in text
+    )
+
+
 @pytest.mark.parametrize("content", [b"", b"hello, not a volume"])
 @pytest.mark.parametrize("name", ["a.tif", "a.h5", "a.npy", "a.png", "a.txt", "a"])
 def test_not_a_volume(name: str, content: bytes, tmp_path: Path) -> None:

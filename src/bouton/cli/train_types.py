@@ -56,10 +56,19 @@ def command(
     ] = None,
     truth: Annotated[str, typer.Option(help="True synapses: STEP.OUTPUT in each run.")] = "tissue.synapses",
     truth_segmentation: Annotated[str, typer.Option(help="True neurons: STEP.OUTPUT.")] = "tissue.neuron_ids",
-    description: Annotated[str, typer.Option(help="For the card, in plain English.")] = "",
-    limits: Annotated[str, typer.Option(help="For the card: what the model is not good for.")] = "",
-    licence: Annotated[str, typer.Option(help="Of the model.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of the forests.")] = 0,
+    description: Annotated[
+        str, typer.Option(help="A sentence for the model's card: which tissue, stain and voxel size it learned from.")
+    ] = "",
+    limits: Annotated[
+        str, typer.Option(help="A sentence for the card: where the model is not to be used, or was not tested.")
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(help="A word for the card: under which licence others may use the model, such as CC-BY-4.0.")
+    ] = "",
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Of the random choices in training the forests."),
+    ] = 0,
 ) -> None:
     """Train the forests that stage synapse_types decides with: excitatory or inhibitory, spine, shaft or soma.
 

@@ -27,6 +27,7 @@ _SUFFIXES = {
     ".png": "png",
     ".zip": "zip",
 }
+_TABLES = (".csv", ".nml")
 
 
 def open_volume(
@@ -119,6 +120,12 @@ def _file_kind(path: Path) -> str:
             expected=f"a whole {_SUFFIXES[path.suffix.lower()].upper()} file",
             fix="copy or export it again",
         )
+    if path.suffix.lower() in _TABLES:
+        raise DataError(
+            f"a {path.suffix} file is no volume, and a table must be Parquet", where=str(path),
+            expected=f"{FORMATS}, or a .parquet table as data: of a workflow",
+            fix=f"for synapses: bouton import-synapses {path} {path.with_suffix('.parquet')}",
+        )  # fmt: skip
     raise DataError(
         "not a volume", where=str(path), expected=FORMATS, fix="check the path, or convert it to one of these"
     )

@@ -373,6 +373,52 @@ def test_an_empty_truth_is_refused(run: Path, tmp_path: Path, wanted: tuple[Path
             trace(run, "--truth-synapses", tmp_path / name, "--out", tmp_path / "out")
 
 
+def test_a_row_that_is_there_twice_is_the_truths_fault(
+    run: Path, tmp_path: Path, wanted: tuple[Path, dict[int, str]]
+) -> None:
+    truth = read_table(wanted[0] / "truth.parquet")
+    (at,) = np.flatnonzero(truth["id"] == 115)
+    twice = {name: np.append(values, values[at : at + 1]) for name, values in truth.items()}
+    twice["id"][-1] = 400
+    twice["x_nm"][-1] += 30
+    write_table(tmp_path / "twice.parquet", twice, COLUMNS)
+    output = trace(run, "--truth-synapses", tmp_path / "twice.parquet", "--out", tmp_path)
+    assert "warning" not in output
+    found = read_table(tmp_path / "errors.parquet")
+    (doubted,) = (i for i in (115, 400) if i in found["truth_id"])
+    assert row(found, doubted)["cause"] == "truth_doubtful"
+    assert "30 nm away: the truth has it twice" in row(found, doubted)["detail"]
+
+
+def test_a_truth_that_does_not_fit_its_volume_is_warned_of(
+    run: Path, tmp_path: Path, wanted: tuple[Path, dict[int, str]]
+) -> None:
+    truth = read_table(wanted[0] / "truth.parquet")
+    swapped = truth | {"pre_id": truth["post_id"], "post_id": truth["pre_id"]}
+    write_table(tmp_path / "swapped.parquet", swapped, COLUMNS)
+    output = trace(run, "--truth-synapses", tmp_path / "swapped.parquet", "--out", tmp_path)
+    assert "bouton check-truth" in output
+    n = len(truth["id"])
+    (warning,) = json.loads((tmp_path / "costs.json").read_text())["warnings"]
+    assert warning.startswith(f"the points of {n} of {n} ")
+    assert "do not lie in the cells" in (tmp_path / "trace.html").read_text()
+
+
+def test_a_chosen_piece_of_the_right_neuron_is_a_cut(tmp_path: Path) -> None:
+    wall = make_wall()
+    y, x, _, post = site(5)
+    # the greater part of the cleft touches the whole neuron, the evidence for post is at the piece
+    wall.fragments[:, y : y + 14, x + 2 : x + 24] = 9000
+    wall.evidence[2, :, y : y + 15, x - 20 : x + 2] = 0
+    write_layers(wall, tmp_path)
+    folder = make_run(tmp_path, BLOCKS[0])
+    trace(folder, "--partners", "segment")
+    found = row(read_table(folder / "trace" / "errors.parquet"), 105)
+    assert (found["post_chosen"], found["post_beside"], found["post_main"]) == (9000, post, post)
+    assert found["cause"] == "no_contact_split"
+    assert "chosen 9000, a piece cut off" in found["detail"]
+
+
 def test_an_evaluation_that_is_not_done_is_named(run: Path, tmp_path: Path) -> None:
     info = json.loads((run / "run.json").read_text())
     for step in info["steps"]:

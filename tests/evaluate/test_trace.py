@@ -26,6 +26,7 @@ RIGHT = TruthEvidence(
     partners_right=YES,
     reversed=NO,
     type_right=YES,
+    same_neurons=YES,
     peak=np.array([0.95]),
     low=0.5,
     cleft=np.array([7], np.uint64),
@@ -38,8 +39,14 @@ RIGHT = TruthEvidence(
     main=np.array([[1, 2]], np.uint64),
     chosen=np.array([[1, 2]], np.uint64),
 )
-MISSED = {"found": NO, "partners_right": NO, "type_right": NO, "chosen": np.zeros((1, 2), np.uint64)}
-WRONG = {"partners_right": NO, "type_right": NO, "chosen": np.array([[1, 3]], np.uint64)}
+MISSED = {
+    "found": NO,
+    "partners_right": NO,
+    "type_right": NO,
+    "same_neurons": NO,
+    "chosen": np.zeros((1, 2), np.uint64),
+}
+WRONG = {"partners_right": NO, "type_right": NO, "same_neurons": NO, "chosen": np.array([[1, 3]], np.uint64)}
 NOTHING = {**MISSED, "cleft": np.zeros(1, np.uint64)}
 TRUTH_CASES = [
     ({}, ""),
@@ -59,6 +66,7 @@ TRUTH_CASES = [
     ({**WRONG, "main": np.array([[1, 9]], np.uint64)}, "no_contact_split"),
     ({**MISSED, "beside": np.array([[0, 2]], np.uint64)}, "no_contact_split"),
     ({**MISSED, "beside": np.array([[0, 0]], np.uint64), "main": np.zeros((1, 2), np.uint64)}, "no_contact_split"),
+    ({**WRONG, "same_neurons": YES}, "no_contact_split"),
     ({**WRONG, "same_site": YES}, "wrong_post"),
     (WRONG, "partner_swapped"),
     (MISSED, "partner_swapped"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bouton.evaluate.trace_places import Reach, Site, close_box, look, most, window_box
+from bouton.evaluate.trace_places import Reach, Site, close_box, enough_for, look, most, window_box
 from bouton.geometry import Box
 
 SIZE = (30.0, 10.0, 10.0)
@@ -125,3 +125,13 @@ def test_most_counts_labels_and_wants_a_tenth() -> None:
     assert most(np.array([0] * 91 + [5] * 9, np.uint64)) == 0
     assert most(np.array([0] * 90 + [5] * 10, np.uint64)) == 5
     assert most(np.zeros(0, np.uint64)) == 0
+
+
+def test_a_threshold_is_low_enough_where_a_cleft_holds_together() -> None:
+    evidence = np.zeros((3, 6, 20), np.uint8)
+    evidence[1, 2, 2:8] = 200
+    evidence[1, 2, 12:18] = 180
+    evidence[1, 2, 8:12] = 90
+    wanted = {1: 200, 6: 200, 7: 90, 16: 90, 17: 0}
+    assert {n: round(enough_for(evidence, n) * 255) for n in wanted} == wanted
+    assert enough_for(evidence[:0], 1) == 0.0

@@ -73,6 +73,8 @@ def command(
     with Progress(*columns, console=console, transient=True) as bars:
         bar = bars.add_task("places", total=None)
         result = trace_run(folder, given, wanted, lambda done, of: bars.update(bar, completed=done, total=of))
+    for text in result.warnings:
+        console.print(f"[yellow]warning:[/yellow] {text}", highlight=False, soft_wrap=True)
     for text in result.missing:
         console.print(f"[yellow]not asked:[/yellow] {text}", highlight=False)
     console.print(_summary(result.costs, result.examples))

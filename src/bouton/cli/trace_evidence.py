@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bouton.cli.trace_run import Traced
+from bouton.cli.trace_truth import doubted, twice_in_truth
 from bouton.evaluate.matching import match_points
 from bouton.evaluate.synapses import MatchRule, SynapseSet, points_nm, synapse_set
 from bouton.evaluate.trace import FalseEvidence, TruthEvidence, as_sure_as, false_causes, truth_causes
@@ -217,7 +218,7 @@ def _named(traced: Traced, asked: Asked, sets: tuple, seen: tuple) -> Found:
     rows, looks = seen
     pair = _pairs(compared, rows)
     candidate = _candidates(traced, true.centre_nm, (rows, looks), asked)
-    evidence = _truth_evidence(traced, asked, (true, compared), (rows, pair, looks, candidate))
+    evidence = _truth_evidence(traced, asked, (true, compared, neurons), (rows, pair, looks, candidate))
     causes = truth_causes(evidence)
     peaks = _peaks(traced)
     wrong = causes != ""
@@ -256,7 +257,7 @@ def _candidates(traced: Traced, centre_nm: np.ndarray, seen: tuple, asked: Asked
 
 
 def _truth_evidence(traced: Traced, asked: Asked, sets: tuple, seen: tuple) -> TruthEvidence:
-    true, compared = sets
+    true, compared, neurons = sets
     rows, pair, looks, candidate = seen
     found = pair >= 0
     places = np.searchsorted(compared.truth, rows).clip(0, max(0, len(compared.truth) - 1))
@@ -270,16 +271,18 @@ def _truth_evidence(traced: Traced, asked: Asked, sets: tuple, seen: tuple) -> T
     chosen = np.zeros((len(rows), 2), np.uint64)
     for column, side in enumerate(("pre", "post")):
         chosen[found, column] = traced.synapses[f"{side}_id"][pair[found]]
+    right = compared.truth[compared.partners_right]
     cleft = np.array([saw.cleft for saw in looks], np.uint64)
     if "clefts" not in traced.sources:
         cleft[found] = cleft_ids(traced.synapses)[pair[found]]
     return TruthEvidence(
         outside=compared.neutral_truth[rows],
-        doubted=_doubted(traced, true, rows, asked),
+        doubted=doubted(true, rows, asked.max_distance_nm, traced.second) | (twice_in_truth(true, rows, right) >= 0),
         found=found,
         partners_right=of_pair(compared.partners_right),
         reversed=of_pair(compared.reversed),
         type_right=of_pair(compared.type_right),
+        same_neurons=_same_neurons(true, neurons, (rows, pair)),
         peak=np.array([saw.peak for saw in looks], np.float64),
         low=rules_of(traced)["low"],
         cleft=cleft,
@@ -302,14 +305,6 @@ def rules_of(traced: Traced) -> dict[str, float]:
     return {name: float(getattr(rules, name)) for name in RULES}
 
 
-def _doubted(traced: Traced, true: SynapseSet, rows: np.ndarray, asked: Asked) -> np.ndarray:
-    doubted = (true.pre[rows] == true.post[rows]) | (true.pre[rows] == 0) | (true.post[rows] == 0)
-    if traced.second is not None:
-        agreed = match_points(true.centre_nm, points_nm(traced.second), asked.max_distance_nm).truth
-        doubted |= ~np.isin(rows, agreed)
-    return np.asarray(doubted)
-
-
 def _shared(traced: Traced, sets: tuple, seen: tuple, reach: Reach) -> np.ndarray:
     """Return whether the cleft is that of a true synapse at another site, too."""
     true, compared = sets
@@ -328,6 +323,12 @@ def _shared(traced: Traced, sets: tuple, seen: tuple, reach: Reach) -> np.ndarra
         ],
         bool,
     )
+
+
+def _same_neurons(true: SynapseSet, neurons: tuple[np.ndarray, np.ndarray], seen: tuple) -> np.ndarray:
+    rows, pair = seen
+    pre, post = (of[pair] if len(of) else np.zeros(len(pair), np.uint64) for of in neurons)
+    return np.asarray((pair >= 0) & (pre == true.pre[rows]) & (post == true.post[rows]))
 
 
 def _dropped(traced: Traced, cleft: np.ndarray) -> np.ndarray:

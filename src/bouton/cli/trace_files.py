@@ -14,6 +14,7 @@ from bouton.cli.evaluation_output import json_rows
 from bouton.cli.trace_evidence import PLACE, SEGMENT, Asked, Found, Progress, find_causes, rule_of
 from bouton.cli.trace_rows import ERROR_COLUMNS, error_rows, lowering, sweeps
 from bouton.cli.trace_run import Given, Traced, read_run
+from bouton.cli.trace_truth import misplaced
 from bouton.evaluate.synapse_checks import check_truth_inside
 from bouton.evaluate.synapses import points_nm
 from bouton.evaluate.trace import CAUSES
@@ -41,7 +42,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Traces:
-    """What was found: errors, costs, an example of each cause, what to do, how many are right, what was not asked."""
+    """What was found: errors, costs, an example of each cause, what to do, how many are right, warnings."""
 
     errors: TableData
     costs: TableData
@@ -49,6 +50,7 @@ class Traces:
     recommendations: Sequence[dict[str, Any]]
     counted: str
     missing: Sequence[str]
+    warnings: Sequence[str]
 
 
 def trace_run(folder: Path, given: Given, wanted: Wanted, progress: Progress = lambda done, of: None) -> Traces:
@@ -62,6 +64,7 @@ def trace_run(folder: Path, given: Given, wanted: Wanted, progress: Progress = l
     traced = read_run(open_run(folder), given)
     asked = _asked(traced, wanted)
     check_truth_inside(points_nm(traced.truth), rule_of(traced, asked), "the true synapses")
+    warnings = [text for text in (misplaced(traced),) if text]
     found = find_causes(traced, asked, progress)
     errors = error_rows(traced, found)
     counts = found.sorted.counts()
@@ -73,7 +76,7 @@ def trace_run(folder: Path, given: Given, wanted: Wanted, progress: Progress = l
     scores = f"F1 {f1.value:.3f} ({f1.low:.2f}-{f1.high:.2f})"
     beyond = f"; {int((~scored).sum())} in the margin do not count" if not scored.all() else ""
     counted = f"{counts.tp} right, {missed} missed, {false} false, {wrong} wrong; {scores}{beyond}"
-    result = Traces(errors, costs, _examples(errors, costs), advice, counted, traced.missing)
+    result = Traces(errors, costs, _examples(errors, costs), advice, counted, traced.missing, warnings)
     _write(traced, result, wanted)
     numbers = {"right": counts.tp, "missed": missed, "false": false, "wrong": wrong}
     _write_page(traced, found, (result, numbers), wanted)
@@ -109,6 +112,7 @@ def _write(traced: Traced, result: Traces, wanted: Wanted) -> None:
         "causes": json_rows(result.costs),
         "recommendations": result.recommendations,
         "not_asked": list(result.missing),
+        "warnings": list(result.warnings),
         "explained": {cause: CAUSES[cause] for cause in result.costs["cause"]},
     }
     write_bytes(wanted.out / "costs.json", json.dumps(told, indent=2, allow_nan=False).encode("utf-8"))
@@ -125,6 +129,7 @@ def _write_page(traced: Traced, found: Found, told: tuple[Traces, dict[str, int]
         explained=CAUSES,
         recommendations=result.recommendations,
         missing=result.missing,
+        warnings=result.warnings,
         pictures={cause: shown for cause, shown in pictures.items() if shown},
     )
     write_trace_page(page, wanted.out / "trace.html")

@@ -11,8 +11,9 @@ import numpy as np
 from bouton.cli.trace_edges import Edge, MergeHistory, joining
 from bouton.cli.trace_evidence import Asked, Found, cleft_ids, rule_of, rules_of
 from bouton.cli.trace_run import Traced
+from bouton.cli.trace_truth import twice_in_truth
 from bouton.evaluate.detection import Detection
-from bouton.evaluate.synapses import points_nm
+from bouton.evaluate.synapses import points_nm, synapse_set
 from bouton.evaluate.trace_costs import (
     FALSE,
     MISSED,
@@ -93,10 +94,14 @@ class _Tools:
             row |= {f"pre_{name}": values[0], f"post_{name}": values[1]}
         if cause == "removed":
             row |= self._removal(int(found.candidate[i]), saw.peak)
+            if row["removed_by"] == "volume" and NOISE_FLOOR <= saw.enough < self.rules["low"]:
+                row["detail"] = f" or low = {in_digits(keeping(saw.enough))}"
         if cause == "not_visible" and not math.isnan(saw.peak):
             row |= {"parameter": "low", "parameter_value": saw.enough}
         if cause.startswith("no_contact"):
-            row |= _edge_columns(self._edge(cause, saw))
+            row |= _edge_columns(self._edge(cause, saw, row))
+        if cause == "truth_doubtful":
+            row["detail"] = self._repeated(t)
         return self._finished(row)
 
     def of_false(self, i: int) -> dict[str, Any]:
@@ -146,14 +151,38 @@ class _Tools:
         name = min(lost, key=lambda n: lost[n])
         return {"parameter": name, "parameter_value": float(known[name][p]), "detail": f"{lost[name]} of {len(right)}"}
 
-    def _edge(self, cause: str, saw: Any) -> Edge:
+    def _repeated(self, t: int) -> str:
+        """Return which true synapse this one repeats, in words."""
+        truth = self.traced.truth
+        right = self.found.sorted.truth[self.found.sorted.partners_right]
+        other = int(twice_in_truth(synapse_set(truth), np.array([t]), right)[0])
+        if other < 0:
+            return ""
+        apart = float(np.linalg.norm(points_nm(truth)[t] - points_nm(truth)[other]))
+        return f"true synapse {truth['id'][other]} joins the same two, {apart:.0f} nm away: the truth has it twice"
+
+    def _edge(self, cause: str, saw: Any, row: Mapping[str, Any]) -> Edge:
         if cause == "no_contact_merge":
             if self.history is None or saw.beside[0] != saw.beside[1]:
                 return Edge()
             return self.history.weakest(*saw.fragments)
-        side = next((s for s in (0, 1) if saw.beside[s] != saw.main[s]), 0)
+        cut = [s for s in (0, 1) if saw.beside[s] != saw.main[s]]
+        if not cut:
+            return self._edge_of_chosen(saw, row)
+        side = cut[0]
         ours, whole = saw.fragments[side], saw.main_fragments[side]
         return joining(self.history, self.traced.tables.get("region_graph"), ours, whole)
+
+    def _edge_of_chosen(self, saw: Any, row: Mapping[str, Any]) -> Edge:
+        """Return the edge between the piece that was chosen and the neuron's largest segment."""
+        sides = [s for s, side in enumerate(("pre", "post")) if row[f"{side}_chosen"] not in (0, saw.main[s])]
+        synapses = self.traced.synapses
+        if not sides or "pre_fragment" not in synapses:
+            return Edge()
+        name = ("pre_fragment", "post_fragment")[sides[0]]
+        p = int(np.flatnonzero(synapses["id"] == np.uint64(row["synapse_id"]))[0])
+        graph = self.traced.tables.get("region_graph")
+        return joining(self.history, graph, int(synapses[name][p]), saw.main_fragments[sides[0]])
 
     def _finished(self, row: dict[str, Any]) -> dict[str, Any]:
         row["detail"] = sentence(row, self.rules)
@@ -225,6 +254,8 @@ def _contact_split(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
         beside, main = row[f"{side}_beside"], row[f"{side}_main"]
         if beside != main or not beside:
             sides.append(f"{side}: beside the cleft {beside or 'nothing'}, around {main or 'nothing'}")
+        elif row[f"{side}_chosen"] not in (0, main):
+            sides.append(f"{side}: chosen {row[f'{side}_chosen']}, a piece cut off from its neuron, around {main}")
     return "; ".join(sides) + _edge_words(row)
 
 
@@ -247,6 +278,8 @@ def _type(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
 
 
 def _doubtful(row: Mapping[str, Any], rules: Mapping[str, float]) -> str:
+    if row["detail"]:
+        return str(row["detail"])
     if row["kind"] == FALSE:
         return f"{row['pre_neuron']} -> {row['post_neuron']}, score {row['score']:.2f}: as sure as the right ones"
     if row["true_pre"] == row["true_post"] or not row["true_pre"] or not row["true_post"]:

@@ -61,6 +61,8 @@ class TruthEvidence:
         bool (n,): a predicted synapse is matched with it by place.
     partners_right, reversed, type_right : numpy.ndarray
         bool (n,), of that predicted synapse; False where there is none.
+    same_neurons : numpy.ndarray
+        bool (n,): its partners lie in the true two neurons, whatever segments they are.
     peak : numpy.ndarray
         float64 (n,): the greatest cleft probability at the place, 0 to 1; NaN where no evidence could be asked.
     low : float
@@ -88,6 +90,7 @@ class TruthEvidence:
     partners_right: np.ndarray
     reversed: np.ndarray
     type_right: np.ndarray
+    same_neurons: np.ndarray
     peak: np.ndarray
     low: float
     cleft: np.ndarray
@@ -151,7 +154,7 @@ def truth_causes(evidence: TruthEvidence) -> np.ndarray:
             (nowhere, "not_visible"),
             (e.shared | e.dropped, "merged_away"),
             (merged, "no_contact_merge"),
-            (split, "no_contact_split"),
+            (split | (e.same_neurons & ~e.partners_right), "no_contact_split"),
             (e.same_site, "wrong_post"),
             (np.ones(len(e.cleft), bool), "partner_swapped"),
         ],

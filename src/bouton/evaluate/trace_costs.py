@@ -262,8 +262,8 @@ def _lower_text(lower: Lowering) -> str:
     high = ", and high to at most that" if lower.unseen else ""
     return (
         f"low from {in_digits(lower.now)} to {in_digits(lower.best)}{high}: change this threshold before you train; "
-        f"about {lower.found} of {lower.of} unseen or too small ones would be found. Which false ones come with them is "
-        "not known until it is run."
+        f"about {lower.found} of {lower.of} unseen or too small ones would be found. Which false ones come with them "
+        "is not known until it is run."
     )
 
 

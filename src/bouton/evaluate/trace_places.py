@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 
 from bouton.geometry import NM, Box, nm_to_voxels
 
@@ -79,7 +79,7 @@ class Look:
     joint_nm : numpy.ndarray
         float64 (3,): where the two partners' sides are nearest to the cleft: what to look at.
     enough : float
-        The greatest threshold that as many voxels as make a cleft reach there; NaN without evidence.
+        The greatest threshold at which as many connected voxels as make a cleft reach it there; NaN without evidence.
     """
 
     peak: float
@@ -129,7 +129,7 @@ def look(layers: Mapping[str, np.ndarray], box: Box, site: Site, space: tuple[NM
     if "evidence" in layers:
         ours = place & ~_others(layers["clefts"], site, cleft) if "clefts" in layers else place
         peak, peak_nm = _peak(layers["evidence"], ours, near, (size, site.centre_nm))
-        enough = _enough(layers["evidence"][ours], site.least_voxels)
+        enough = enough_for(np.where(ours, layers["evidence"], 0), site.least_voxels)
     if neurons is None or "segments" not in layers:
         return Look(peak, peak_nm, cleft, touches, enough=enough)
     around = layers["clefts"] == cleft if cleft else core
@@ -193,11 +193,15 @@ def _peak(evidence: np.ndarray, place: np.ndarray, box: Box, at: tuple[NM, np.nd
     return float(values.max()) / 255, (np.array(where) + box.start + 0.5) * size
 
 
-def _enough(values: np.ndarray, voxels: int) -> float:
-    """Return what so many of the values (uint8) reach, 0 to 1; of fewer all of them."""
-    if not len(values):
-        return 0.0
-    return float(np.sort(values)[-min(max(voxels, 1), len(values))]) / 255
+def enough_for(evidence: np.ndarray, voxels: int) -> float:
+    """Return the greatest threshold at which so many connected voxels are left, 0 to 1; 0 where there never are."""
+    below, above = 0, int(evidence.max(initial=0)) + 1
+    # a component only grows as the threshold falls, so that the greatest one can be halved for
+    while above - below > 1:
+        middle = (below + above) // 2
+        sizes = np.bincount(label(evidence >= middle)[0].ravel())[1:]
+        below, above = (middle, above) if sizes.max(initial=0) >= voxels else (below, middle)
+    return below / 255
 
 
 def _sides(

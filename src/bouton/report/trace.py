@@ -58,6 +58,8 @@ class TracePage:
         What could not be asked.
     pictures : mapping of str -> sequence of ErrorPicture
         By cause.
+    warnings : sequence of str
+        Why not to believe all that.
     """
 
     name: str
@@ -68,6 +70,7 @@ class TracePage:
     recommendations: Sequence[Mapping[str, Any]]
     missing: Sequence[str]
     pictures: Mapping[str, Sequence[ErrorPicture]]
+    warnings: Sequence[str] = ()
 
 
 def write_trace_page(page: TracePage, path: Path) -> None:
@@ -82,6 +85,7 @@ def write_trace_page(page: TracePage, path: Path) -> None:
         "explained": page.explained,
         "recommendations": page.recommendations,
         "missing": page.missing,
+        "warnings": page.warnings,
         "pictures": page.pictures,
     }
     write_bytes(path, render(content, "trace.html.jinja").encode("utf-8"))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bouton.cli.trace_run import Traced
-from bouton.cli.trace_truth import doubted, twice_in_truth
+from bouton.cli.trace_truth import doubted, same_neurons, twice_in_truth
 from bouton.evaluate.matching import match_points
 from bouton.evaluate.synapses import MatchRule, SynapseSet, points_nm, synapse_set
 from bouton.evaluate.trace import FalseEvidence, TruthEvidence, as_sure_as, false_causes, truth_causes
@@ -282,7 +282,7 @@ def _truth_evidence(traced: Traced, asked: Asked, sets: tuple, seen: tuple) -> T
         partners_right=of_pair(compared.partners_right),
         reversed=of_pair(compared.reversed),
         type_right=of_pair(compared.type_right),
-        same_neurons=_same_neurons(true, neurons, (rows, pair)),
+        same_neurons=same_neurons(true, neurons, (rows, pair)),
         peak=np.array([saw.peak for saw in looks], np.float64),
         low=rules_of(traced)["low"],
         cleft=cleft,
@@ -323,12 +323,6 @@ def _shared(traced: Traced, sets: tuple, seen: tuple, reach: Reach) -> np.ndarra
         ],
         bool,
     )
-
-
-def _same_neurons(true: SynapseSet, neurons: tuple[np.ndarray, np.ndarray], seen: tuple) -> np.ndarray:
-    rows, pair = seen
-    pre, post = (of[pair] if len(of) else np.zeros(len(pair), np.uint64) for of in neurons)
-    return np.asarray((pair >= 0) & (pre == true.pre[rows]) & (post == true.post[rows]))
 
 
 def _dropped(traced: Traced, cleft: np.ndarray) -> np.ndarray:

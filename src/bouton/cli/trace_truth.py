@@ -42,6 +42,13 @@ def twice_in_truth(true: SynapseSet, rows: np.ndarray, found: np.ndarray) -> np.
     return repeats
 
 
+def same_neurons(true: SynapseSet, neurons: tuple[np.ndarray, np.ndarray], seen: tuple) -> np.ndarray:
+    """Return where the partners of pairs (true rows, predicted rows or -1) lie in the true two neurons, bool (n,)."""
+    rows, pair = seen
+    pre, post = (of[pair] if len(of) else np.zeros(len(pair), np.uint64) for of in neurons)
+    return np.asarray((pair >= 0) & (pre == true.pre[rows]) & (post == true.post[rows]))
+
+
 def misplaced(traced: Traced) -> str:
     """Return a warning where most true synapses' partner points do not lie in the cells that they name, else ""."""
     truth = traced.truth

@@ -127,6 +127,8 @@ def test_what_makes_every_score_0_is_told_in_a_line(tmp_path, files):
 def test_distances_that_are_no_number_are_refused(files, words):
     with pytest.raises(SpecError, match=f"{words[1]}.*finite"):
         call("--synapses", files["found"], "--truth-synapses", files["true"], *words)
+    with pytest.raises(SpecError, match="--border-nm nan"):
+        call("--synapses", files["found"], "--truth-synapses", files["true"], "--border-nm", "nan")
 
 
 def test_scores_matches_and_curve_are_written(tmp_path, files):

@@ -29,8 +29,15 @@ import numpy as np
 
 from bouton.cli.train_types import Labelled, read_labelled
 from bouton.geometry import ZYX, Box, Grid
-from bouton.learn.shipped import SYNAPSE_TYPES, model_path
-from bouton.learn.synapse_types import Classifier, TypesModel, calibrated, no_calibration, read_types_model
+from bouton.learn.shipped import model_path
+from bouton.learn.synapse_types import (
+    SYNAPSE_TYPES,
+    Classifier,
+    TypesModel,
+    calibrated,
+    no_calibration,
+    read_types_model,
+)
 from bouton.learn.synapse_types_training import calibration_table, reliability
 from bouton.stage import BlockPart, BlockTask, TableData
 from bouton.stages.synapse_types import STAGE, Params

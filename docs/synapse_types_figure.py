@@ -16,8 +16,8 @@ from matplotlib import pyplot
 
 from bouton.cli.train_types import QUESTIONS, Labelled, read_labelled
 from bouton.geometry import Box
-from bouton.learn.shipped import SYNAPSE_TYPES, model_path
-from bouton.learn.synapse_types import TypesModel, read_types_model
+from bouton.learn.shipped import model_path
+from bouton.learn.synapse_types import SYNAPSE_TYPES, TypesModel, read_types_model
 from bouton.learn.synapse_types_training import reliability
 from bouton.volume.run_folder import Run, open_run
 

@@ -11,7 +11,7 @@ from bouton.learn.info import Architecture, ModelInfo
 from bouton.learn.model import ready_model
 from bouton.learn.network import build_network
 from bouton.learn.partner_network import check_partner_network, network_sums, partner_masks
-from bouton.learn.partner_sampling import PartnerSampler, cleft_centres, patch_place
+from bouton.learn.partner_sampling import PartnerSampler, cleft_centres, cleft_patch, patch_place
 from bouton.learn.runners_torch import TorchRunner
 from bouton.learn.sampling import CleftTruth, SamplingSettings, TrainingVolume
 from bouton.learn.train import Trainer, TrainingSettings
@@ -37,7 +37,7 @@ def toy(shape=(8, 24, 24), **more):
 def test_a_patch_by_hand():
     volume = toy()
     place = patch_place([4, 12, 12], PATCH, (8, 24, 24))
-    patch = PartnerSampler([volume], SETTINGS, UNCHANGED).patch(volume, 1, place, None)
+    patch = cleft_patch(volume, 1, place)
     assert patch.image.shape == (2, *PATCH) and patch.truth.shape == (2, *PATCH)
     np.testing.assert_array_equal(patch.image[0], volume.image)
     np.testing.assert_array_equal(patch.image[1], np.where(volume.synapses.clefts == 1, 255, 0))

@@ -95,8 +95,8 @@ def make_choices(overrides: list[str] | None, bounds: str | None, block: str | N
     return Choices(overrides=tuple(overrides or ()), bounds=box, block=voxels_option(block, "--block-zyx"), until=until)
 
 
-def size_option(text: str | None, option: str = "--voxel-size-nm") -> NM | None:
-    """Return lengths like ``40,4,4``, in nm.
+def size_option(text: str | None) -> NM | None:
+    """Return what ``--voxel-size-nm`` says, like ``40,4,4``.
 
     Raises
     ------
@@ -105,7 +105,8 @@ def size_option(text: str | None, option: str = "--voxel-size-nm") -> NM | None:
     """
     found = None if text is None else _three(text, float)
     if text is not None and (found is None or not (min(found) > 0 and math.isfinite(sum(found)))):
-        raise SpecError(f"{option} {text!r}", expected="three positive numbers z,y,x", fix=f"{option} 40,4,4")
+        fix = "--voxel-size-nm 40,4,4"
+        raise SpecError(f"--voxel-size-nm {text!r}", expected="three positive numbers z,y,x", fix=fix)
     return found
 
 

@@ -13,7 +13,7 @@ from bouton.evaluate.connectome_scores import count_edges, similarity_table
 from bouton.evaluate.curves import OperatingPoint, score_curves
 from bouton.evaluate.scores import SCORE_COLUMNS, score_table
 from bouton.evaluate.synapse_rows import chosen_rows
-from bouton.evaluate.synapses import points_nm, synapse_set
+from bouton.evaluate.synapses import LEVELS, points_nm, synapse_set
 from bouton.geometry import NM, Box
 from bouton.report.curves import curve_picture
 from bouton.stages.evaluate_synapses import (
@@ -30,7 +30,6 @@ from bouton.volume.synapse_tables import read_synapses
 EVERYWHERE = Box((0, 0, 0), (2**40, 2**40, 2**40))
 FEW = 0.05
 """Share of the synapses below which matches may be chance."""
-LEVELS = ("location", "pair", "partners", "type")
 _GROUPS = {
     "places, partners, types": ("synapse_", "partners_right", "polarity_right", "type_right", "target_right"),
     "the score to take": ("chosen_", "min_score"),

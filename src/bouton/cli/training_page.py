@@ -75,11 +75,10 @@ def _validation_examples(run: TrainingRun, tall: float) -> list[Example]:
         if each.volume.known.any():
             truth = np.where(each.volume.known, each.volume.labels, 0)[middle]
             pictures.append(("true cells", labels_uri(truth, image, tall)))
-        segments = run.validated.segmentations[i] if run.validated.segmentations else None
+        segments = run.validated.segmentations[i]
         if segments is not None:
             pictures.append(("segmentation at the best threshold", labels_uri(segments[middle], image, tall)))
-        # of a partner network there is no prediction of a whole volume
-        for head, values in (run.validated.predictions[i] if run.validated.predictions else {}).items():
+        for head, values in run.validated.predictions[i].items():
             words = f" ({CHANNEL_WORDS[head]})" if head in CHANNEL_WORDS else ""
             if head in each.volume.layers:
                 truth = _bit_channels(each.volume.layers[head][middle], min(3, len(values)))

@@ -218,8 +218,11 @@ class TrainingRun:
     def _validate(self) -> dict[str, float]:
         """Return the scores of the running mean of the weights, and keep it if it is the best so far."""
         model = ready_model(self.plan.info(), {name: value.cpu() for name, value in self.trainer.ema.items()})
-        check = validate_partners if "partners" in self.plan.heads else validate
-        self.validated = check(model, [each.volume for each in self.validation], self.plan.sampling())
+        volumes = [each.volume for each in self.validation]
+        if "partners" in self.plan.heads:
+            self.validated = validate_partners(model, volumes)
+        else:
+            self.validated = validate(model, volumes, self.plan.sampling())
         scores = self.validated.scores
         if self.plan.patience is not None:
             if is_better(self.score, scores[self.score], self._best_score()):

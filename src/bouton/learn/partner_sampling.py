@@ -5,7 +5,7 @@ After the attentional voxel association networks of Turner et al. 2019, doi:10.4
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -15,6 +15,7 @@ from bouton.geometry import ZYX
 from bouton.learn.augment import Augmentation, augment
 from bouton.learn.sampling import CleftTruth, Patch, SamplingSettings, TrainingVolume
 
+Change = Callable[[np.ndarray, list[np.ndarray]], tuple[np.ndarray, list[np.ndarray]]]
 PRE, POST = range(2)
 NEAR_ZYX = (11, 41, 41)
 """Only this near to the cleft (whole window, voxels) does the answer count: farther off nobody asks for it."""
@@ -34,9 +35,7 @@ class PartnerSampler:
         self, volumes: Sequence[TrainingVolume], settings: SamplingSettings, augmentation: Augmentation
     ) -> None:
         self.volumes, self.settings, self.augmentation = list(volumes), settings, augmentation
-        self._clefts = [(which, *each) for which, volume in enumerate(self.volumes) for each in cleft_centres(volume)]
-        if not self._clefts:
-            raise DataError("no cleft with two known partners", expected="volumes whose synapses are known")
+        self._clefts = known_clefts(self.volumes)
         weight = np.array([self.volumes[which].weight for which, *_ in self._clefts])
         self._share = weight / weight.sum()
 
@@ -46,36 +45,53 @@ class PartnerSampler:
         volume = self.volumes[which]
         jitter = [int(rng.integers(-(p // 8), p // 8 + 1)) for p in self.settings.patch_zyx]
         aim = [c + j for c, j in zip(centre, jitter, strict=True)]
-        return self.patch(volume, cleft, patch_place(aim, self.settings.patch_zyx, volume.image.shape), rng)
+        place = patch_place(aim, self.settings.patch_zyx, volume.image.shape)
 
-    def patch(
-        self, volume: TrainingVolume, cleft: int, place: tuple[slice, ...], rng: np.random.Generator | None
-    ) -> Patch:
-        """Return the patch of one cleft at ``place``; as it is where there is no ``rng``."""
-        synapses = truth_of(volume)
-        image = volume.image[place].astype(np.float32) / np.float32(255)
-        mask, labels, known = synapses.clefts[place] == cleft, volume.labels[place], volume.known[place]
-        if rng is not None:
-            image, (mask, labels, known) = augment(image, [mask, labels, known], self.augmentation, rng)
-            mask = _changed(mask, rng)
-        pair = synapses.partners[cleft]
-        truth = np.stack([labels == pair[PRE], labels == pair[POST]]).astype(np.float32)
-        shown = np.stack([image, mask.astype(np.float32)]) * np.float32(255)
-        weight = known & ndimage.maximum_filter(mask, NEAR_ZYX)
-        return Patch(shown, truth, np.broadcast_to(weight.astype(np.float32), truth.shape))
+        def change(image: np.ndarray, truths: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+            image, (mask, *others) = augment(image, truths, self.augmentation, rng)
+            return image, [_changed(mask, rng), *others]
+
+        return cleft_patch(volume, cleft, place, change)
+
+
+def cleft_patch(volume: TrainingVolume, cleft: int, place: tuple[slice, ...], change: Change | None = None) -> Patch:
+    """Return the patch of one cleft at ``place``; ``change`` gets the image, 0 to 1, and mask, labels and known."""
+    synapses = truth_of(volume)
+    image = volume.image[place].astype(np.float32) / np.float32(255)
+    truths = [synapses.clefts[place] == cleft, volume.labels[place], volume.known[place]]
+    image, (mask, labels, known) = change(image, truths) if change else (image, truths)
+    pair = synapses.partners[cleft]
+    truth = np.stack([labels == pair[PRE], labels == pair[POST]]).astype(np.float32)
+    shown = np.stack([image, mask.astype(np.float32)]) * np.float32(255)
+    weight = known & ndimage.maximum_filter(mask, NEAR_ZYX)
+    return Patch(shown, truth, np.broadcast_to(weight.astype(np.float32), truth.shape))
 
 
 def truth_of(volume: TrainingVolume) -> CleftTruth:
-    """Return what is known of a volume's clefts; nothing where nobody looked."""
-    if volume.synapses is not None:
-        return volume.synapses
-    return CleftTruth(np.zeros(volume.image.shape, np.uint32), np.zeros((1, 2), np.int64))
+    """Return the clefts of a volume that has some."""
+    assert volume.synapses is not None
+    return volume.synapses
+
+
+def known_clefts(volumes: Sequence[TrainingVolume]) -> list[tuple[int, int, list[int]]]:
+    """Return volume, number and middle voxel of each cleft with two known partners.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    found = [(which, *each) for which, volume in enumerate(volumes) for each in cleft_centres(volume)]
+    if not found:
+        raise DataError("no cleft with two known partners", expected="volumes whose synapses are known")
+    return found
 
 
 def cleft_centres(volume: TrainingVolume) -> list[tuple[int, list[int]]]:
-    """Return number and middle voxel of each cleft with two known partners."""
-    synapses = truth_of(volume)
-    found = []
+    """Return number and middle voxel of each cleft with two known partners; none where nobody looked."""
+    synapses, found = volume.synapses, list[tuple[int, list[int]]]()
+    if synapses is None:
+        return found
     for cleft, box in enumerate(ndimage.find_objects(synapses.clefts.astype(np.int64)), start=1):
         if box is not None and synapses.partners[cleft].all():
             where = np.argwhere(synapses.clefts[box] == cleft)

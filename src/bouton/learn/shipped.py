@@ -13,7 +13,6 @@ from bouton.learn.card import CARD, Card
 from bouton.learn.info import ModelInfo
 from bouton.learn.package import check_package, package_stamp
 from bouton.learn.runners import Runner, Runtime, open_runner
-from bouton.learn.synapse_types import CARD as TYPES_CARD
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -27,7 +26,6 @@ class Kind:
 
 
 NETWORKS = Kind(CARD, "bouton train")
-SYNAPSE_TYPES = Kind(TYPES_CARD, "bouton train-types")
 
 
 def model_names(kind: Kind = NETWORKS) -> list[str]:

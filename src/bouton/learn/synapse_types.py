@@ -23,8 +23,10 @@ from safetensors.numpy import load, save
 
 from bouton.errors import DataError
 from bouton.learn.forest import Forest, forest_of, predict_forest
+from bouton.learn.shipped import Kind
 
 CARD, WEIGHTS = "types.json", "weights.safetensors"
+SYNAPSE_TYPES = Kind(CARD, "bouton train-types")
 FORMAT = "bouton-synapse-types/1"
 LARGEST_CARD_BYTES = 1 << 20
 TABLE_POINTS = 65

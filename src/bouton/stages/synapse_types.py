@@ -16,8 +16,8 @@ import numpy as np
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box, nm_to_voxels
 from bouton.learn.package import package_stamp
-from bouton.learn.shipped import SYNAPSE_TYPES, model_path
-from bouton.learn.synapse_types import TypesModel, read_types_model
+from bouton.learn.shipped import model_path
+from bouton.learn.synapse_types import SYNAPSE_TYPES, TypesModel, read_types_model
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage, Table, TableData, WholePart, WholeTask
 from bouton.synapse.patches import POST, Frame, Samples, Sites, owned_sites
 from bouton.synapse.shape_features import CLEFT, EXCITATORY, FEATURES, HALF, NEEDS, measure

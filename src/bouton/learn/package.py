@@ -29,7 +29,6 @@ from bouton.learn.card import (
     pickled,
     read_card,
 )
-from bouton.learn.forest import Forest, forest_of
 from bouton.learn.forest_info import NAMES, ForestArchitecture
 from bouton.learn.info import Architecture, network_of, parameter_shapes
 
@@ -94,7 +93,7 @@ def weights_of(card: Card, data: bytes, path: str | Path) -> dict[str, np.ndarra
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise not_a_model(path, (str(error).splitlines() or [type(error).__name__])[0][:100]) from None
     if isinstance(card.prediction.architecture, ForestArchitecture):
-        _check_forest(forest_of(found, str(path)), card.prediction.architecture, path)
+        _check_forest(found, card.prediction.architecture, path)
         return found
     _check_shapes(found, network_of(card.prediction), path)
     for name, value in found.items():
@@ -103,7 +102,11 @@ def weights_of(card: Card, data: bytes, path: str | Path) -> dict[str, np.ndarra
     return found
 
 
-def _check_forest(forest: Forest, architecture: ForestArchitecture, path: str | Path) -> None:
+def _check_forest(arrays: Mapping[str, np.ndarray], architecture: ForestArchitecture, path: str | Path) -> None:
+    # it brings numba: only who opens a forest waits for that
+    from bouton.learn.forest import forest_of
+
+    forest = forest_of(arrays, str(path))
     if (forest.trees, forest.classes) != (architecture.trees, 2) or forest.features > len(NAMES):
         raise DataError(
             f"a forest of {forest.trees} trees, {forest.classes} classes, {forest.features} features or more",

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from bouton.cli.training_plan import Array, Labelled, Phantoms, Plan
+from bouton.cli.training_forest_plan import AnyPlan
+from bouton.cli.training_plan import Array, Labelled, Phantoms
 from bouton.learn.card import Card, DataSource, Score, Training, Weights
 
 UNKNOWN = "0" * 64  # until the weights are written
@@ -35,7 +36,7 @@ class Progress:
     scores: Mapping[str, float]
 
 
-def training_card(plan: Plan, origin: Origin, done: Progress) -> Card:
+def training_card(plan: AnyPlan, origin: Origin, done: Progress) -> Card:
     """Return the card of the weights; their hash joins it when they are written."""
     words = ["bouton", "train", str(origin.plan_file)]
     command = shlex.join([*words, *(word for each in origin.overrides for word in ("--set", each))])
@@ -69,7 +70,7 @@ def training_card(plan: Plan, origin: Origin, done: Progress) -> Card:
     )
 
 
-def joined_licence(plan: Plan, parent: Card | None) -> str:
+def joined_licence(plan: AnyPlan, parent: Card | None) -> str:
     """Return the licence of the weights: the plan's, and that of the model they began with, which binds them too."""
     both = [plan.licence, parent.weights.licence if parent else NOT_STATED]
     stated = list(dict.fromkeys(each for each in both if each != NOT_STATED))

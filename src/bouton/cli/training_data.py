@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bouton.cli.training_plan import Array, Labelled, Phantoms, Plan, expand
+from bouton.cli.training_forest_plan import AnyPlan
+from bouton.cli.training_plan import Array, Labelled, Phantoms, expand
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box, nm_to_voxels
 from bouton.learn.info import HEADS
@@ -37,7 +38,7 @@ class Loaded:
     licence: str
 
 
-def load_volumes(sources: Sequence[Labelled | Phantoms], plan: Plan, folder: Path) -> list[Loaded]:
+def load_volumes(sources: Sequence[Labelled | Phantoms], plan: AnyPlan, folder: Path) -> list[Loaded]:
     """Return the volumes of ``sources``; relative paths start at ``folder``.
 
     Raises
@@ -109,7 +110,7 @@ def _tissue(source: Phantoms, seed: int, voxel_size_nm: NM) -> PhantomParams:
     return PhantomParams(seed=seed, voxel_size_nm=voxel_size_nm, **source.tissue)
 
 
-def _labelled_volumes(source: Labelled, plan: Plan, folder: Path) -> Iterator[Loaded]:
+def _labelled_volumes(source: Labelled, plan: AnyPlan, folder: Path) -> Iterator[Loaded]:
     if not source.layers and source.labels is None:
         raise SpecError(
             f"{source.path or source.image}: neither labels nor layers", expected="something to learn",
@@ -156,13 +157,13 @@ def open_array(array: Array, voxel_size_nm: NM) -> Volume:
     return open_volume(array.path, array.dataset, voxel_size_nm=voxel_size_nm, absent=array.absent)
 
 
-def size_on_disk(source: Labelled, plan: Plan) -> NM:
+def size_on_disk(source: Labelled, plan: AnyPlan) -> NM:
     """Return the voxel size of a volume of which every n-th section is kept."""
     z, y, x = plan.voxel_size_nm
     return z / source.keep_every, y, x
 
 
-def _volumes_in(box: Box, source: Labelled, plan: Plan, folder: Path) -> Iterator[TrainingVolume]:
+def _volumes_in(box: Box, source: Labelled, plan: AnyPlan, folder: Path) -> Iterator[TrainingVolume]:
     size = size_on_disk(source, plan)
 
     def read(array: str | Array) -> np.ndarray:
@@ -265,7 +266,7 @@ def _wanted(head: str) -> str:
     return "labels" if head in FROM_LABELS else f"layers: {{{head}: DATASET}}"
 
 
-def check_heads(plan: Plan, volumes: Sequence[Loaded]) -> None:
+def check_heads(plan: AnyPlan, volumes: Sequence[Loaded]) -> None:
     """Check that something is annotated for every head.
 
     Raises

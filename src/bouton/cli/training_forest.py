@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from bouton.cli.training_card import Origin, Progress, training_card
 from bouton.cli.training_data import check_heads, load_volumes
 from bouton.cli.training_forest_plan import ForestPlan
-from bouton.cli.training_plan import Plan
 from bouton.cli.training_validation import validate
 from bouton.errors import RunError
 from bouton.learn.card import Card
@@ -58,10 +56,9 @@ class ForestRun:
             It was asked to stop.
         """
         began, plan = time.monotonic(), self.plan
-        # the volumes are read as for a network; a forest's plan says all that is asked there
-        data = load_volumes(plan.data, cast("Plan", plan), self.origin.plan_file.parent)
-        check_heads(cast("Plan", plan), data)
-        held = load_volumes(plan.validation, cast("Plan", plan), self.origin.plan_file.parent)
+        data = load_volumes(plan.data, plan, self.origin.plan_file.parent)
+        check_heads(plan, data)
+        held = load_volumes(plan.validation, plan, self.origin.plan_file.parent)
         runner = self._fit([each.volume for each in data])
         scores = self._validate(runner, [each.volume for each in held])
         card = self._card(runner, Progress(0, (time.monotonic() - began) / 3600, scores))
@@ -103,7 +100,7 @@ class ForestRun:
         return scores
 
     def _card(self, runner: ForestRunner, done: Progress) -> Card:
-        card = training_card(cast("Plan", self.plan), self.origin, done)
+        card = training_card(self.plan, self.origin, done)
         return card.model_copy(update={"prediction": runner.info, "notes": (_size(runner.forest),)})
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from bouton.cli.training_plan import Labelled, Size, Strict, Volumes, spec_error
+from bouton.cli.training_plan import Labelled, Plan, Size, Strict, Volumes, spec_error
 from bouton.errors import SpecError
 from bouton.geometry import ZYX
 from bouton.learn.forest import ForestSettings
@@ -95,6 +95,10 @@ class ForestPlan(Strict):
         if self.prediction:
             tile, overlap = self.prediction.tile_zyx, self.prediction.overlap_zyx
         return ModelInfo(architecture, {"clefts": 1}, self.voxel_size_nm, tile, overlap, mean=0.0, std=1.0)
+
+
+AnyPlan = Plan | ForestPlan
+"""A training file of either kind: both say alike what data there are and what is learned from them."""
 
 
 def is_forest(path: Path, overrides: list[str]) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bouton.cli.training_data import boxes_of, open_array, place_of, size_on_disk
-from bouton.cli.training_forest_plan import ForestPlan, is_forest, read_forest_plan
-from bouton.cli.training_plan import Labelled, Phantoms, Plan, read_plan
+from bouton.cli.training_forest_plan import AnyPlan, is_forest, read_forest_plan
+from bouton.cli.training_plan import Labelled, Phantoms, read_plan
 from bouton.evaluate.leakage import Region
 from bouton.geometry import ZYX, Box
 from bouton.learn.forest_info import windows_of
@@ -47,12 +47,12 @@ def phantom_name(seed: int) -> str:
 
 
 def _all_regions(
-    plan: Plan | ForestPlan, plan_file: Path, sources: Sequence[Labelled | Phantoms], how: str = "trained on"
+    plan: AnyPlan, plan_file: Path, sources: Sequence[Labelled | Phantoms], how: str = "trained on"
 ) -> list[Region]:
     return [each for source in sources for each in _regions(source, plan, plan_file, how)]
 
 
-def _regions(source: Labelled | Phantoms, plan: Plan | ForestPlan, plan_file: Path, how: str) -> Iterator[Region]:
+def _regions(source: Labelled | Phantoms, plan: AnyPlan, plan_file: Path, how: str) -> Iterator[Region]:
     if isinstance(source, Phantoms):
         box = Box.of_shape(source.shape_zyx).shift(source.start_zyx)
         for seed in source.seeds:

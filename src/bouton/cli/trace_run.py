@@ -193,12 +193,17 @@ def _of_stage(steps: list[RunStep], stage: str) -> RunStep | None:
     return next((step for step in steps if step.stage == stage), None)
 
 
+def _cutting(steps: list[RunStep]) -> RunStep | None:
+    """Return the nearest step that cuts an agglomeration at a threshold."""
+    return next((step for step in steps if "merges" in step.reads and "threshold" in step.params), None)
+
+
 def _tables(run: Run, steps: Mapping[str, RunStep], above: list[RunStep]) -> tuple[dict[str, TableData], float]:
     refs = {}
     for stage, output in (("clefts", "candidates"), ("synapses", "merged_synapses")):
         if stage in steps and output in steps[stage].outputs:
             refs[output] = f"{steps[stage].name}.{output}"
-    cutting = next((s for s in above if "merges" in s.reads and "threshold" in s.params), None)
+    cutting = _cutting(above)
     if cutting is not None:
         refs["merges"] = cutting.reads["merges"]
         maker = run.steps.get(refs["merges"].partition(".")[0])
@@ -240,9 +245,9 @@ def _with_fragments(
     above: list[RunStep],
     mapping: tuple[np.ndarray, np.ndarray] | None,
 ) -> dict[str, Source]:
-    if mapping is None or "segments" not in found:
+    cutting = _cutting(above)
+    if mapping is None or cutting is None or "segments" not in found:
         return found
-    cutting = next(s for s in above if "merges" in s.reads and "threshold" in s.params)
     fragments = _source(run, layers, cutting.reads["fragments"]) if "fragments" in cutting.reads else found["segments"]
     if fragments is None:
         return found

@@ -29,7 +29,7 @@ from bouton import load_workflow, run_workflow
 from bouton.cli.trace_files import SEGMENT, Wanted, trace_run
 from bouton.cli.trace_run import Given
 from bouton.geometry import Box, nm_to_voxels
-from bouton.phantom import PhantomParams, generate
+from bouton.phantom import SYNAPSE_COLUMNS, PhantomParams, generate
 from bouton.spec import Choices
 from bouton.volume import create_volume, write_table
 
@@ -60,15 +60,7 @@ steps:
     reads: {{synapses: synapses, truth_synapses: truth, truth: neurons}}
     params: {{margin_nm: 100}}
 """
-TRUTH_COLUMNS = {
-    "id": "uint64",
-    **{f"{side}{axis}_nm": "float64" for side in ("", "pre_", "post_") for axis in "zyx"},
-    "pre_id": "uint64",
-    "post_id": "uint64",
-    "size_voxels": "int64",
-    "score": "float64",
-    "type": "str",
-}
+TRUTH_COLUMNS = {name: kind for name, kind in SYNAPSE_COLUMNS.items() if name != "target"}
 
 
 @dataclass

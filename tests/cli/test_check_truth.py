@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from bouton.cli.check_truth import command
 from bouton.errors import DataError, SpecError
 from bouton.volume.synapse_tables import read_synapses
+from cli.calling import call
 
 SIZE = (30.0, 10.0, 10.0)
 COLUMNS = [
@@ -28,16 +29,6 @@ patch_zyx: [4, 16, 16]
 training: {steps: 50}
 prediction: {tile_zyx: [4, 16, 16], overlap_zyx: [0, 4, 4]}
 """
-
-
-def call(*arguments):
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(command)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def rows(n=12):
@@ -69,7 +60,7 @@ def asked(output):
 
 
 def test_a_clean_truth(tmp_path, cells):
-    output = call(write(tmp_path / "t.csv", rows()), "--cells", cells, "--voxel-size-nm", "30,10,10", "--json")
+    output = call(command, write(tmp_path / "t.csv", rows()), "--cells", cells, "--voxel-size-nm", "30,10,10", "--json")
     assert json.loads(output) == {"suspects": []}
 
 
@@ -80,14 +71,14 @@ def test_errors_by_hand_are_found_and_written(tmp_path, cells):
     table[6][6:9] = table[6][9:12]
     out = tmp_path / "questions"
     arguments = [write(tmp_path / "t.csv", table), "--cells", cells, "--voxel-size-nm", "30,10,10", "--out", out]
-    found = asked(call(*arguments, "--json"))
+    found = asked(call(command, *arguments, "--json"))
     assert ("same_cell", 3) in found and ("other_cell", 7) in found and ("far_partner", 5) in found
     assert {number for _, number in found} == {3, 5, 7}
     with (out / "suspects.csv").open() as file:
         assert sorted((row["suspicion"], int(row["id"])) for row in csv.DictReader(file)) == found
     assert len(read_synapses(out / "suspects.nml", SIZE)["id"]) == len(found)
     assert (out / "suspects.nml").read_text().count('name="same_cell"') == 1
-    shown = call(*arguments)
+    shown = call(command, *arguments)
     assert "12 true synapses" in shown and "same_cell" in shown and "suspects.nml" in shown
 
 
@@ -113,48 +104,48 @@ def test_detections_and_a_second_annotator(tmp_path, cells):
     second[1][4:6] = 2, 1
     truth, other = write(tmp_path / "a.csv", first), write(tmp_path / "b.csv", second)
     base = [truth, "--cells", cells, "--voxel-size-nm", "30,10,10", "--margin-nm", "50", "--json"]
-    found = asked(call(*base, "--detections", other))
+    found = asked(call(command, *base, "--detections", other))
     assert found == [("not_detected", 11), ("not_detected", 12), ("other_type", 1), ("reversed", 2)]
-    agreed = json.loads(call(*base, "--second", other))["agreement"]
+    agreed = json.loads(call(command, *base, "--second", other))["agreement"]
     assert agreed["levels"]["location"] == pytest.approx({"f1": 20 / 22, "both": 10, "first_only": 2, "second_only": 0})
     assert agreed["levels"]["partners"]["both"] == 9
-    assert "Two annotators" in call(*base[:-1], "--second", other)
+    assert "Two annotators" in call(command, *base[:-1], "--second", other)
 
 
 def test_leaks_into_the_training(tmp_path, cells):
     (tmp_path / "phantoms.yaml").write_text(PLAN)
     truth = write(tmp_path / "t.csv", rows())
     base = [truth, "--voxel-size-nm", "30,10,10", "--training", tmp_path / "phantoms.yaml", "--json"]
-    leaked = json.loads(call(*base, "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 4))["leaks"]
+    leaked = json.loads(call(command, *base, "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 4))["leaks"]
     assert [leak["shared_voxels"] for leak in leaked] == [10 * 50 * 60]
-    assert json.loads(call(*base, "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 5))["leaks"] == []
-    near = json.loads(call(*base, "--bounds-zyx", "21:40,0:100,0:400", "--phantom-seed", 4))["leaks"]
+    assert json.loads(call(command, *base, "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 5))["leaks"] == []
+    near = json.loads(call(command, *base, "--bounds-zyx", "21:40,0:100,0:400", "--phantom-seed", 4))["leaks"]
     assert [leak["shared_voxels"] for leak in near] == [0]
     forest = PLAN[: PLAN.index("network")] + "forest: {}\n" + PLAN[PLAN.index("data:") : PLAN.index("patch")]
     (tmp_path / "forest.yaml").write_text(forest)
     words = [truth, "--voxel-size-nm", "30,10,10", "--training", tmp_path / "forest.yaml", "--json"]
-    leaked = json.loads(call(*words, "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 4))["leaks"]
+    leaked = json.loads(call(command, *words, "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 4))["leaks"]
     assert [leak["shared_voxels"] for leak in leaked] == [10 * 50 * 60]
-    shown = call(*base[:-1], "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 4)
+    shown = call(command, *base[:-1], "--bounds-zyx", "10:20,0:100,0:400", "--phantom-seed", 4)
     assert "LEAK" in shown and "seed 4" in shown
 
 
 def test_bad_input(tmp_path, cells):
     truth = write(tmp_path / "t.csv", rows())
     with pytest.raises(SpecError, match="bounds"):
-        call(truth, "--cells", cells, "--voxel-size-nm", "30,10,10", "--bounds-zyx", "0:30,0:100,0:400")
+        call(command, truth, "--cells", cells, "--voxel-size-nm", "30,10,10", "--bounds-zyx", "0:30,0:100,0:400")
     with pytest.raises(SpecError, match="voxel size"):
-        call(truth, "--bounds-zyx", "0:30,0:100,0:400")
+        call(command, truth, "--bounds-zyx", "0:30,0:100,0:400")
     with pytest.raises(DataError, match="no"):
-        call(tmp_path / "absent.csv")
+        call(command, tmp_path / "absent.csv")
     for option in ("--max-distance-nm", "--margin-nm", "--near-nm"):
         with pytest.raises(AssertionError, match="greater than or equal to 0"):
-            call(truth, option, "nan")
+            call(command, truth, option, "nan")
     with pytest.raises(SpecError, match=r"margin_nm = inf.*finite"):
-        call(truth, "--margin-nm", "inf")
+        call(command, truth, "--margin-nm", "inf")
     with pytest.raises(SpecError, match="--training"):
-        call(truth, "--training", tmp_path / "plan.yaml")
+        call(command, truth, "--training", tmp_path / "plan.yaml")
     table = rows()
     table[3][0] = 1
     with pytest.raises(DataError, match="1"):
-        call(write(tmp_path / "twice.csv", table))
+        call(command, write(tmp_path / "twice.csv", table))

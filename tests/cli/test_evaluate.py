@@ -14,6 +14,7 @@ from bouton.evaluate.contingency import count_pairs
 from bouton.evaluate.scores import segmentation_scores
 from bouton.geometry import Box
 from bouton.volume import create_volume, write_table
+from cli.calling import call
 
 SHAPE, SIZE = (20, 40, 50), (30.0, 10.0, 10.0)
 
@@ -24,18 +25,8 @@ def notes(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments]).stderr.splitlines()
 
 
-def call(*arguments):
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(command)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def scores(*arguments):
-    found = json.loads(call(*arguments, "--json"))
+    found = json.loads(call(command, *arguments, "--json"))
     kinds = [kind for kind in found if not kind.endswith("_errors")]
     return {kind: {row["metric"]: row["value"] for row in found[kind]} for kind in kinds}
 
@@ -88,7 +79,7 @@ def test_segmentation_scores_are_those_of_the_arrays(volumes):
 
 def test_the_table_explains_itself(volumes):
     _, paths = volumes
-    shown = call("--segmentation", paths["seg"], "--truth", paths["truth"])
+    shown = call(command, "--segmentation", paths["seg"], "--truth", paths["truth"])
     assert "bits lost to true cells cut apart" in shown
     assert "adapted_rand_error" in shown
 
@@ -116,7 +107,7 @@ def two_neurons(folder):
 
 def test_errors_are_listed_with_their_places(tmp_path):
     truth, seg = two_neurons(tmp_path)
-    found = json.loads(call("--segmentation", seg, "--truth", truth, "--json", "--errors", 1))
+    found = json.loads(call(command, "--segmentation", seg, "--truth", truth, "--json", "--errors", 1))
     (split,), (merge,) = found["split_errors"], found["merge_errors"]
     # Neuron 1: 15 of its 40 rows lie in 6, over 30 columns; 6 meets 5 at y = 25, mean z 9.5, mean x 14.5.
     assert (split["truth"], split["segment"], split["voxels"], split["largest"]) == (1, 6, 9000, 5)
@@ -126,7 +117,7 @@ def test_errors_are_listed_with_their_places(tmp_path):
     assert split["bits"] == pytest.approx(-0.6 * (0.375 * np.log2(0.375) + 0.625 * np.log2(0.625)))
     assert (merge["segment"], merge["truth"], merge["neurons"], merge["faces"]) == (5, 2, 2, 20 * 25)
     assert merge["x_nm"] == 305.0
-    shown = call("--segmentation", seg, "--truth", truth)
+    shown = call(command, "--segmentation", seg, "--truth", truth)
     assert "without segment" in shown and "2 of 2 listed" in shown
 
 
@@ -134,7 +125,7 @@ def test_errors_are_written_with_pictures(tmp_path):
     truth, seg = two_neurons(tmp_path)
     image = np.random.default_rng(1).integers(0, 255, SHAPE).astype(np.uint64)
     options = ("--segmentation", seg, "--truth", truth, "--out", tmp_path / "out")
-    call(*options, "--image", store(tmp_path / "image.zarr", image))
+    call(command, *options, "--image", store(tmp_path / "image.zarr", image))
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
         "merge-001-neuron-2-segment-5.png", "merge_errors.csv", "scores.csv",
@@ -176,16 +167,16 @@ def test_bad_mappings_are_named(tmp_path, volumes, table, said):
     write_table(tmp_path / "bad.parquet", table, {name: values.dtype.name for name, values in table.items()})
     options = ("--segmentation", paths["seg"], "--truth", paths["truth"], "--mapping", tmp_path / "bad.parquet")
     with pytest.raises(DataError, match=said):
-        call(*options)
+        call(command, *options)
 
 
 def test_a_border_left_out_lowers_what_is_counted(volumes):
     paths = volumes[1]
     both = ("--segmentation", paths["seg"], "--truth", paths["truth"], "--json")
-    voxels = [json.loads(call(*both, "--border-nm", nm))["segmentation"][0]["n"] for nm in (0, 1, 15)]
+    voxels = [json.loads(call(command, *both, "--border-nm", nm))["segmentation"][0]["n"] for nm in (0, 1, 15)]
     assert voxels[0] > voxels[1] > voxels[2] > 0
     with pytest.raises(SpecError, match="border_nm"):
-        call(*both, "--border-nm", -1)
+        call(command, *both, "--border-nm", -1)
 
 
 def test_synapses_by_their_ids_and_by_the_truth_at_their_positions(tmp_path):
@@ -227,24 +218,24 @@ def test_not_a_number_is_null_in_json(tmp_path, volumes):
 )
 def test_options_that_do_not_fit_together(options, said):
     with pytest.raises(SpecError, match=said):
-        call(*options)
+        call(command, *options)
 
 
 def test_bad_values_are_named(tmp_path, volumes):
     _, paths = volumes
     both = ("--segmentation", paths["seg"], "--truth", paths["truth"])
     with pytest.raises(SpecError, match="leave the truth"):
-        call(*both, "--bounds-zyx", "0:99,0:10,0:10")
+        call(command, *both, "--bounds-zyx", "0:99,0:10,0:10")
     with pytest.raises(SpecError, match="--voxel-size-nm 'a,b,c'"):
-        call(*both, "--voxel-size-nm", "a,b,c")
+        call(command, *both, "--voxel-size-nm", "a,b,c")
     with pytest.raises(DataError, match="voxel size"):
-        call(*both, "--voxel-size-nm", "10,10,30")
+        call(command, *both, "--voxel-size-nm", "10,10,30")
     other = store(tmp_path / "other.zarr", np.ones((20, 40, 51), np.uint64))
     with pytest.raises(DataError, match="the same voxels"):
-        call("--segmentation", other, "--truth", paths["truth"])
+        call(command, "--segmentation", other, "--truth", paths["truth"])
     with pytest.raises(DataError, match="0:20,0:40,0:50"):
-        call("--segmentation", other, "--truth", paths["truth"])
-    call("--segmentation", other, "--truth", paths["truth"], "--bounds-zyx", "0:20,0:40,0:49")
+        call(command, "--segmentation", other, "--truth", paths["truth"])
+    call(command, "--segmentation", other, "--truth", paths["truth"], "--bounds-zyx", "0:20,0:40,0:49")
     write_table(tmp_path / "thin.parquet", {"id": np.array([1], np.uint64)}, {"id": "uint64"})
     with pytest.raises(DataError, match="columns id; expected z_nm"):
-        call("--synapses", tmp_path / "thin.parquet", "--truth-synapses", tmp_path / "thin.parquet")
+        call(command, "--synapses", tmp_path / "thin.parquet", "--truth-synapses", tmp_path / "thin.parquet")

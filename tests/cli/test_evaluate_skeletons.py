@@ -4,28 +4,17 @@ import json
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from bouton.cli.evaluate import command
 from bouton.errors import DataError, SpecError
 from bouton.volume import write_table
+from cli.calling import call
 
 SCORED = ("segmentation", "skeletons")
 
 
-def call(*arguments):
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(command)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def scores(*arguments):
-    found = json.loads(call(*arguments, "--json"))
+    found = json.loads(call(command, *arguments, "--json"))
     return {kind: {row["metric"]: row["value"] for row in found[kind]} for kind in SCORED if kind in found}
 
 
@@ -61,15 +50,15 @@ def test_skeletons_alone_with_a_mapping_and_in_a_box(files):
     both = scores(*options, "--truth", files / "truth.npy", "--bounds-zyx", "0:2,0:2,0:20")
     assert {"segmentation", "skeletons"} <= set(both)
     assert both["skeletons"]["skeletons"] == 1
-    shown = call(*options)
+    shown = call(command, *options)
     assert "correct length around a random point" in shown
 
 
 def test_what_does_not_fit_is_named(files):
     options = ("--segmentation", files / "seg.npy", "--skeletons", files / "tracings")
     with pytest.raises(SpecError, match="voxel-size-nm"):
-        call(*options)
+        call(command, *options)
     with pytest.raises(SpecError, match="--skeletons without --segmentation"):
-        call("--skeletons", files / "tracings", "--synapses", "a", "--truth-synapses", "b")
+        call(command, "--skeletons", files / "tracings", "--synapses", "a", "--truth-synapses", "b")
     with pytest.raises(DataError, match="swc-unit-nm"):
-        call(*options, "--voxel-size-nm", "10,10,10", "--swc-unit-nm", 1000)
+        call(command, *options, "--voxel-size-nm", "10,10,10", "--swc-unit-nm", 1000)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bouton.cli.evaluate import command
 from bouton.cli.synapse_scores import grouped
 from bouton.errors import DataError, SpecError
 from bouton.evaluate.scores import SCORE_COLUMNS
 from bouton.volume import read_table, write_table
-from cli.test_evaluate import SHAPE, call, notes, scores, store
+from cli.calling import call
+from cli.test_evaluate import SHAPE, notes, scores, store
 
 
 def table(path, x_nm, score=None, **changes):
@@ -56,14 +58,16 @@ def test_all_scores_come_out_in_groups(files):
     assert (found["nri_tp"], found["nri_fp"], found["nri_fn"]) == (6, 14, 0)
     assert found["synapse_average_precision"] == pytest.approx((1 + 1 + 3 / 5) / 3)
     assert found["synapse_best_score"] == 0.8
-    shown = call(*options)
+    shown = call(command, *options)
     for title in ("Scores: synapses, CREMI", "synapses, connections", "synapses, integrity of neurons"):
         assert title in shown
     assert "F1 of the pairs of synapse ends" in shown
 
 
 def test_no_score_is_lost_in_the_groups(files):
-    rows = json.loads(call("--synapses", files["found"], "--truth-synapses", files["true"], "--json"))["synapses"]
+    rows = json.loads(call(command, "--synapses", files["found"], "--truth-synapses", files["true"], "--json"))[
+        "synapses"
+    ]
     every = {name: np.array([row[name] for row in rows], object) for name in SCORE_COLUMNS}
     parts = grouped(every)
     assert sum(len(part["metric"]) for part in parts.values()) == len(rows)
@@ -81,9 +85,11 @@ def test_the_least_score_is_chosen_on_other_synapses(files):
     assert given["synapse_f1"] == chosen["synapse_f1"]
     assert given["synapse_average_precision"] == chosen["synapse_average_precision"]
     with pytest.raises(SpecError, match="one of them"):
-        call(*options, "--min-score", 0.7, "--choose-score-on", files["other"], files["other_true"])
+        call(command, *options, "--min-score", 0.7, "--choose-score-on", files["other"], files["other_true"])
     with pytest.raises(SpecError, match="choose-score-by 'nonsense'"):
-        call(*options, "--choose-score-on", files["other"], files["other_true"], "--choose-score-by", "nonsense")
+        call(
+            command, *options, "--choose-score-on", files["other"], files["other_true"], "--choose-score-by", "nonsense"
+        )
 
 
 def test_no_score_is_chosen_where_nothing_is_right(tmp_path, files):
@@ -93,14 +99,14 @@ def test_no_score_is_chosen_where_nothing_is_right(tmp_path, files):
     on = ("--choose-score-on", alien, files["other_true"])
     assert scores(*options, *on)["synapses"]["chosen_score"] == 0.7
     with pytest.raises(DataError, match=r"partners: no synapse is right.*no neuron id in common: choose by location"):
-        call(*options, *on, "--choose-score-by", "partners")
+        call(command, *options, *on, "--choose-score-by", "partners")
     swapped = {"pre_id": np.full(4, 2, np.uint64), "post_id": np.ones(4, np.uint64)}
     turned = table(tmp_path / "turned.parquet", [100.0, 200.0, 9000.0, 8000.0], **swapped)
     with pytest.raises(DataError, match="check pre_id and post_id"):
-        call(*options, "--choose-score-on", turned, files["other_true"], "--choose-score-by", "partners")
+        call(command, *options, "--choose-score-on", turned, files["other_true"], "--choose-score-by", "partners")
     far = table(tmp_path / "far.parquet", [50_000.0])
     with pytest.raises(DataError, match="check units"):
-        call(*options, "--choose-score-on", far, files["other_true"])
+        call(command, *options, "--choose-score-on", far, files["other_true"])
 
 
 def test_what_makes_every_score_0_is_told_in_a_line(tmp_path, files):
@@ -126,14 +132,14 @@ def test_what_makes_every_score_0_is_told_in_a_line(tmp_path, files):
 @pytest.mark.parametrize("words", [("--max-distance-nm", "nan"), ("--margin-nm", "nan"), ("--margin-nm", "inf")])
 def test_distances_that_are_no_number_are_refused(files, words):
     with pytest.raises(SpecError, match=f"{words[1]}.*finite"):
-        call("--synapses", files["found"], "--truth-synapses", files["true"], *words)
+        call(command, "--synapses", files["found"], "--truth-synapses", files["true"], *words)
     with pytest.raises(SpecError, match="--border-nm nan"):
-        call("--synapses", files["found"], "--truth-synapses", files["true"], "--border-nm", "nan")
+        call(command, "--synapses", files["found"], "--truth-synapses", files["true"], "--border-nm", "nan")
 
 
 def test_scores_matches_and_curve_are_written(tmp_path, files):
     out = tmp_path / "out"
-    call("--synapses", files["found"], "--truth-synapses", files["true"], "--min-score", 0.3, "--out", out)
+    call(command, "--synapses", files["found"], "--truth-synapses", files["true"], "--min-score", 0.3, "--out", out)
     table = read_table(out / "synapse_scores.parquet")
     assert dict(zip(table["metric"], table["value"], strict=True))["min_score"] == 0.3
     with (out / "synapse_curve.csv").open() as file:
@@ -170,13 +176,13 @@ def test_a_truth_that_names_no_neurons_takes_those_at_its_sites(tmp_path):
 def test_bad_truth_is_named(tmp_path, files, changes, message):
     truth = table(tmp_path / "bad.parquet", TRUE, **changes)
     with pytest.raises(DataError, match=message):
-        call("--synapses", files["found"], "--truth-synapses", truth)
+        call(command, "--synapses", files["found"], "--truth-synapses", truth)
 
 
 def test_a_truth_outside_of_the_volume_is_refused_and_an_autapse_told(tmp_path, files):
     volume = store(tmp_path / "labels.zarr", np.ones(SHAPE, np.uint64))
     with pytest.raises(DataError, match="no true synapse lies in the volume"):
-        call("--synapses", files["found"], "--truth-synapses", files["true"], "--truth", volume)
+        call(command, "--synapses", files["found"], "--truth-synapses", files["true"], "--truth", volume)
     truth = table(tmp_path / "half.parquet", [100.0, 200.0, 3000.0], post_id=np.array([1, 2, 2], np.uint64))
     found = scores("--synapses", files["found"], "--truth-synapses", truth, "--truth", volume, "--margin-nm", 0)
     assert (found["synapses"]["true_outside"], found["synapses"]["true_autapses"]) == (1, 1)
@@ -187,10 +193,12 @@ def test_empty_tables_have_no_scores(tmp_path, files):
     none = scores("--synapses", empty, "--truth-synapses", files["true"])["synapses"]
     assert (none["synapse_tp"], none["synapse_fn"], none["synapse_precision"]) == (0, 3, None)
     assert none["synapse_average_precision"] == 0.0
-    call("--synapses", empty, "--truth-synapses", empty, "--out", tmp_path / "out")
+    call(command, "--synapses", empty, "--truth-synapses", empty, "--out", tmp_path / "out")
     assert not (tmp_path / "out" / "synapse_curve.png").exists()
     with pytest.raises(DataError, match="no synapse to choose"):
-        call("--synapses", files["found"], "--truth-synapses", files["true"], "--choose-score-on", empty, empty)
+        call(
+            command, "--synapses", files["found"], "--truth-synapses", files["true"], "--choose-score-on", empty, empty
+        )
 
 
 def test_clefts_as_objects_and_as_voxels(tmp_path):
@@ -206,6 +214,12 @@ def test_clefts_as_objects_and_as_voxels(tmp_path):
     # 2 of 20 voxels are one voxel off; 15 lie 10 sections of 30 nm away, but their truth 190 nm from the other find.
     assert result["cremi_adgt"] == pytest.approx((2 * 10 + 15 * 300) / 35, abs=6)
     assert (result["cremi_false_positives"], result["cremi_false_negatives"]) == (15, 0)
-    assert "leader board" in call(*options)
+    assert "leader board" in call(command, *options)
     with pytest.raises(DataError, match="a box that lies in both"):
-        call("--clefts", store(tmp_path / "o.zarr", np.zeros((20, 40, 51), np.uint64)), "--truth-clefts", stores[1])
+        call(
+            command,
+            "--clefts",
+            store(tmp_path / "o.zarr", np.zeros((20, 40, 51), np.uint64)),
+            "--truth-clefts",
+            stores[1],
+        )

@@ -1,7 +1,7 @@
 """Arrays and tables on disk: OME-Zarr, precomputed, N5, HDF5, image stacks; Parquet."""
 
 from bouton.volume.base import KINDS, Volume, WritableVolume, check_volume
-from bouton.volume.files import checksum, fingerprint, write_bytes, write_folder
+from bouton.volume.files import checksum, fingerprint, publish, publish_folder, write_bytes, write_folder
 from bouton.volume.ome_zarr import create_volume, open_for_writing, shard_file
 from bouton.volume.open import open_volume
 from bouton.volume.tables import TableData, part_file, read_table, write_csv, write_table
@@ -18,6 +18,8 @@ __all__ = [
     "open_for_writing",
     "open_volume",
     "part_file",
+    "publish",
+    "publish_folder",
     "read_table",
     "shard_file",
     "write_bytes",

@@ -45,6 +45,90 @@ def write_pieces(path: str | Path, pieces: Iterable[bytes]) -> None:
         sync_folder(path.parent)
 
 
+def publish(path: str | Path, data: bytes) -> bool:
+    """Write a file under a name that must not exist yet, so that whatever once stood there never changes.
+
+    The bytes are durable before the name is there, and the name before this returns: link(2) fails where the name
+    exists, also over NFS, where rename(2) would replace it. Of several writers one wins.
+
+    Returns
+    -------
+    bool
+        True: these bytes stand there, written now or by an equal writer before. False: other bytes stand there.
+
+    Raises
+    ------
+    DataError
+        The disk is full, read-only or otherwise refuses, or ``path`` is a folder.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with disk_errors(path):
+        make_folder(path.parent)
+        try:
+            _write_durably(partial, [data])
+            ours = _linked(partial, path) or path.read_bytes() == data
+        finally:
+            partial.unlink(missing_ok=True)
+        # Also where an equal writer was first: it may have been killed before it came to this.
+        sync_folder(path.parent)
+    return ours
+
+
+def _linked(partial: Path, path: Path) -> bool:
+    """Give a file a second name; return whether that name was free."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def publish_folder(temporary: Path, path: Path) -> bool:
+    """Make a folder that a task wrote durable, and give it a name that must not exist yet; as :func:`publish`.
+
+    Returns
+    -------
+    bool
+        True: its files stand there, moved now or put there by an equal writer before. False: other files stand there.
+        ``temporary`` is gone where it was moved, and remains otherwise.
+
+    Raises
+    ------
+    DataError
+        The disk refuses, or ``path`` is a file.
+    """
+    with disk_errors(path):
+        for base, _, names in os.walk(temporary):
+            for name in names:
+                sync_file(Path(base) / name)
+            sync_folder(base)
+        make_folder(path.parent)
+        ours = _moved(temporary, path) or checksum(path) == checksum(temporary)
+        sync_folder(path.parent)
+    return ours
+
+
+def _moved(temporary: Path, path: Path) -> bool:
+    """Rename a folder; return whether the name was free, or that of an empty folder."""
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it that are missing, each durable in the one above."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
 def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files so that whoever opens it finds all of the old ones or all of the new ones.
 
@@ -95,6 +179,15 @@ def _write_durably(path: Path, pieces: Iterable[bytes]) -> None:
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
+
+
+def sync_file(path: str | Path) -> None:
+    """Make a file's bytes durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: str | Path) -> None:

@@ -18,6 +18,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from bouton.dataset_entries import chosen_document, dataset_names, with_dataset_overrides
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box
 from bouton.stage import Files, Layer, Stage, Table, load_stage
@@ -77,7 +78,8 @@ class Step:
 class Workflow:
     """A parsed workflow: steps in an order in which each comes after what it reads.
 
-    ``skipped`` names the steps that the bounds leave nothing to do, with the reason.
+    ``skipped`` names the steps that the bounds leave nothing to do, with the reason. ``dataset`` is the one that it is
+    about where its file has several; the name then ends with it.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Workflow:
     skipped: Mapping[str, str]
     text: str
     description: str = ""
+    dataset: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,15 @@ class Choices:
         Compute block of every step.
     until : str, optional
         Stop after this step.
+    dataset : str, optional
+        Of a file with ``datasets:``, this one.
     """
 
     overrides: Sequence[str] = ()
     bounds: Box | None = None
     block: ZYX | None = None
     until: str | None = None
+    dataset: str | None = None
 
 
 def load_workflow(path: Path, choices: Choices | None = None) -> Workflow:
@@ -129,9 +135,21 @@ def load_workflow(path: Path, choices: Choices | None = None) -> Workflow:
         A data source is missing, unreadable, or its voxel size contradicts the file.
     """
     choices = choices or Choices()
-    document = read_document(Path(path)).with_overrides(choices.overrides)
+    document = chosen_document(read_document(Path(path)), choices.overrides, choices.dataset)
     entries = parse_entries(document)
     return _Resolver(entries, document, choices).workflow()
+
+
+def workflow_datasets(path: Path, choices: Choices | None = None) -> tuple[str, ...]:
+    """Return the names of the datasets of a workflow file, in its order; none where it has no ``datasets:``.
+
+    Raises
+    ------
+    SpecError
+        The file cannot be read, or ``datasets:`` is wrong.
+    """
+    overrides = choices.overrides if choices else ()
+    return dataset_names(with_dataset_overrides(read_document(Path(path)), overrides))
 
 
 class _Resolver:
@@ -142,6 +160,7 @@ class _Resolver:
         self.volumes: dict[str, Volume] = {}
         self.sources = {name: self._source(name, entry) for name, entry in entries.data.items()}
         self.shape, self.voxel_size_nm = self._grid()
+        self.box = choices.bounds or _box(entries.bounds_zyx, document.at("bounds_zyx"))
         self.steps: dict[str, Step] = {}
         self.skipped: dict[str, str] = {}
 
@@ -152,7 +171,7 @@ class _Resolver:
         return Workflow(
             name=entries.name or file.stem, file=file, shape=self.shape, voxel_size_nm=self.voxel_size_nm,
             sources=self.sources, steps=tuple(self.steps.values()), skipped=self.skipped, text=self.document.text(),
-            description=entries.description,
+            description=entries.description, dataset=self.choices.dataset or "",
         )  # fmt: skip
 
     def _source(self, name: str, entry: SourceEntry) -> Source:
@@ -248,7 +267,8 @@ class _Resolver:
         refs = self._checked_reads(name, stage, refs)
         bounds = self._bounds(name, entry, refs)
         if bounds.is_empty:
-            self.skipped[name] = "its bounds do not meet --bounds-zyx"
+            option = "--bounds-zyx" if self.choices.bounds else "the file's bounds_zyx"
+            self.skipped[name] = f"its bounds do not meet {option}"
             return
         params = make_params(name, stage, entry.params, self.document)
         stage = stage.with_params(params)
@@ -311,10 +331,10 @@ class _Resolver:
 
     def _bounds(self, name: str, entry: StepEntry, refs: Mapping[str, Ref]) -> Box:
         everything = Box.of_shape(self.shape)
-        given = Box.parse(entry.bounds_zyx) if entry.bounds_zyx else everything
+        given = _box(entry.bounds_zyx, self.document.at("steps", name, "bounds_zyx")) or everything
         for ref in refs.values():
             available = self._available(ref)
-            given_here = entry.bounds_zyx and self.choices.bounds is None
+            given_here = entry.bounds_zyx and self.box is None
             if given_here and not available.contains(given):
                 raise SpecError(
                     f"bounds_zyx {given} reach beyond {_ref_text(ref)}, which covers {available}",
@@ -322,11 +342,14 @@ class _Resolver:
                     fix=f"bounds_zyx: {given & available}",
                 )  # fmt: skip
             given = given & available
-        chosen = self.choices.bounds or everything
+        chosen = self.box or everything
         if not everything.contains(chosen):
+            option, where = "bounds_zyx:", self.document.at("bounds_zyx")
+            if self.choices.bounds:
+                option, where = "--bounds-zyx", self.document.part
             raise SpecError(
-                f"--bounds-zyx {chosen} reaches outside of the data", expected=f"a box inside {everything} (z, y, x)",
-                fix=f"--bounds-zyx {chosen & everything}",
+                f"{option} {chosen} reaches outside of the data", where=where,
+                expected=f"a box inside {everything} (z, y, x)", fix=f"{option} {chosen & everything}",
             )  # fmt: skip
         return given & chosen
 
@@ -379,6 +402,13 @@ def _expand(path: str) -> str:
         return found
 
     return os.path.expanduser(re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, path))
+
+
+def _box(text: str | None, where: str) -> Box | None:
+    try:
+        return Box.parse(text) if text else None
+    except SpecError as error:
+        raise SpecError(error.found, where=where, expected=error.expected, fix=error.fix) from None
 
 
 def _ref_text(ref: Ref) -> str:

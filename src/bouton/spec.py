@@ -369,7 +369,7 @@ class _Resolver:
             "code": _hash_file(Path(stage_name)) if private else "",
             "version": stage.version,
             "params": dataclasses.asdict(params),
-            "files": [_hash_content(content) for content in stage.files(params)],
+            "files": [content_hash(content) for content in stage.files(params)],
             "reads": {key: self._identity(ref) for key, ref in refs.items()},
             "shape_zyx": [*self.shape],
             "voxel_size_nm": [*self.voxel_size_nm],
@@ -415,7 +415,14 @@ def _ref_text(ref: Ref) -> str:
     return f"{ref.owner}.{ref.output}" if ref.output else f"data {ref.owner}"
 
 
-def _hash_content(content: Path | bytes) -> str:
+def content_hash(content: Path | bytes) -> str:
+    """Return the BLAKE2b hash (32 hexadecimal digits) of a file or of bytes, as it stands in a step's description.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
     return hashlib.blake2b(content, digest_size=16).hexdigest() if isinstance(content, bytes) else _hash_file(content)
 
 

@@ -16,6 +16,7 @@ VERBS = (
     "run",
     "plan",
     "status",
+    "attach",
     "verify",
     "report",
     "view",

@@ -18,6 +18,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from bouton.cluster import Cluster
 from bouton.dataset_entries import chosen_document, dataset_names, with_dataset_overrides
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box
@@ -92,6 +93,7 @@ class Workflow:
     text: str
     description: str = ""
     dataset: str = ""
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class _Resolver:
             name=entries.name or file.stem, file=file, shape=self.shape, voxel_size_nm=self.voxel_size_nm,
             sources=self.sources, steps=tuple(self.steps.values()), skipped=self.skipped, text=self.document.text(),
             description=entries.description, dataset=self.choices.dataset or "",
+            cluster=entries.cluster,
         )  # fmt: skip
 
     def _source(self, name: str, entry: SourceEntry) -> Source:

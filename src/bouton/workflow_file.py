@@ -9,6 +9,7 @@ from typing import Any
 
 import pydantic
 
+from bouton.cluster import Cluster, GpuJobs
 from bouton.errors import SpecError
 from bouton.geometry import ZERO
 from bouton.strict_yaml import Document, unknown
@@ -65,6 +66,7 @@ class WorkflowFile(_Strict):
     grid: GridEntry | None = None
     block_zyx: tuple[int, int, int] = (64, 64, 64)
     bounds_zyx: str | None = None
+    cluster: Cluster | None = None
     datasets: dict[str, DatasetEntry] = {}
     data: dict[str, SourceEntry] = {}
     steps: dict[str, StepEntry]
@@ -176,7 +178,9 @@ def expectation(error: Any) -> dict[str, str]:
 
 def _fields_at(model: type[pydantic.BaseModel], loc: Iterable[Any]) -> list[str]:
     sections: dict[str, type[pydantic.BaseModel]] = {
-        "data": SourceEntry, "steps": StepEntry, "grid": GridEntry, "datasets": DatasetEntry
+        "data": SourceEntry, "steps": StepEntry, "grid": GridEntry, "datasets": DatasetEntry,
+        "cluster": Cluster, "gpu": GpuJobs, "cluster.gpu": GpuJobs,
     }  # fmt: skip
-    top = next(iter(loc), None)
-    return list(sections.get(str(top), model).model_fields)
+    keys = [str(key) for key in loc]
+    names = (".".join(keys[:2]), *keys[:1])
+    return list(next((sections[name] for name in names if name in sections), model).model_fields)

@@ -26,6 +26,7 @@ from bouton.stage import Files, Layer, Stage, Table, load_stage
 from bouton.step_checks import check_halos, check_layer, check_source, check_table, make_params
 from bouton.strict_yaml import Document, read_document, unknown
 from bouton.volume import Volume, fingerprint, open_volume
+from bouton.volume.places import Place, place_in
 from bouton.volume.tables import table_columns
 from bouton.workflow_file import (
     SourceEntry,
@@ -40,13 +41,13 @@ MOST_VOXELS = 2**61
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of ``data:``: a volume (or a ``.parquet`` table) that exists already.
+    """One entry of ``data:``: a volume (or a ``.parquet`` table) that exists already, on a disk or in an object store.
 
     ``offset_zyx`` is the place of its first voxel on the workflow's grid. ``fingerprint`` identifies its content.
     """
 
     name: str
-    path: Path
+    path: Place
     dataset: str | None
     offset_zyx: ZYX
     fingerprint: str
@@ -178,9 +179,10 @@ class _Resolver:
         )  # fmt: skip
 
     def _source(self, name: str, entry: SourceEntry) -> Source:
-        path = self.document.file.parent / _expand(entry.path)
+        path = place_in(self.document.file.parent, _expand(entry.path))
         where = self.document.at("data", name)
-        if not path.exists():
+        # In an object store only whoever opens it can tell at little cost.
+        if isinstance(path, Path) and not path.exists():
             fix = entry.obtain or f"put the data there, or --set data.{name}.path=PATH"
             raise DataError(
                 f"data source {name!r} not found at {path}", where=where, expected="a file or folder", fix=fix

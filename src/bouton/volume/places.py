@@ -32,6 +32,11 @@ def place(text: str | Place) -> Place:
     return Path(text)
 
 
+def place_in(folder: Path, text: str) -> Place:
+    """Return the place that a file in ``folder`` means by ``text``: a URL, or a path, relative to the folder."""
+    return place(text) if "://" in text else folder / text
+
+
 def kvstore(folder: Place) -> dict[str, Any]:
     """Return TensorStore's specification of the key-value store whose keys are the names below ``folder``."""
     if isinstance(folder, ObjectPath):

@@ -14,6 +14,7 @@ import numpy as np
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX
 from bouton.volume import Volume, open_volume, read_table
+from bouton.volume.places import Place, place
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Run:
     sources: Mapping[str, Mapping[str, Any]]
     steps: Mapping[str, RunStep]
 
-    def path(self, ref: str) -> Path:
+    def path(self, ref: str) -> Place:
         """Return where a result lies: ``step`` (its main output), ``step.output`` or ``data:name``.
 
         Raises
@@ -95,7 +96,7 @@ class Run:
         """
         if ref.startswith("data:"):
             name = ref.removeprefix("data:")
-            return Path(_pick(self.sources, name, f"data of run {self.name}")["path"])
+            return place(_pick(self.sources, name, f"data of run {self.name}")["path"])
         return self.folder / str(self._output(ref)["path"])
 
     def volume(self, ref: str) -> Volume:

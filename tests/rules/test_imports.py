@@ -23,7 +23,7 @@ ALLOWED = {
     "step_checks": BASE | {"stage", "volume", "strict_yaml", "workflow_file"},
     "spec": BASE | {"stage", "volume", "strict_yaml", "cluster", "workflow_file", "dataset_entries", "step_checks"},
     "stages": BASE | KERNELS | {"stage", "volume", "models"},
-    "engine": BASE | {"stage", "spec", "cluster", "volume"},
+    "engine": BASE | {"cluster", "spec", "stage", "strict_yaml", "volume", "workflow_file"},
     "view": BASE | {"volume"},
     "report": BASE | {"volume"},
     **dict.fromkeys(KERNELS, BASE),

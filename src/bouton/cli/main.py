@@ -28,6 +28,8 @@ VERBS = (
     "trace",
     "convert",
     "export",
+    "export-run",
+    "check-bundle",
     "import-synapses",
     "train",
     "quantise",

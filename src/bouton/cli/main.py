@@ -17,6 +17,7 @@ VERBS = (
     "plan",
     "status",
     "attach",
+    "diff",
     "verify",
     "report",
     "view",

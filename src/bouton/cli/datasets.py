@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -259,12 +259,12 @@ def dataset_table(compared: Comparison) -> Table:
     table = Table(title=f"datasets of {compared.name}")
     for name in ("dataset", "state"):
         table.add_column(name, overflow="fold")
-    counted: Mapping[str, str] = compared.datasets[0].counts
+    counted = compared.counted
     for name in ("voxels", "time", "on disk", *counted):
         table.add_column(name, justify="right", overflow="fold")
     for row in compared.datasets:
         state = f"[{STYLES.get(row.state, 'dim')}]{row.state}[/]"
-        table.add_row(row.name, state, row.voxels, row.seconds, row.size, *row.counts.values())
+        table.add_row(row.name, state, row.voxels, row.seconds, row.size, *(row.counts[label] for label in counted))
     return table
 
 

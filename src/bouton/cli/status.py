@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bouton.cli.choices import Json, RunName, RunsFolder, find_run
+from bouton.cli.datasets import find_group
+from bouton.cli.group_status import show_group
 from bouton.cli.progress import clock, count, human
 from bouton.cli.results import short
 from bouton.engine.step_states import RunState, StepState, run_state
@@ -42,7 +44,12 @@ def command(
     bouton status runs/demo
     bouton status demo --watch
     bouton status demo --json
+    bouton status workflows/datasets.yaml      (every dataset of the file)
     """
+    group = find_group(run, runs)
+    if group is not None:
+        show_group(group, watch, as_json)
+        return
     folder = find_run(run, runs)
     found = run_state(folder)
     if as_json:

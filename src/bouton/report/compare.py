@@ -94,6 +94,11 @@ class Comparison:
     numbers: tuple[Number, ...]
     problems: tuple[str, ...]
 
+    @property
+    def counted(self) -> list[str]:
+        """What some dataset has any of: segments, synapses, connections."""
+        return [label for label in COUNTED.values() if any(row.counts[label] != "–" for row in self.datasets)]
+
 
 def compare_runs(group: RunGroup) -> Comparison:
     """Read the runs of a group, whatever their states, and set them side by side."""
@@ -129,7 +134,7 @@ def write_comparison(group: RunGroup) -> Comparison:
     write_table(group.folder / "compare.parquet", _long(compared.numbers), COLUMNS)
     write_csv(group.folder / "compare.csv", _wide(compared.numbers, names))
     strips = {member.name: uri for member in group.members if (uri := _strip(group.run_folder(member)))}
-    content = {"compared": compared, "strips": strips, "file": group.workflow_file, "counted": [*COUNTED.values()]}
+    content = {"compared": compared, "strips": strips, "file": group.workflow_file, "counted": compared.counted}
     write_bytes(group.folder / PAGE, render(content, "compare.html.jinja").encode("utf-8"))
     return compared
 

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, and a proxy before it that fails as networks and stores do."""
+"""Object stores on loopback, and a proxy before them that fails as networks and stores do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
-_SERVER = """
+_S3 = """
 import sys
 from moto.server import ThreadedMotoServer
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -24,20 +24,41 @@ print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
 """
 
+_GCS = """
+import sys
+from gcp_storage_emulator.server import create_server
+server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=sys.argv[1])
+server.start()
+print(server._api._httpd.server_port, flush=True)
+sys.stdin.read()
+"""
+
 
 @contextlib.contextmanager
 def s3_server(*buckets: str) -> Iterator[str]:
     """Run moto's S3 server in a process of its own; give its URL."""
-    command = [sys.executable, "-c", _SERVER]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert process.stdout is not None
-        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+    with _server(_S3) as url:
         for bucket in buckets:
             urllib.request.urlopen(urllib.request.Request(f"{url}/{bucket}", method="PUT")).read()
         yield url
+
+
+@contextlib.contextmanager
+def gcs_server(bucket: str) -> Iterator[str]:
+    """Run an emulator of Google Cloud Storage in a process of its own; give its URL. It ignores conditions."""
+    with _server(_GCS, bucket) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _server(code: str, *arguments: str) -> Iterator[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
         process.kill()
         process.communicate()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -140,7 +143,7 @@ def test_publish(root: ObjectPath, tmp_path: Path) -> None:
 
 
 def test_of_many_writers_exactly_one_wins(root: ObjectPath) -> None:
-    for number in range(20):
+    for number in range(8):
         won: list[int] = []
         barrier = threading.Barrier(4)
 
@@ -281,7 +284,7 @@ def test_an_answer_lost_after_the_write_is_no_conflict(proxy: Proxy, root: Objec
 def test_a_refused_condition_is_a_conflict(proxy: Proxy, root: ObjectPath) -> None:
     assert publish(root / "object", b"one")
     # The look before the conditional write may miss a writer that is quicker: then the store's 412 counts.
-    proxy.faults.append(Fault("HEAD", root.key, 404))
+    proxy.faults.append(Fault("HEAD", root.key, 404, times=2))
     assert not publish(root / "object", b"two")
     assert [seen[2] for seen in proxy.seen if seen[0] == "PUT"][-1] == 412
     assert (root / "object").read_bytes() == b"one"
@@ -309,3 +312,36 @@ def test_no_bucket_and_no_server_are_told(root: ObjectPath, monkeypatch: pytest.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(DataError, match=r"Could not connect.*endpoint"):
         write_bytes(root / "a", b"")
+
+
+def test_a_store_that_keeps_conditions(root: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (root / "look").keeps_conditions()
+    assert not (root / "look").exists()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(OSError, match="Could not connect"):
+        (root / "look").keeps_conditions()
+
+
+_STALLED = """
+import os, time
+from bouton.volume.objects import ObjectPath
+start = time.monotonic()
+try:
+    ObjectPath.parse("s3://bucket/a").read_bytes()
+except OSError as error:
+    print(round(time.monotonic() - start), error)
+"""
+
+
+def test_an_answer_that_stalls_is_given_up(server: str) -> None:
+    """The limits are read once a process, so this needs one of its own."""
+    with faulty(server) as proxy:
+        proxy.faults.append(Fault("GET", "bucket", 200, wait_s=3.0, times=99))
+        code = "import bouton.volume.objects as o; o.RETRIES = {'max_retries': 1, 'initial_delay': '5ms'}\n" + _STALLED
+        limit = {"TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **KEYS, **limit, "AWS_ENDPOINT_URL": proxy.url},
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+    assert "too slow" in done.stdout
+    assert int(done.stdout.split()[0]) <= 4

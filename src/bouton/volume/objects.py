@@ -35,15 +35,17 @@ _ERRNO = {
     "UNAUTHENTICATED": errno.EACCES,
     "RESOURCE_EXHAUSTED": errno.EBUSY,
 }
+_ENVIRONMENT = (
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "TENSORSTORE_GCS_HTTP_URL",
+)  # fmt: skip
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 @dataclass(frozen=True)
 class ObjectStat:
-    """What a store knows of an object: ``generation`` changes with its bytes (ETag, or generation number)."""
+    """What :meth:`ObjectPath.stat` tells."""
 
     st_size: int
-    generation: str
 
 
 @dataclass(frozen=True, order=True)
@@ -154,14 +156,16 @@ class ObjectPath:
         return self.is_file() or self.is_dir()
 
     def stat(self) -> ObjectStat:
-        """Return size and generation; TensorStore tells no size, so this reads the object."""
-        found = self._present()
-        return ObjectStat(len(found.value), _shown(found))
+        """Return the size; TensorStore does not tell it alone, so this reads the object."""
+        return ObjectStat(len(self._present().value))
 
     def generation(self) -> str:
-        """Return what changes when the object's bytes do, without reading them; empty where there is no object."""
+        """Return what changes when the object's bytes do, without reading them; empty where there is no object.
+
+        It is S3's ETag or the generation number of Google Cloud Storage, in hexadecimal digits.
+        """
         found = self._read(slice(0, 0)) if self.key else None
-        return _shown(found) if found is not None and found.state == "value" else ""
+        return found.stamp.generation.hex() if found is not None and found.state == "value" else ""
 
     def read_bytes(self) -> bytes:
         """Return the object's bytes."""
@@ -178,9 +182,22 @@ class ObjectPath:
         return len(data)
 
     def write_new(self, data: bytes) -> bool:
-        """Write the object where there is none; return whether there was none."""
-        # A writer whose answer was lost finds its own object when it tries again: callers compare the bytes.
-        return self._put(data, if_equal=_ABSENT).generation != b""
+        """Write the object where there is none; return whether there was none.
+
+        A writer whose answer was lost finds its own object when it tries again: callers compare the bytes.
+        """
+        # The look spares an upload in vain, and is all that a store without conditional writes gives.
+        return not self.is_file() and self._put(data, if_equal=_ABSENT).generation != b""
+
+    def keeps_conditions(self) -> bool:
+        """Whether the store refuses to overwrite where a write is on the condition that nothing is there.
+
+        This writes one object, twice, and removes it; so it also tells what else stands against writing.
+        """
+        self._put(b"bouton looks whether this store keeps conditions on writes; remove me")
+        refused = self._put(b"other bytes", if_equal=_ABSENT).generation == b""
+        self._put(None)
+        return refused
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object."""
@@ -212,8 +229,11 @@ class ObjectPath:
         return f"{self.key}/" if self.key else ""
 
     def _keys(self) -> list[str]:
-        keys = ts.KvStore.KeyRange(self._start(), _after(self._start()))
-        return [os.fsdecode(key) for key in _result(self, _store(self).list(keys)) if not key.endswith(b"/")]
+        start = self._start()
+        keys = _result(self, _store(self).list(ts.KvStore.KeyRange(start, _after(start))))
+        # Not every store heeds the end of a range.
+        names = (os.fsdecode(key) for key in keys if not key.endswith(b"/"))
+        return [name for name in names if name.startswith(start)]
 
     def _present(self) -> Any:
         found = self._read() if self.key else None
@@ -253,8 +273,7 @@ def _credentials() -> str:
 
 def _store(path: ObjectPath) -> ts.KvStore:
     """Return the store of a bucket, opened once a process for one setting of the environment."""
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
-    settings = tuple(os.environ.get(name) for name in names)
+    settings = tuple(os.environ.get(name) for name in _ENVIRONMENT)
     return _open_bucket(ObjectPath(path.scheme, path.bucket), (*settings, _credentials(), str(RETRIES)))
 
 
@@ -272,9 +291,6 @@ def set_transport() -> None:
     os.environ.setdefault("TENSORSTORE_S3_USE_CONDITIONAL_WRITE", "true")
     os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", "60")
     os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
-    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
-    if emulator:
-        os.environ.setdefault("TENSORSTORE_GCS_HTTP_URL", emulator)
 
 
 def _result(path: ObjectPath, future: Any) -> Any:
@@ -290,10 +306,6 @@ def store_error(path: ObjectPath, error: Exception) -> OSError:
     code, _, text = re.sub(r"\s*\[[\w-]+='.*", "", str(error), flags=re.DOTALL).partition(": ")
     number = errno.EIO if "NoSuchBucket" in text else _ERRNO.get(code, errno.EIO)
     return OSError(number, f"the store says: {text or code}"[:300], str(path))
-
-
-def _shown(found: Any) -> str:
-    return found.stamp.generation.lstrip(b"\0").decode("latin-1").strip('"')
 
 
 def _after(start: str) -> str:

@@ -52,3 +52,19 @@ def test_the_latest_run_is_found_and_its_rare_events_alone(tmp_path: Path) -> No
     tail = tail_of(path, 0, len(line(STEP)) + 10)
     assert [event_of(values) for values in tail] == [STEP]
     assert len(tail_of(path, last_start(path), 10**9)) == 52
+
+
+def test_a_bite_ends_with_a_whole_line_however_long(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    long = line(StepStarted("a" * 5000, "predict", "cafe"))
+    path.write_bytes(line(FIRST) + long + line(STEP))
+    places = [0]
+    while (offset := read_events(path, places[-1], 10)[1]) > places[-1]:
+        places.append(offset)
+    assert places == [0, len(line(FIRST)), len(line(FIRST)) + len(long), path.stat().st_size]
+
+
+def test_what_a_browser_could_not_read_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"event": "TasksDone", "time": NaN}\n' + b"[" * 100_000 + b"\n" + line(STEP))
+    assert [values["event"] for values in read_events(path)[0]] == ["StepStarted"]

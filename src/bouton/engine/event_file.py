@@ -7,7 +7,7 @@ import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from bouton.engine.events import Event
 
@@ -34,13 +34,18 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the whole lines from ``offset`` (bytes) on and where the next one begins; damaged lines are left out."""
+def read_events(path: Path, offset: int = 0, most_bytes: int = -1) -> tuple[list[dict[str, Any]], int]:
+    """Return the whole lines from ``offset`` (bytes) on and where the next one begins; damaged lines are left out.
+
+    No line is read that begins ``most_bytes`` or more after ``offset``; -1 reads all.
+    """
     if size_of(path) <= offset:
         return [], offset
     with open(path, "rb") as handle:
         handle.seek(offset)
-        content = handle.read()
+        content = handle.read(most_bytes)
+        if not content.endswith(b"\n"):
+            content += handle.readline()
     end = content.rfind(b"\n") + 1
     return list(_parsed(content[:end].splitlines())), offset + end
 
@@ -80,11 +85,16 @@ def _places(content: mmap.mmap, head: bytes, offset: int) -> Iterator[int]:
         place = content.find(head, place + 1)
 
 
+def _no_number(name: str) -> NoReturn:
+    # NaN and Infinity are no JSON: a browser could not read them
+    raise ValueError(name)
+
+
 def _parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
-            values = json.loads(line)
-        except ValueError:
+            values = json.loads(line, parse_constant=_no_number)
+        except (ValueError, RecursionError):
             continue
         if isinstance(values, dict) and "event" in values:
             yield values

@@ -17,8 +17,9 @@ from bouton.errors import DataError
 from bouton.geometry import Box, Grid
 from bouton.volume.axes import Arrangement
 from bouton.volume.base import Volume, VolumeInfo, WritableVolume
-from bouton.volume.files import disk_full
+from bouton.volume.files import disk_full, see_file
 from bouton.volume.objects import ObjectPath
+from bouton.volume.places import place
 
 ABSENT = ("error", "zero")
 _FILE = re.compile(r'(?:local file|file) "([^"]+)"')
@@ -60,9 +61,20 @@ class StoreVolume(Volume):
 
     def _read(self, box: Box) -> np.ndarray:
         try:
-            return self.store[(..., *box.slices)].read(order="C").result()
+            return self._voxels(box)
+        except (ValueError, OSError) as error:
+            if not str(error).startswith("NOT_FOUND"):
+                raise self._damage(box, error) from error
+            missing = self._place_in(str(error))
+        # Another host may have written it since this one last looked into the folder.
+        see_file(place(missing), self.path)
+        try:
+            return self._voxels(box)
         except (ValueError, OSError) as error:
             raise self._damage(box, error) from error
+
+    def _voxels(self, box: Box) -> np.ndarray:
+        return self.store[(..., *box.slices)].read(order="C").result()
 
     def _damage(self, box: Box, error: Exception) -> DataError:
         """Name the first bad chunk: its file and its box."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from bouton.errors import DataError
 from bouton.geometry import Box
-from bouton.volume.files import disk_errors, natural_key, write_bytes
+from bouton.volume.files import disk_errors, natural_key, see_folder, write_bytes
 from bouton.volume.objects import ObjectPath
 from bouton.volume.places import Place, place
 
@@ -180,6 +180,8 @@ def table_rows(path: str | Place) -> int:
 
 
 def _parts_of(folder: Place) -> Sequence[Place]:
+    # A part that is not listed is rows that nobody misses.
+    see_folder(folder)
     parts: list[Place] = sorted(folder.glob("[!.]*.parquet"), key=lambda part: natural_key(part.stem))
     if not parts:
         raise DataError("no .parquet file in the folder", where=str(folder), expected="one part or more")

@@ -18,6 +18,8 @@ VERBS = (
     "status",
     "attach",
     "diff",
+    "du",
+    "gc",
     "verify",
     "report",
     "view",

@@ -18,7 +18,7 @@ PLAIN = ("stage", "version", "bounds_zyx", "block_zyx", "shape_zyx", "voxel_size
 
 @dataclass(frozen=True)
 class Files:
-    """The files of one output in two runs: those of one name with one checksum, with two, and those in one run alone."""
+    """The files of one output in two runs: names with one checksum, names with two, and those in one run alone."""
 
     same: int = 0
     other: int = 0

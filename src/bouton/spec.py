@@ -81,7 +81,8 @@ class Workflow:
     """A parsed workflow: steps in an order in which each comes after what it reads.
 
     ``skipped`` names the steps that the bounds leave nothing to do, with the reason. ``dataset`` is the one that it is
-    about where its file has several; the name then ends with it.
+    about where its file has several; the name then ends with it. ``store`` is where the data of the steps go instead
+    of into the run folder, as text; empty for the run folder.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Workflow:
     description: str = ""
     dataset: str = ""
     cluster: Cluster | None = None
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,18 @@ class _Resolver:
             name=entries.name or file.stem, file=file, shape=self.shape, voxel_size_nm=self.voxel_size_nm,
             sources=self.sources, steps=tuple(self.steps.values()), skipped=self.skipped, text=self.document.text(),
             description=entries.description, dataset=self.choices.dataset or "",
-            cluster=entries.cluster,
+            cluster=entries.cluster, store=self._store(),
         )  # fmt: skip
+
+    def _store(self) -> str:
+        if not self.entries.store:
+            return ""
+        try:
+            return str(place_in(self.document.file.parent, _expand(self.entries.store)).resolve())
+        except SpecError as error:
+            raise SpecError(
+                error.found, where=self.document.at("store"), expected=error.expected, fix=error.fix
+            ) from None
 
     def _source(self, name: str, entry: SourceEntry) -> Source:
         path = place_in(self.document.file.parent, _expand(entry.path))

@@ -67,6 +67,7 @@ class WorkflowFile(_Strict):
     block_zyx: tuple[int, int, int] = (64, 64, 64)
     bounds_zyx: str | None = None
     cluster: Cluster | None = None
+    store: str | None = None
     datasets: dict[str, DatasetEntry] = {}
     data: dict[str, SourceEntry] = {}
     steps: dict[str, StepEntry]

@@ -254,7 +254,7 @@ def read_json(path: Place) -> dict[str, Any]:
         raw = path.read_bytes()
     try:
         found = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise DataError("damaged metadata", where=str(path), expected="a JSON object", fix="restore the file")

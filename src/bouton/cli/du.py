@@ -116,13 +116,13 @@ def _show(console: Console, run: Run, uses: list[Use]) -> None:
     table = Table(title=f"{short(run.folder)}: {human(sum(use.size_bytes for use in uses))}B")
     for name in ("step", "", "kind", "files", "size", "ratio"):
         table.add_column(name, justify="right" if name in ("files", "size", "ratio") else "left", overflow="fold")
-    last = ""
+    last = None
     for use in uses:
         if not use.files:
             continue
         size = f"{human(use.size_bytes)}B"
         ratio = "" if use.ratio is None else f"{use.ratio:.1f}"
-        table.add_row(use.step if use.step != last else "", use.name, use.kind, str(use.files), size, ratio)
+        table.add_row((use.step or "run") if use.step != last else "", use.name, use.kind, str(use.files), size, ratio)
         last = use.step
     console.print(table)
     older = sum(use.size_bytes for use in uses if use.kind == "older")

@@ -25,7 +25,7 @@ def expect_holder(folder: Path) -> Holder:
     """
     found = holder(folder)
     if found is None or found.alive is False:
-        last = f"the last one was {found}" if found and found.pid else "no process ever did"
+        last = f"the last one was {found}" if found and found.pid else "it is not known who did last"
         raise RunError(
             f"no process works on the run ({last})", where=short(folder),
             fix=f"bouton status {short(folder)} says how far it came, bouton resume {short(folder)} goes on",

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from bouton.cli.choices import make_choices
 from bouton.cli.run_options import RunOptions, read_options
+from bouton.engine.run_diff import description_of, own_changes
 from bouton.errors import DataError
-from bouton.spec import Choices, Workflow, load_workflow
+from bouton.spec import Choices, Step, Workflow, load_workflow
+from bouton.volume.run_folder import Run, RunStep
 
 
 def recorded_workflow(folder: Path) -> Workflow:
@@ -24,10 +26,21 @@ def recorded_workflow(folder: Path) -> Workflow:
     return load_workflow(_file(options), _choices(options))
 
 
-def changed_steps(folder: Path, keys: dict[str, str]) -> list[str]:
-    """Return the steps that the file now gives another key than ``keys`` says, or does not have."""
-    now = {step.name: step.key for step in recorded_workflow(folder).steps}
-    return [name for name in {**keys, **now} if keys.get(name) != now.get(name)]
+def changed_steps(folder: Path, run: Run) -> list[str]:
+    """Return what the workflow would compute under another key now, step by step, in words; empty if nothing."""
+    now = {step.name: step for step in recorded_workflow(folder).steps}
+    found = [f"step {name} is new" for name in now if name not in run.steps]
+    for name, step in run.steps.items():
+        if name not in now:
+            found.append(f"step {name} is gone")
+        elif step.key != now[name].key:
+            found.append(f"step {name} has another key" + _own_reason(run, step, now[name]))
+    return found
+
+
+def _own_reason(run: Run, step: RunStep, now: Step) -> str:
+    changes = list(own_changes(description_of(run, step), now.description))
+    return f" ({', '.join(changes)})" if changes else ""
 
 
 def present_keys(folder: Path, file: Path | None = None) -> set[str]:

@@ -19,8 +19,10 @@ from bouton.cli.choices import Json, RunName, RunsFolder, find_run
 from bouton.cli.datasets import find_group
 from bouton.cli.group_status import show_group
 from bouton.cli.progress import clock, count, human
+from bouton.cli.recorded import recorded_workflow
 from bouton.cli.results import short
 from bouton.engine.step_states import RunState, StepState, run_state
+from bouton.errors import BoutonError
 
 STYLES = {"complete": "green", "running": "cyan", "quarantined": "red", "failed": "red"}
 STYLES |= {"blocked": "yellow", "paused": "yellow", "stale": "magenta", "pending": "dim", "skipped": "dim"}
@@ -38,7 +40,8 @@ def command(
     """Show who works on a run and every step of it: state, blocks, failures, rate, time left, memory, size.
 
     States of a step: complete, running, quarantined (blocks failed on every try, the others are done), failed, blocked
-    (it reads what failed), paused, stale (only results of other parameters are there), pending, skipped.
+    (it reads what failed), paused, stale (only results of other parameters are there, or the workflow changed since),
+    pending, skipped.
 
     \b
     bouton status runs/demo
@@ -51,7 +54,7 @@ def command(
         show_group(group, watch, as_json)
         return
     folder = find_run(run, runs)
-    found = run_state(folder)
+    found = _with_stale(folder, run_state(folder))
     if as_json:
         _print(found)
         while watch and found.state in WORKING:
@@ -68,6 +71,25 @@ def command(
                 live.update(_page(found), refresh=True)
     else:
         console.print(_page(found))
+
+
+def _with_stale(folder: Path, found: RunState) -> RunState:
+    """Return the state of a run; steps that its workflow file would compute under another key now are stale."""
+    if found.state in WORKING:
+        return found
+    try:
+        now = {step.name: step.key for step in recorded_workflow(folder).steps}
+    except BoutonError:
+        # no file, no data, a bundle: the run stands for itself
+        return found
+    reason = "its results stand under another key: the workflow, a model or a stage changed since; bouton run computes"
+    steps = [
+        dataclasses.replace(step, state="stale", reason=f"{reason} it anew")
+        if step.key and now.get(step.name, step.key) != step.key
+        else step
+        for step in found.steps
+    ]
+    return dataclasses.replace(found, steps=tuple(steps))
 
 
 def _print(found: RunState) -> None:

@@ -70,13 +70,13 @@ def _diff_step(a: Run, b: Run, name: str, earlier: Mapping[str, StepDiff]) -> St
     outputs = _compared(_checksums(a, ours), _checksums(b, theirs))
     if ours.key == theirs.key:
         return StepDiff(name, "same", outputs=outputs)
-    first, second = _description(a, ours), _description(b, theirs)
-    own = tuple(_own_changes(first, second))
+    first, second = description_of(a, ours), description_of(b, theirs)
+    own = tuple(own_changes(first, second))
     inputs = tuple(_input_changes(ours, theirs, (first, second), earlier))
     return StepDiff(name, "changed", own, inputs, outputs)
 
 
-def _description(run: Run, step: RunStep) -> Mapping[str, Any]:
+def description_of(run: Run, step: RunStep) -> Mapping[str, Any]:
     """Return what determines a step's result: all of it where the step has begun, else what ``run.json`` says."""
     if (run.folder / step.folder / "step.json").is_file():
         context = context_from_json(run.folder, step.folder)
@@ -85,7 +85,8 @@ def _description(run: Run, step: RunStep) -> Mapping[str, Any]:
     return {name: getattr(step, name) for name in ("stage", "version", "params", "bounds_zyx", "block_zyx")}
 
 
-def _own_changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+def own_changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what of a step itself differs in two descriptions, in words; its inputs are left out."""
     for name in PLAIN:
         if name in a and name in b and a[name] != b[name]:
             yield f"{name}: {_text(a[name])} -> {_text(b[name])}"

@@ -246,7 +246,7 @@ def show_comparison(console: Console, compared: Comparison, group: RunGroup) -> 
     """Print the datasets, their scores and times side by side, and where the page is."""
     console.print(dataset_table(compared))
     for step, scores in compared.scores.items():
-        console.print(_side_by_side(scores, f"scores of {step}", "metric"))
+        console.print(_side_by_side(_worth_showing(scores), f"scores of {step}", "metric"))
     if compared.seconds.rows:
         console.print(_side_by_side(compared.seconds, "time of steps", "step"))
     for problem in compared.problems:
@@ -269,14 +269,29 @@ def dataset_table(compared: Comparison) -> Table:
 
 
 def _side_by_side(scores: Scores, title: str, first: str) -> Table:
+    """Return a table with a column for each dataset; the page has the 95 % limits, too."""
     table = Table(title=title)
     table.add_column(first, no_wrap=True)
     for name in scores.columns:
         table.add_column(name, justify="right", overflow="fold")
-    has_units = any(row.unit or row.better for row in scores.rows)
-    for name in ("unit", "better") if has_units else ():
+    judged = any(row.better for row in scores.rows)
+    for name in ("better",) if judged else ():
         table.add_column(name)
     for row in scores.rows:
-        cells = [f"[bold]{cell.text}[/bold]" if cell.best else cell.text for cell in row.cells]
-        table.add_row(row.metric, *cells, *((row.unit, row.better) if has_units else ()))
+        texts = [_short(cell.text) for cell in row.cells]
+        shown = [f"[bold]{text}[/bold]" if cell.best else text for text, cell in zip(texts, row.cells, strict=True)]
+        metric = f"{row.metric} ({row.unit})" if row.unit else row.metric
+        table.add_row(metric, *shown, *((row.better,) if judged else ()))
     return table
+
+
+def _short(text: str) -> str:
+    """Return a cell without the limits behind it."""
+    number, _, more = text.partition(" (")
+    return number if more.endswith(")") else text
+
+
+def _worth_showing(scores: Scores) -> Scores:
+    """Return the scores by which datasets are better or worse; counts behind them are left to the page."""
+    kept = [row for row in scores.rows if row.better and any(cell.text[:1].isdigit() for cell in row.cells)]
+    return Scores(scores.columns, kept or scores.rows)

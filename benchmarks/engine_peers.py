@@ -100,16 +100,20 @@ def places(side: int) -> Iterator[Place]:
 
 
 def needs_of(side: int) -> Iterator[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
-    """Yield every task of the work, (front, z, y, x), with the tasks that it needs, in an order that can be run."""
-    for place in places(side):
-        yield (0, *place), []
-    for place in places(side):
-        yield (1, *place), [(0, *each) for each in around(place, side)]
-    below = side
-    for front, size in enumerate(levels(side), 2):
-        for place in places(size):
-            yield (front, *place), [(front - 1, *each) for each in under(place, below)]
-        below = size
+    """Yield every task of the work, (front, z, y, x), with the tasks that it needs, in an order that can be run.
+
+    A task is one object wherever it is named: a graph's memory is the graph's, not that of copies of its keys.
+    """
+    below = {place: (0, *place) for place in places(side)}
+    yield from ((task, []) for task in below.values())
+    own = {place: (1, *place) for place in places(side)}
+    yield from ((task, [below[each] for each in around(place, side)]) for place, task in own.items())
+    size = side
+    for front, above in enumerate(levels(side), 2):
+        below, own = own, {place: (front, *place) for place in places(above)}
+        for place, task in own.items():
+            yield task, [below[each] for each in under(place, size)]
+        size = above
 
 
 def root_of(side: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bouton.engine.bundle.archive import FileFact
-from bouton.engine.bundle.manifest import CRATE, NAME, WORKFLOW, Manifest
+from bouton.engine.bundle.manifest import CRATE, NAME, README, WORKFLOW, Manifest
 
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"]
 SPECIFICATION = "https://w3id.org/ro/crate/1.1"
@@ -27,6 +27,7 @@ STATUS = {"done": "http://schema.org/CompletedActionStatus", "failed": "http://s
 KINDS = {"layer": "Dataset", "table": "File", "files": "Dataset"}
 WHAT = {
     NAME: "What the run was made of: steps, parameters, sources, models, versions, and the checksum of every file",
+    README: "What this is and how to repeat it",
     WORKFLOW: "The workflow with every parameter, box and block written out",
     "original.yaml": "The workflow with the values that the command line set",
     "written.yaml": "The workflow as its author wrote it",
@@ -68,7 +69,13 @@ def crate_bytes(manifest: Manifest, facts: Mapping[str, FileFact], about: About)
         *_outputs(manifest),
         *(_file(name, fact, manifest) for name, fact in sorted(facts.items())),
     ]
+    nodes = [{key: _single(value) for key, value in node.items() if value != []} for node in nodes]
     return json.dumps({"@context": CONTEXT, "@graph": nodes}, indent=1, sort_keys=True).encode()
+
+
+def _single(value: Any) -> Any:
+    """Return the only value of a list of one, as RO-Crate 1.1 recommends to write it."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _id(name: str) -> Node:
@@ -121,10 +128,14 @@ def _software(manifest: Manifest) -> list[Node]:
     engine["softwareVersion"] = manifest.bouton
     latest = manifest.environments[-1]["versions"] if manifest.environments else {}
     packages = [
-        {"@id": f"#package-{name}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
+        {"@id": f"https://pypi.org/project/{name}/{version}/", "@type": "SoftwareApplication", "name": name}
+        | {"softwareVersion": version, "url": f"https://pypi.org/project/{name}/"}
         for name, version in sorted(latest.items())
-        if name != "bouton"
+        if name not in ("bouton", "python")
     ]
+    if "python" in latest:
+        python = {"@id": "https://www.python.org/", "@type": "SoftwareApplication", "name": "Python"}
+        packages.append(python | {"softwareVersion": latest["python"], "url": "https://www.python.org/"})
     engine["softwareRequirements"] = [_id(package["@id"]) for package in packages]
     return [language, engine, *packages, *workflow_parts]
 
@@ -218,8 +229,11 @@ def _file(name: str, fact: FileFact, manifest: Manifest) -> Node:
         node |= {"@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"], "programmingLanguage": _id(LANGUAGE)}
         node |= {"name": manifest.run, "description": WHAT[WORKFLOW], "input": inputs, "output": outputs}
         node |= {"hasPart": [_id(_stage_id(step.name)) for step in manifest.steps], "runtimePlatform": _id(ENGINE)}
+        node |= {"version": manifest.finished or manifest.started}
     elif name.startswith("stages/"):
-        node["@type"] = ["File", "SoftwareSourceCode"]
+        node |= {"@type": ["File", "SoftwareSourceCode"], "version": name.split("/")[1]}
+    elif name == README:
+        node |= {"about": _id("./"), "encodingFormat": "text/markdown"}
     elif name.startswith(("report/", "events", "plan")):
         node["about"] = _id(RUN)
     return node

@@ -12,7 +12,17 @@ from bouton.engine.bundle.crate import About, crate_bytes
 from bouton.engine.bundle.gather import gather_source, gather_step, repeatable_workflow, written_by_hand
 from bouton.engine.bundle.history import events_summary, plan_and_truth
 from bouton.engine.bundle.listing import write_listing
-from bouton.engine.bundle.manifest import CRATE, FORMAT, NAME, WORKFLOW, Entry, Manifest, StepRecord, manifest_bytes
+from bouton.engine.bundle.manifest import (
+    CRATE,
+    FORMAT,
+    NAME,
+    README,
+    WORKFLOW,
+    Entry,
+    Manifest,
+    StepRecord,
+    manifest_bytes,
+)
 from bouton.engine.environment import environment, read_environments
 from bouton.engine.plan_file import NAME as PLAN
 from bouton.errors import SpecError
@@ -68,6 +78,7 @@ def export_run(run_folder: Path, out: Path, options: BundleOptions | None = None
         sources = {name: gather_source(run, name, options.whole_sources) for name in run.sources}
         entries[WORKFLOW] = repeatable_workflow(run, records, sources)
         entries |= _papers(run, Path(temporary))
+        entries[README] = _readme(run, records).encode()
         facts = {name: fact_of(content) for name, content in sorted(entries.items())}
         manifest = _manifest(run, records, facts).model_copy(update={"sources": sources})
         entries[NAME] = manifest_bytes(manifest)
@@ -112,6 +123,24 @@ def _papers(run: Run, temporary: Path) -> Entries:
             write_csv(path, run.table(f"{step.name}.scores"))
             entries[f"scores/{step.name}.csv"] = path
     return entries
+
+
+def _readme(run: Run, records: list[StepRecord]) -> str:
+    code = sorted({record.stage for record in records if record.stage.endswith(".py")})
+    lines = [
+        f"# Run {run.name}",
+        str(run.info.get("description", "")),
+        f"Written by bouton {run.info.get('bouton', '')} (`bouton export-run`): what the run was made of, and the "
+        "checksum of every file of its results. The results themselves are not in it.",
+        "- `bouton check-bundle FILE.zip` looks into it and runs nothing",
+        "- `bouton run FILE.zip` repeats the run and compares every checksum",
+        "- `report/index.html` is the report, `scores/` its scores, `bundle.json` everything for programs",
+    ]
+    if code:
+        lines.append(
+            f"It holds code, which runs only with `--trust-stages`: {', '.join(f'`{name}`' for name in code)}."
+        )
+    return "\n\n".join(line for line in lines if line) + "\n"
 
 
 def _json(values: object) -> bytes:

@@ -22,6 +22,7 @@ from bouton.spec import content_hash
 from bouton.stage import load_stage
 from bouton.strict_yaml import read_document
 from bouton.volume import fingerprint
+from bouton.volume.places import place
 from bouton.volume.run_folder import Run, RunStep
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -57,10 +58,10 @@ def gather_step(run: Run, step: RunStep, with_models: bool) -> GatheredStep:
     if context and context.description.get("files"):
         _check_model(step.name, context)
         model = str(context.params.get("model") or "")
-        place = model_folder(model)
-        if place is not None:
+        found = model_folder(model)
+        if found is not None:
             folder = f"models/{step.name}"
-            kept = sorted(place.iterdir()) if with_models else [place / name for name in CARDS]
+            kept = sorted(found.iterdir()) if with_models else [found / name for name in CARDS]
             files |= {f"{folder}/{path.name}": path for path in kept if path.is_file()}
             whole = with_models
     record = StepRecord(
@@ -125,14 +126,14 @@ def model_folder(model: str) -> Path | None:
 def gather_source(run: Run, name: str, whole: bool) -> SourceRecord:
     """Return what a data source is, and whether it is as the run saw it."""
     source = run.sources[name]
-    path, dataset = Path(source["path"]), source.get("dataset")
+    path, dataset = place(source["path"]), source.get("dataset")
     seen, is_table = _seen(run, name), path.suffix == ".parquet"
     record: dict[str, Any] = {
         "path": str(path.resolve()), "dataset": dataset, "offset_zyx": tuple(source["offset_zyx"]),
         "is_table": is_table, "voxel_size_nm": None if is_table else run.voxel_size_nm, "fingerprint": seen,
         "obtain": _obtain(run, name),
     }  # fmt: skip
-    if not path.exists():
+    if isinstance(path, Path) and not path.exists():
         return SourceRecord(**record, state="missing")
     found = look_at(path, whole)
     same = seen in ("", fingerprint(path, dataset))

@@ -14,6 +14,7 @@ from bouton.errors import DataError
 FORMAT = "bouton-bundle/1"
 NAME = "bundle.json"
 WORKFLOW = "workflow.yaml"
+README = "README.md"
 CRATE = "ro-crate-metadata.json"
 LARGEST_BYTES = 16 << 20
 

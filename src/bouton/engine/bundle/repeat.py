@@ -16,13 +16,15 @@ from pathlib import Path
 from bouton.engine.bundle.archive import Archive, FileFact, fact_of
 from bouton.engine.bundle.listing import StepComparison, compare, read_listing
 from bouton.engine.bundle.manifest import NAME, WORKFLOW, Manifest, SourceRecord, StepRecord, read_manifest
-from bouton.engine.bundle.sources import look_at
+from bouton.engine.bundle.sources import Content, look_at
 from bouton.engine.context import step_folder
 from bouton.engine.environment import differences, environment
 from bouton.errors import DataError, SpecError
 from bouton.spec import Choices, Step, Workflow, load_workflow
 from bouton.strict_yaml import read_document
+from bouton.volume import fingerprint
 from bouton.volume.files import write_pieces
+from bouton.volume.places import Place, place
 from bouton.workflow_file import parse_entries
 
 FOLDER = "bundle"
@@ -122,8 +124,8 @@ def repeat(path: Path, runs_dir: Path, name: str | None, options: RepeatOptions)
         models = _unpack(archive, manifest, folder)
     _check_workflow(folder / WORKFLOW, manifest)
     data, unchecked = _find_sources(path, manifest, options.data)
-    overrides = [f"data.{source}.path={json.dumps(place)}" for source, place in data.items()]
-    overrides += [f"steps.{step}.params.model={json.dumps(str(place))}" for step, place in models.items()]
+    overrides = [f"data.{source}.path={json.dumps(found)}" for source, found in data.items()]
+    overrides += [f"steps.{step}.params.model={json.dumps(str(found))}" for step, found in models.items()]
     workflow = load_workflow(folder / WORKFLOW, Choices(overrides=overrides))
     _check_steps(path, manifest, workflow)
     latest = manifest.environments[-1] if manifest.environments else {}
@@ -164,7 +166,7 @@ def _check_folder(folder: Path, archive: Archive) -> None:
 def _unpack(archive: Archive, manifest: Manifest, folder: Path) -> dict[str, Path]:
     """Unpack workflow, stages and whole models; return the folders of these by step."""
     whole = {step.name: step.model_folder for step in manifest.steps if step.model_is_whole and step.model_folder}
-    prefixes = tuple(f"{place}/" for place in whole.values())
+    prefixes = tuple(f"{name}/" for name in whole.values())
     wanted = [WORKFLOW, *manifest.stage_files]
     wanted += [name for name in manifest.files if prefixes and name.startswith(prefixes)]
     for name in wanted:
@@ -173,7 +175,7 @@ def _unpack(archive: Archive, manifest: Manifest, folder: Path) -> dict[str, Pat
             write_pieces(target, archive.pieces(name, fact))
     # last: it marks the folder as this bundle's
     write_pieces(folder / NAME, archive.pieces(NAME))
-    return {step: folder / place for step, place in whole.items()}
+    return {step: folder / name for step, name in whole.items()}
 
 
 def _check_workflow(path: Path, manifest: Manifest) -> None:
@@ -200,31 +202,41 @@ def _find_sources(path: Path, manifest: Manifest, data: Mapping[str, str]) -> tu
     if strange:
         known = ", ".join(manifest.sources) or "none"
         raise SpecError(f"--data {strange[0]}: no such source", where=str(path), expected=known, fix="correct the name")
-    places = {name: data.get(name, source.path) for name, source in manifest.sources.items()}
-    lost = [name for name, place in places.items() if not Path(place).expanduser().exists()]
+    places = {name: place(data.get(name, source.path)) for name, source in manifest.sources.items()}
+    # In an object store only whoever opens it can tell at little cost.
+    lost = [name for name, found in places.items() if isinstance(found, Path) and not found.expanduser().exists()]
     if lost:
         told = "; ".join(f"{name} at {places[name]}{_hint(manifest.sources[name])}" for name in lost)
         wanted = " ".join(f"--data {name}=PATH" for name in lost)
         raise SpecError(f"not here: {told}", where=str(path), expected="the data that the run read", fix=wanted)
-    found = {name: str(Path(place).expanduser().resolve()) for name, place in places.items()}
-    unchecked = [name for name, place in found.items() if not _is_checked(name, manifest.sources[name], Path(place))]
-    return found, unchecked
+    found = {name: found.expanduser().resolve() for name, found in places.items()}
+    unchecked = [name for name, each in found.items() if not _is_checked(name, manifest.sources[name], each)]
+    return {name: str(each) for name, each in found.items()}, unchecked
 
 
 def _hint(source: SourceRecord) -> str:
     return f" ({source.obtain})" if source.obtain else ""
 
 
-def _is_checked(name: str, source: SourceRecord, path: Path) -> bool:
-    """Compare a source with what the run read; False where the bundle does not tell what that was."""
-    if not source.sample:
+def _is_checked(name: str, source: SourceRecord, path: Place) -> bool:
+    """Compare a source with what the run read; False where the bundle does not tell what that was.
+
+    Objects at the run's own URL are compared by their fingerprint, which tells as much there as on disk and costs less.
+    """
+    at_same_url = not isinstance(path, Path) and str(path) == source.path
+    if at_same_url:
+        found = Content()
+        same = fingerprint(path, source.dataset) == source.fingerprint
+    elif source.content or (source.sample and isinstance(path, Path)):
+        found = look_at(path, whole=bool(source.content))
+        same = found.content == source.content if source.content else found.sample == source.sample
+    else:
         return False
-    found = look_at(path, whole=bool(source.content))
-    same = found.content == source.content if source.content else found.sample == source.sample
     if not same:
-        sizes = f"{found.files} files, {found.bytes:,} bytes; the run's {source.files}, {source.bytes:,}"
+        sizes = f" ({found.files} files, {found.bytes:,} bytes; the run's {source.files}, {source.bytes:,})"
         raise DataError(
-            f"data source {name!r} is another one ({sizes})", where=str(path), expected="the content that the run read",
+            f"data source {name!r} is another one{sizes if found.files else ''}", where=str(path),
+            expected="the content that the run read",
             fix=f"--data {name}=PATH; to run the workflow on other data, unzip the bundle and run {WORKFLOW}",
         )  # fmt: skip
     return True

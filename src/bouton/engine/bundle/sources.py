@@ -1,4 +1,8 @@
-"""Whether a data source is the one that a run read: by its whole content, or by pieces spread over it."""
+"""Whether a data source is the one that a run read: by its whole content, or by pieces spread over it.
+
+Objects in a store are read for this only if asked: nobody could ask for every chunk. At the same URL their fingerprint
+(URL and generations of the metadata) tells, on every machine.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 
 from bouton.volume import checksum
 from bouton.volume.files import disk_errors
+from bouton.volume.places import Place
 
 SMALL_BYTES = 1 << 30
 PIECES = 1024
@@ -17,15 +22,15 @@ PIECE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Content:
-    """What was found at a source's path. ``content`` is empty where it was not read whole."""
+    """What was found at a source's place. ``content`` is empty where it was not read whole; all are, of objects."""
 
-    bytes: int
-    files: int
-    sample: str
+    bytes: int = 0
+    files: int = 0
+    sample: str = ""
     content: str = ""
 
 
-def look_at(path: Path, whole: bool = False) -> Content:
+def look_at(path: Place, whole: bool = False) -> Content:
     """Return size and checksums of a source; its whole content where it is at most ``SMALL_BYTES``, or if asked.
 
     Raises
@@ -33,6 +38,8 @@ def look_at(path: Path, whole: bool = False) -> Content:
     DataError
         It cannot be read.
     """
+    if not isinstance(path, Path):
+        return Content(content=checksum(path) if whole else "")
     with disk_errors(path):
         files = _files(path)
         size = sum(found for _, _, found in files)
@@ -44,8 +51,8 @@ def sample(path: Path) -> str:
     """Return a BLAKE2b hash of the names and sizes of all files and of ``PIECES`` pieces of ``PIECE_BYTES``.
 
     The pieces lie at equal distances over the files as if these were one, so it costs 64 MiB of reading whatever the
-    size. A change that meets no piece and changes no size goes unseen: of a change of one contiguous n-th of the bytes
-    with n <= 1024 a piece is always met.
+    size. A change that meets no piece and changes no size goes unseen; one of a 1024th of the bytes in a row or more
+    always meets a piece.
     """
     files = _files(path)
     total = hashlib.blake2b(digest_size=32)

@@ -14,7 +14,8 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,7 @@ SCHEMES = {"s3": "s3", "gs": "gcs"}
 """Scheme of a URL -> TensorStore's driver."""
 RETRIES = {"max_retries": 8, "initial_delay": "250ms", "max_delay": "16s"}
 """A passing refusal (429, 500, 503, a lost connection) is tried again for about half a minute, then told."""
+_AT_ONCE = 64
 _ABSENT = b"\2"
 """The generation that TensorStore gives to a key without an object."""
 _ERRNO = {
@@ -157,19 +159,21 @@ class ObjectPath:
 
     def stat(self) -> ObjectStat:
         """Return the size; TensorStore does not tell it alone, so this reads the object."""
-        return ObjectStat(len(self._present().value))
+        return ObjectStat(len(self.read_bytes()))
 
     def generation(self) -> str:
         """Return what changes when the object's bytes do, without reading them; empty where there is no object.
 
         It is S3's ETag or the generation number of Google Cloud Storage, in hexadecimal digits.
         """
-        found = self._read(slice(0, 0)) if self.key else None
-        return found.stamp.generation.hex() if found is not None and found.state == "value" else ""
+        if not self.key:
+            return ""
+        found = _result(self, _store(self).read(self.key, byte_range=slice(0, 0)))
+        return found.stamp.generation.hex() if found.state == "value" else ""
 
     def read_bytes(self) -> bytes:
         """Return the object's bytes."""
-        return bytes(self._present().value)
+        return next(read_all([self]))
 
     def open(self, mode: str = "rb") -> io.BytesIO:
         """Return the object's bytes as a file."""
@@ -235,17 +239,26 @@ class ObjectPath:
         names = (os.fsdecode(key) for key in keys if not key.endswith(b"/"))
         return [name for name in names if name.startswith(start)]
 
-    def _present(self) -> Any:
-        found = self._read() if self.key else None
-        if found is None or found.state != "value":
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
-        return found
-
-    def _read(self, part: slice | None = None) -> Any:
-        return _result(self, _store(self).read(self.key, byte_range=part))
-
     def _put(self, data: bytes | None, if_equal: bytes | None = None) -> Any:
         return _result(self, _store(self).write(self.key, data, if_equal=if_equal))
+
+
+def read_all(paths: Iterable[ObjectPath]) -> Iterator[bytes]:
+    """Yield the bytes of objects in their order; many are asked for at a time, for each answer takes its time."""
+    waiting: deque[tuple[ObjectPath, Any]] = deque()
+    for path in paths:
+        waiting.append((path, _store(path).read(path.key)))
+        if len(waiting) == _AT_ONCE:
+            yield _bytes_of(*waiting.popleft())
+    while waiting:
+        yield _bytes_of(*waiting.popleft())
+
+
+def _bytes_of(path: ObjectPath, future: Any) -> bytes:
+    found = _result(path, future)
+    if found.state != "value":
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return bytes(found.value)
 
 
 def object_store(path: ObjectPath) -> dict[str, Any]:

@@ -86,6 +86,11 @@ class Run:
     sources: Mapping[str, Mapping[str, Any]]
     steps: Mapping[str, RunStep]
 
+    @property
+    def data(self) -> Place:
+        """Where the data of the steps lie: the run folder, or the place in a store that ``run.json`` names."""
+        return place(str(self.info.get("store") or self.folder))
+
     def path(self, ref: str) -> Place:
         """Return where a result lies: ``step`` (its main output), ``step.output`` or ``data:name``.
 
@@ -97,7 +102,7 @@ class Run:
         if ref.startswith("data:"):
             name = ref.removeprefix("data:")
             return place(_pick(self.sources, name, f"data of run {self.name}")["path"])
-        return self.folder / str(self._output(ref)["path"])
+        return self.data / str(self._output(ref)["path"])
 
     def volume(self, ref: str) -> Volume:
         """Return the layer ``ref`` (see :meth:`path`), open for reading."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ import pyarrow.parquet as pq
 from bouton.errors import DataError
 from bouton.geometry import Box
 from bouton.volume.files import disk_errors, natural_key, see_folder, write_bytes
-from bouton.volume.objects import ObjectPath
+from bouton.volume.objects import ObjectPath, read_all
 from bouton.volume.places import Place, place
 
 TableData = dict[str, np.ndarray]
@@ -146,8 +148,19 @@ def read_table(path: str | Place, over: Box | None = None) -> TableData:
     path = place(path)
     if _is_folder(path):
         parts = [part for part in _parts_of(path) if over is None or _concerns(part, over)]
-        return _join([_read_part(part) for part in parts], path)
-    return _read_part(path)
+        return _join([_read_part(part, file) for part, file in zip(parts, _opened(parts, path), strict=True)], path)
+    return _read_part(path, next(_opened([path], path)))
+
+
+def _opened(parts: Sequence[Place], where: Place) -> Iterator[IO[bytes]]:
+    objects = [part for part in parts if isinstance(part, ObjectPath)]
+    with disk_errors(where):
+        if objects:
+            yield from map(io.BytesIO, read_all(objects))
+    for part in parts[len(objects) :]:
+        with disk_errors(part):
+            file = part.open("rb")
+        yield file
 
 
 def _is_folder(path: Place) -> bool:
@@ -218,9 +231,7 @@ def _concerns(part: Place, over: Box) -> bool:
     return box is None or not (box & over).is_empty
 
 
-def _read_part(path: Place) -> TableData:
-    with disk_errors(path):
-        file = path.open("rb")
+def _read_part(path: Place, file: IO[bytes]) -> TableData:
     with file:
         try:
             table = pq.ParquetFile(file, page_checksum_verification=True).read()

@@ -70,6 +70,7 @@ def command(
     bouton run paper.crate.zip --data image=/data/em.zarr      (what bouton export-run wrote: repeat it, and compare)
     """
     changed = {"--set": overrides, "--until": until, "--bounds-zyx": bounds_zyx, "--block-zyx": block_zyx}
+    changed |= {"--dataset": datasets}
     repetition = open_repetition(workflow, runs, name, RepeatOptions(parse_data(data), trust_stages), changed)
     several = None
     if repetition is not None:
@@ -95,7 +96,7 @@ def command(
     if not as_json:
         show_results(Console(), summary.folder, summary.folder / "report" / "index.html")
     summary.raise_if_failed()
-    if repetition is not None:
+    if repetition is not None and summary.state == "done":
         finish(repetition, summary.folder, Console(), as_json)
 
 

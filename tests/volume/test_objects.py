@@ -240,10 +240,10 @@ def test_convert(root: ObjectPath, tmp_path: Path) -> None:
         np.testing.assert_array_equal(open_volume(root / format_)[...], array)
         with pytest.raises(DataError, match="exists already"):
             convert_volume(open_volume(root / "v.zarr"), root / format_, options)
-    with contextlib.suppress(InterruptedError), new_folder(root / "failed") as folder:
+    with contextlib.suppress(KeyboardInterrupt), new_folder(root / "failed") as folder:
         write_bytes(folder / "a", b"x")
         assert (root / "failed").is_dir()
-        raise InterruptedError
+        raise KeyboardInterrupt
     assert not (root / "failed").is_dir()
 
 

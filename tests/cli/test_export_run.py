@@ -414,6 +414,7 @@ HOSTILE = {
     "json of another shape": (text("bundle.json", b"[]"), 3, "holds no mapping"),
     "another format": (edit(lambda v: v.update(format="bouton-bundle/9")), 3, "bouton-bundle/1"),
     "unknown key": (edit(lambda v: v.update(extra=1)), 3, "extra"),
+    "text that steers a terminal": (edit(lambda v: v.update(description="\x1b[2J")), 3, "control characters"),
     "steps of another type": (edit(lambda v: v.update(steps={"a": 1})), 3, "steps"),
     "a run that is a path": (edit(lambda v: v.update(run="../../x")), 3, "'../../x'"),
     "a step that is a path": (edit(lambda v: v["steps"][0].update(name="../x")), 3, "'../x'"),

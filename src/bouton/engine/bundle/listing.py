@@ -34,7 +34,9 @@ class Difference:
     def __str__(self) -> str:
         block = f", {self.part} {self.task}".rstrip() if self.part else ""
         box = f", box {self.box_zyx} (z,y,x)" if self.box_zyx else ""
-        return f"step {self.step}{block}{box}: {self.path} {self.found}"
+        text = f"step {self.step}{block}{box}: {self.path} {self.found}"
+        # a stranger's listing must not steer the terminal
+        return text if text.isprintable() else ascii(text)
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,8 @@ def read_manifest(archive: Archive) -> Manifest:
             f"format {str(values.get('format'))[:50]!r}", where=f"{archive.path}: {NAME}", expected=FORMAT,
             fix="use the version of bouton that wrote it, or export the run again",
         )  # fmt: skip
+    if not _is_plain(values):
+        raise _not_ours(archive, f"{NAME} holds control characters")
     try:
         manifest = Manifest.model_validate(values)
     except (pydantic.ValidationError, RecursionError) as error:
@@ -164,6 +166,15 @@ def read_manifest(archive: Archive) -> Manifest:
     if wrong:
         raise _not_ours(archive, wrong)
     return manifest
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether all texts can be shown on a terminal: none of them steers it."""
+    if isinstance(value, str):
+        return all(char >= " " and not "\x7f" <= char <= "\x9f" for char in value if char not in "\n\t")
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(each) for key, each in value.items())
+    return not isinstance(value, list) or all(map(_is_plain, value))
 
 
 def _what_is_wrong(manifest: Manifest) -> str:

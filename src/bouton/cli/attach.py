@@ -30,8 +30,9 @@ def command(run: RunName, runs: RunsFolder = Path("runs")) -> None:
     """
     folder = find_run(run, runs)
     console = Console()
-    console.print(f"{expect_holder(folder)}; Ctrl-C leaves it alone", soft_wrap=True, highlight=False)
+    found = expect_holder(folder)
     try:
+        console.print(f"{found}; Ctrl-C leaves it alone", soft_wrap=True, highlight=False)
         last = _show(console, folder)
     except KeyboardInterrupt:
         sys.stderr.write(f"bouton: detached; the run goes on, bouton attach {short(folder)} comes back to it\n")

@@ -24,7 +24,7 @@ from bouton.errors import RunError
 
 PRELOAD = "bouton.engine.executors.dask_worker"
 WALLTIME_VARIABLE = "BOUTON_WALLTIME_S"
-TEND_S = 5.0
+TEND_S = 2.0
 SURPLUS_S = 60.0
 JOBS_AT_ONCE = 20
 FAILED_STARTS = 3
@@ -65,7 +65,6 @@ def dask_settings(more: Mapping[str, Any]) -> Iterator[None]:
         # A death comes back at once: the coordinator decides what is tried again, and where.
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": "60s",
-        "distributed.scheduler.work-stealing": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
         # Every connection and topic keeps its last messages, and ours hold batches of results.
@@ -99,13 +98,17 @@ class AtAddress:
 
     def __init__(self, cluster: Cluster) -> None:
         self.target = cluster.address
+        self._known: Workers = {}
+        self._asked_at = float("-inf")
 
     def tend(self, wanted: Wanted) -> None:
         """Nothing to do."""
 
     def workers(self, client: Client) -> Workers:
-        """Ask the scheduler."""
-        return client.scheduler_info(n_workers=-1)["workers"]
+        """Ask the scheduler, now and then."""
+        if not self._known or time.monotonic() - self._asked_at >= TEND_S:
+            self._known, self._asked_at = client.scheduler_info(n_workers=-1)["workers"], time.monotonic()
+        return self._known
 
     def close(self) -> None:
         """Leave it as it is."""

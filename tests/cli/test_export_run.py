@@ -373,6 +373,26 @@ def test_environments_are_noted_once_each(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(json.loads(path.read_text())) == 1
 
 
+def test_a_run_that_failed_is_told_and_compared_as_far_as_it_came(bouton: Bouton, here: Path) -> None:
+    """One poisoned block; what reads it is blocked, what comes after it never began. The repetition fails likewise."""
+    flow = yaml.safe_load(WORKFLOW)
+    flow["steps"] = {
+        "tissue": {"stage": "source.py"},
+        "poison": {"stage": "same.py", "reads": {"image": "tissue"}, "params": {"fails": True}},
+        "smooth": {"stage": "smooth.py", "reads": {"image": "poison"}},
+    }
+    (here / "toy.yaml").write_text(yaml.safe_dump(flow, sort_keys=False))
+    assert run(bouton, "toy.yaml", "--retries", "0")[0] == 4
+    (here / "elsewhere").mkdir()
+    os.chdir(here / "elsewhere")
+    code, out, _ = bouton("export-run", here / "runs/toy", "--json")
+    assert (code, json.loads(out)["warnings"][0]) == (0, "not finished: poison, smooth")
+    manifest = json.loads(contents(Path("toy.crate.zip"))["bundle.json"])
+    assert [(step["state"], step["failed"]) for step in manifest["steps"]][:2] == [("done", 0), ("failed", 1)]
+    code, _, err = run(bouton, "toy.crate.zip", "--trust-stages", "--retries", "0")
+    assert (code, "a poison block" in err) == (4, True)
+
+
 def test_nothing_to_export(bouton: Bouton, here: Path) -> None:
     code, _, err = bouton("export-run", "nothing")
     assert (code, "no run 'nothing'" in err) == (2, True)

@@ -32,7 +32,7 @@ def command(run: RunName, runs: RunsFolder = Path("runs")) -> None:
     console = Console()
     found = expect_holder(folder)
     try:
-        console.print(f"{found}; Ctrl-C leaves it alone", soft_wrap=True, highlight=False)
+        console.print(f"{found}; Ctrl-C leaves it alone", soft_wrap=True, highlight=False, markup=False)
         last = _show(console, folder)
     except KeyboardInterrupt:
         sys.stderr.write(f"bouton: detached; the run goes on, bouton attach {short(folder)} comes back to it\n")

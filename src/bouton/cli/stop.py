@@ -27,7 +27,7 @@ def stop_run(folder: Path, wish: str, most_seconds: float, as_json: bool) -> Non
     ask(folder, wish)
     console = Console(quiet=as_json)
     try:
-        console.print(f"asked {found}", soft_wrap=True, highlight=False)
+        console.print(f"asked {found}", soft_wrap=True, highlight=False, markup=False)
         with console.status("blocks that are being computed end first" if wish == "pause" else "it ends"):
             gone = wait_for_end(folder, most_seconds)
     except KeyboardInterrupt:

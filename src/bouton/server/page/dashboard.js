@@ -1,7 +1,7 @@
 // The dashboard of a run: asks for its state once, then follows its events.
 
 import { StepMap } from "./maps.js";
-import { Painter, drawRates, layout, readColours } from "./painting.js";
+import { Painter, drawRates, layout, readColours, tasksAt } from "./painting.js";
 import { StepRow, cellWords, drawBar, facts, failureRows, legend, logLine, make, tag, taskPanel } from "./panels.js";
 import { clock, count, human } from "./words.js";
 
@@ -14,7 +14,6 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let state = null;            // what /dashboard/state.json said
 let place = 0;               // in the stream of events: all before it is known
-let source = null;
 let colours = readColours();
 const maps = new Map();      // step -> StepMap
 const missed = new Map();    // step -> events that came while its map was on its way
@@ -39,12 +38,15 @@ async function load() {
   for (const [step, seconds] of Object.entries(state.rates)) rates.set(step, seconds);
   $("log").replaceChildren(...state.recent.slice(-SHOWN_LINES).reverse().map(logLine));
   makeRows();
+  live(true);
+  problem("");
   dirty.add("page");
   await Promise.all(state.steps.filter((step) => step.state !== "skipped").map((step) => loadMap(step.name)));
 }
 
 async function refresh() {
-  const { steps, state: now, ended, began, report, coordinator } = await ask("/dashboard/state.json");
+  const { run, steps, state: now, ended, began, report, coordinator } = await ask("/dashboard/state.json");
+  if (run !== state.run) return void location.reload();
   if (steps.map((step) => step.name).join() !== state.steps.map((step) => step.name).join()) return load();
   Object.assign(state, { steps, state: now, ended, began, report, coordinator });
   dirty.add("page");
@@ -75,22 +77,36 @@ function problem(text) {
 
 // ---- events ----------------------------------------------------------------------------------------------------
 
+// A browser holds six connections to one server at most: of all open pages one has a stream, and tells the others.
+const channel = new BroadcastChannel("bouton-dashboard");
+channel.onmessage = ({ data }) => hear(data);
+
+const join = () => navigator.locks.request("bouton-dashboard", () => new Promise(follow));
+
 function follow() {
-  source?.close();
-  source = new EventSource(`/dashboard/events?after=${place}`);
-  source.onopen = () => live(true);
-  source.onerror = () => {
-    live(false);
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => document.hidden || follow(), 2000);
-  };
+  let seen = place;
+  const source = new EventSource(`/dashboard/events?after=${seen}`);
+  const tell = (message) => { hear(message); channel.postMessage(message); };
+  source.onopen = () => tell({ live: true });
   source.onmessage = (message) => {
-    live(true);
-    place = Number(message.lastEventId);
-    const events = JSON.parse(message.data);
-    events.forEach(take);
-    if (events.some((event) => event.event !== "TasksDone")) soon();
+    const from = seen;
+    seen = Number(message.lastEventId);
+    tell({ live: true, from, place: seen, events: JSON.parse(message.data) });
   };
-  source.addEventListener("reset", () => load().catch((error) => problem(error.message)));
+  source.addEventListener("reset", () => { seen = 0; tell({ live: true, reset: true }); });
+  source.onerror = () => {
+    tell({ live: false });
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
+  };
+}
+
+function hear(message) {
+  live(message.live);
+  if (message.reset || message.from > place) return void load().catch((error) => problem(error.message));
+  if (!(message.place > place)) return;
+  place = message.place;
+  message.events.forEach(take);
+  if (message.events.some((event) => event.event !== "TasksDone")) soon();
 }
 
 function live(here) {
@@ -314,7 +330,7 @@ function frame(now) {
 
 function tip(event, cell) {
   const level = shownLevel(shownStep());
-  const words = cell && level ? cellWords(level, top.tasksAt(level, cell)) : "";
+  const words = cell && level ? cellWords(level, tasksAt(level, chosen, cell)) : "";
   $("tip").hidden = !words;
   $("tip").textContent = words;
   const frame = $("map").getBoundingClientRect();
@@ -328,7 +344,7 @@ function tip(event, cell) {
 function openCell(cell) {
   const step = shownStep();
   const level = shownLevel(step);
-  const tasks = cell && level ? top.tasksAt(level, cell) : [];
+  const tasks = cell && level ? tasksAt(level, chosen, cell) : [];
   if (!tasks.length) return;
   if (tasks.length === 1) return openTask(step.name, level.part, level.name(tasks[0]));
   const worst = [3, 4, 0, 2, 1].find((wanted) => tasks.some((task) => level.states[task] === wanted));
@@ -397,12 +413,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { co
 addEventListener("resize", () => dirty.add("page"));
 addEventListener("hashchange", () => choose(stepInAddress()));
 
-// A browser holds few streams open to one server: only pages that somebody sees have one.
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) source?.close();
-  else refresh().then(follow, (error) => problem(error.message));
-});
-
 async function poll() {
   if (state && (working() || document.hidden)) await refresh().catch(() => live(false));
   if (state && document.hidden) showHeader();
@@ -411,4 +421,13 @@ async function poll() {
 
 chosen.step = stepInAddress();
 requestAnimationFrame(frame);
-load().then(follow, (error) => problem(error.message)).finally(poll);
+(async function start() {
+  try {
+    await load();
+    join();
+    poll();
+  } catch (error) {
+    problem(error.message);
+    setTimeout(start, POLL_MS);
+  }
+})();

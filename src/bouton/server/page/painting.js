@@ -190,13 +190,13 @@ export class Painter {
     const { rows, columns } = this.plan;
     return row >= 0 && column >= 0 && row < rows && column < columns ? [row, column] : null;
   }
+}
 
-  // The tasks that a cell shows.
-  tasksAt(level, [row, column]) {
-    const { base, rowStep, columnStep, depthStep, depth } = this.plan;
-    const start = base + row * rowStep + column * columnStep;
-    return Array.from({ length: depth }, (_, k) => start + k * depthStep).filter((task) => task < level.size);
-  }
+// The tasks that a cell shows.
+export function tasksAt(level, options, [row, column]) {
+  const { base, rowStep, columnStep, depthStep, depth } = layout(level, options);
+  const start = base + row * rowStep + column * columnStep;
+  return Array.from({ length: depth }, (_, k) => start + k * depthStep).filter((task) => task < level.size);
 }
 
 function cross(pen, x, y, reach, colour) {

@@ -389,8 +389,9 @@ def test_a_run_that_failed_is_told_and_compared_as_far_as_it_came(bouton: Bouton
     assert (code, json.loads(out)["warnings"][0]) == (0, "not finished: poison, smooth")
     manifest = json.loads(contents(Path("toy.crate.zip"))["bundle.json"])
     assert [(step["state"], step["failed"]) for step in manifest["steps"]][:2] == [("done", 0), ("failed", 1)]
-    code, _, err = run(bouton, "toy.crate.zip", "--trust-stages", "--retries", "0")
+    code, out, err = run(bouton, "toy.crate.zip", "--trust-stages", "--retries", "0")
     assert (code, "a poison block" in err) == (4, True)
+    assert "the bundle's checksums" in out
 
 
 def test_nothing_to_export(bouton: Bouton, here: Path) -> None:

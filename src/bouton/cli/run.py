@@ -98,9 +98,9 @@ def command(
     summary = _run(flow, runs, options(flow), kept, as_json)
     if not as_json:
         show_results(Console(), summary.folder, summary.folder / "report" / "index.html")
+    if repetition is not None:
+        finish(repetition, summary, Console(), as_json)
     summary.raise_if_failed()
-    if repetition is not None and summary.state == "done":
-        finish(repetition, summary.folder, Console(), as_json)
 
 
 def _run(flow: Workflow, runs: Path, options: dict[str, Any], kept: RunOptions, as_json: bool) -> RunSummary:

@@ -40,7 +40,11 @@ WHOLE = {
     "`bouton cut` and `bouton view --threshold`": ["agglomeration.merges", "agglomeration.fragment_sizes"],
     "`multicut`, and training an agglomeration,": ["agglomeration.region_graph"],
     "`root_contacts`": ["touching.contacts", "touching.patches", "touching.patch_links"],
-    "`evaluate_segmentation`'s last part": ["segmentation_scores._parts", "segmentation_scores._split_contacts"],
+    "`evaluate_segmentation`'s last part": [
+        "segmentation_scores._parts",
+        "segmentation_scores._split_contacts",
+        "segmentation_scores._merge_contacts",
+    ],
     "`synapse_types`": ["synapses.synapses", "synapse_types.features"],
     "`evaluate_synapses`": ["synapse_types.synapses", "tissue.synapses"],
     "`connectome` and the report": ["synapse_types.synapses"],
@@ -87,7 +91,7 @@ def _needs(measured: Measured, voxels: float, price: tuple[str, float] | None) -
         "coordinator, memory": si(measured.coordinator_bytes(voxels), "B"),
         "resume: reading the ledgers": f"{si(tasks * found.resume_us / 1e6)} s",
         "resume: looking at every file, local": f"{si(files * measured.disk.stat_s)} s",
-        "a cent a core-hour makes": f"{si(rent(cpu_hours, 1, 0.01))} (unit of that cent's currency)",
+        "money, if a core-hour is 0.01": si(rent(cpu_hours, 1, 0.01)),
     }
     if price is not None:
         column[price[0]] = si(rent(cpu_hours, 1, price[1]))
@@ -131,11 +135,11 @@ class Limit:
     limit: Callable[[float], float] | float
 
     def volume(self) -> float:
-        """Return the volume at which it breaks, by bisection; infinite above 1e21 voxels."""
-        low, high = 7.0, 21.0
+        """Return the volume at which it breaks, by bisection; infinite if above 1e18 voxels (grids hold 2.31e18)."""
+        low, high = 7.0, 18.0
         if not self._broken(10**high):
             return math.inf
-        while high - low > 0.005:
+        while high - low > 0.02:
             middle = (low + high) / 2
             low, high = (low, middle) if self._broken(10**middle) else (middle, high)
         return 10**high
@@ -181,7 +185,7 @@ def engine_limits(measured: Measured) -> Iterator[Limit]:
         lambda v: v * files / disk.files_s, wall,
     )  # fmt: skip
     yield Limit(
-        "a table's parts in one folder", "blocks", f"{EXT4_NAMES:,} names (ext4 without large_dir)",
+        "the parts of a table in one folder", "blocks", f"{EXT4_NAMES:,} names (ext4 without large_dir)",
         "a folder a level and a z, as the shards of layers have", lambda v: measured.blocks(v) * 8 / 7, EXT4_NAMES,
     )  # fmt: skip
     yield Limit(
@@ -197,7 +201,6 @@ def engine_limits(measured: Measured) -> Iterator[Limit]:
         f"size of the ledgers ({found.ledger_bytes:.3g} B a task)", "blocks", "1 TB on the coordinator's disk",
         "larger blocks", lambda v: v * tasks * found.ledger_bytes, 1e12,
     )  # fmt: skip
-    yield Limit("ids of 64 bits", "voxels", "2^64", "none is needed", lambda v: v, 2.0**64)
 
 
 def table_limits(measured: Measured) -> Iterator[Limit]:
@@ -244,7 +247,7 @@ def limits_table(measured: Measured) -> list[str]:
     limits = [(limit.volume(), limit) for limit in [*engine_limits(measured), *table_limits(measured)]]
     lines = ["| | breaks at | what | grows with | limit | what mends it |", "|---|---|---|---|---|---|"]
     for number, (volume, limit) in enumerate(sorted(limits, key=lambda pair: pair[0]), 1):
-        place = "never" if math.isinf(volume) else si(volume, "voxel")
+        place = "above 1 Evoxel" if math.isinf(volume) else si(volume, "voxel")
         lines.append(f"| {number} | {place} | {limit.what} | {limit.law} | {limit.limit_text} | {limit.mends} |")
     return lines
 

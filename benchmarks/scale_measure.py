@@ -79,7 +79,7 @@ def probe(path: Path, folder: Path, overrides: Sequence[str]) -> dict[str, StepS
 
 
 class Rows:
-    """How many rows of each table a voxel has, counted in the files of the probe (half a block for warming up included)."""
+    """How many rows of each table a voxel has, counted in the files of the probe (its warming up included)."""
 
     def __init__(self, folder: Path) -> None:
         self._rows: dict[str, float] = {}

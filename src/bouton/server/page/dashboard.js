@@ -311,10 +311,16 @@ function paintThumbnails(which) {
 }
 
 let painted = 0;
+let cost = 0;
 function frame(now) {
   requestAnimationFrame(frame);
-  if (!state || !dirty.size || now - painted < 80) return;
+  if (!state || !dirty.size || now - painted < Math.max(80, 6 * cost)) return;
   painted = now;
+  draw();
+  cost = performance.now() - now;
+}
+
+function draw() {
   const which = new Set(dirty);
   dirty.clear();
   const step = shownStep();

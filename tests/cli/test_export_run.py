@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from bouton.cli.main import main
+from bouton.engine.bundle.repeat import RepeatOptions, repeat
 from bouton.engine.environment import environment, note_environment
+from bouton.errors import BoutonError
 
 TOYS = Path(__file__).parents[1] / "engine" / "toys"
 WORKFLOW = """\
@@ -125,7 +127,8 @@ def run(bouton: Bouton, *arguments: object) -> tuple[int, str, str]:
 
 def exported(bouton: Bouton, *arguments: object, run_arguments: tuple[object, ...] = ()) -> Path:
     """Run the toy, and return its bundle."""
-    assert run(bouton, "toy.yaml", *run_arguments)[0] == 0
+    code, _, err = run(bouton, "toy.yaml", *run_arguments)
+    assert code == 0, err
     assert bouton("export-run", "toy", *arguments)[0] == 0
     return Path("toy.crate.zip")
 
@@ -435,6 +438,7 @@ HOSTILE = {
     "json of another shape": (text("bundle.json", b"[]"), 3, "holds no mapping"),
     "another format": (edit(lambda v: v.update(format="bouton-bundle/9")), 3, "bouton-bundle/1"),
     "unknown key": (edit(lambda v: v.update(extra=1)), 3, "extra"),
+    "a model that is elsewhere": (edit(lambda v: v["steps"][0].update(model_folder="/etc")), 3, "'/etc'"),
     "text that steers a terminal": (edit(lambda v: v.update(description="\x1b[2J")), 3, "control characters"),
     "steps of another type": (edit(lambda v: v.update(steps={"a": 1})), 3, "steps"),
     "a run that is a path": (edit(lambda v: v.update(run="../../x")), 3, "'../../x'"),
@@ -465,6 +469,49 @@ def test_hostile_bundles_are_refused_and_touch_nothing(bouton: Bouton, here: Pat
         assert not Path("runs/hostile/run.json").exists(), name
         shutil.rmtree("runs/hostile", ignore_errors=True)
         assert {path for path in here.rglob("*") if "runs" not in path.parts} == before, name
+
+
+VALUES = [None, -1, 0, 10**30, 1e300, True, "", "x", "../x", "/", "a" * 10_000, [], {}, [[]], {"a": {"b": 1}}, ["x"]]
+
+
+def leaves(value: object, path: tuple = ()) -> Iterator[tuple]:
+    """Yield the path of everything in a JSON value."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield from leaves(each, (*path, key))
+
+
+def replaced(values: object, path: tuple, new: object) -> object:
+    if not path:
+        return new
+    copy = dict(values) if isinstance(values, dict) else list(values)
+    copy[path[0]] = replaced(copy[path[0]], path[1:], new)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "workflow.yaml"])
+def test_any_value_at_any_place_is_taken_or_told(bouton: Bouton, here: Path, reader: Path, name: str) -> None:
+    """Random values all over ``bundle.json`` and the workflow: it opens, or one of bouton's errors tells why not."""
+    bundle = exported(bouton)
+    rng = np.random.default_rng(11)
+    read, write = (json.loads, json.dumps) if name == "bundle.json" else (yaml.safe_load, yaml.safe_dump)
+    values = read(contents(bundle)[name])
+    places = [path for path in leaves(values) if "environments" not in path]
+    told = 0
+    for _ in range(150):
+        place, new = places[rng.integers(len(places))], VALUES[rng.integers(len(VALUES))]
+        hostile = rewritten(bundle, text(name, write(replaced(values, place, new)).encode()))
+        try:
+            repetition = repeat(hostile, here / "fuzz", None, RepeatOptions({}, trusts_stages=True))
+            assert repetition.workflow.steps
+        except BoutonError as error:
+            told += "\n" not in str(error)
+        except (OSError, RecursionError) as error:
+            raise AssertionError(f"{place} = {new!r}") from error
+        hostile.unlink()
+        shutil.rmtree(here / "fuzz", ignore_errors=True)
+    assert told > 50
 
 
 def test_a_changed_listing_or_stage_is_no_surprise(bouton: Bouton) -> None:

@@ -181,7 +181,8 @@ def _what_is_wrong(manifest: Manifest) -> str:
     """Return what no export writes: names that are paths, files that are not named, numbers that are none."""
     names = [manifest.run, *manifest.sources, *(step.name for step in manifest.steps)]
     bad = [name for name in names if not is_safe_name(name) or "/" in name or name.startswith(".")]
-    bad += [name for name in manifest.files if not is_safe_name(name)]
+    folders = [step.model_folder for step in manifest.steps if step.model_folder]
+    bad += [name for name in [*manifest.files, *folders] if not is_safe_name(name)]
     if bad:
         return f"name {bad[0][:100]!r}"
     needed = [WORKFLOW, *manifest.stage_files, *(step.listing for step in manifest.steps if step.listing)]

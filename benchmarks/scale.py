@@ -1,8 +1,8 @@
 """What 1 Gvoxel, 1 Tvoxel and 1 Pvoxel need, and what breaks first, from measured figures; writes docs/scale.md.
 
-    python benchmarks/scale.py [--folder scale] [--workflow workflows/demo.yaml] [--side 16000] [--workers 1000]
-                               [--set network.runtime=openvino]
-                               [--prices FILE --machine NAME] [--write docs/scale.md]
+    python benchmarks/scale.py [--folder scale] [--workflow workflows/demo.yaml] [--workers 1000]
+                               [--set steps.network.params.runtime=openvino]
+                               [--prices FILE --machine NAME] [--write docs/scale.md] [--peers FILE]
 
 1. A probe of `bouton plan` runs a few real blocks of every step in a phantom of 1 Tvoxel (nothing of the rest exists);
    its forecast, with the same parameters, is asked for other volumes.
@@ -11,7 +11,7 @@
 4. From these, for everything that grows faster than the work or that one process holds: the volume at which it breaks.
 
 ``--folder`` keeps the probe: the next call measures only what is new. ``--write`` replaces the tables between the
-marks in the page, with the command and the date.
+marks in the page, with the command and the date; ``--peers`` adds what benchmarks/engine_peers.py printed.
 """
 
 from __future__ import annotations
@@ -305,6 +305,7 @@ def main() -> None:
     parser.add_argument("--prices", type=Path)
     parser.add_argument("--machine")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--peers", type=Path, help="what benchmarks/engine_peers.py printed, for the page")
     options = parser.parse_args()
     price = None
     if options.machine:
@@ -317,8 +318,10 @@ def main() -> None:
         "steps": steps_table(measured),
         "limits": limits_table(measured),
     }
-    words = " ".join(sys.argv[1:])
+    words = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     tables["command"] = [f"`python benchmarks/scale.py {words}`, {datetime.date.today()}."]
+    if options.peers:
+        tables["peers"] = ["```", *options.peers.read_text().splitlines(), "```"]
     for name, lines in tables.items():
         print(f"\n{name}\n" + "\n".join(lines))
     if options.write:

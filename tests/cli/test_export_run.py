@@ -570,3 +570,23 @@ def test_the_crate_opens_with_the_reference_library(bouton: Bouton) -> None:
     assert {entity.id for entity in crate.data_entities} == set(contents(bundle)) - {"ro-crate-metadata.json"}
     crate.write_zip("again.zip")
     assert contents(Path("again.zip"))["outputs/smooth.jsonl"] == contents(bundle)["outputs/smooth.jsonl"]
+
+
+def test_a_large_source_is_known_by_samples_unless_read_whole(
+    bouton: Bouton, here: Path, reader: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bouton.engine.bundle.sources.SMALL_BYTES", 100)
+    assert run(bouton, "toy.yaml")[0] == 0
+    code, out, _ = bouton("export-run", "toy", "--out", "sample.zip")
+    assert (code, "--whole-sources reads all of it" in out) == (0, True)
+    code, out, _ = bouton("export-run", "toy", "--out", "whole.zip", "--whole-sources")
+    assert (code, "whole-sources" in out) == (0, False)
+    found = [json.loads(contents(Path(f"{name}.zip"))["bundle.json"]) for name in ("sample", "whole")]
+    records = [manifest["sources"]["image"] for manifest in found]
+    assert [bool(record["content"]) for record in records] == [False, True]
+    assert records[0]["sample"] == records[1]["sample"]
+    for name in ("sample", "whole"):
+        assert run(bouton, f"{name}.zip", "--trust-stages", "--name", name)[0] == 0
+    np.save(reader, np.zeros((12, 10, 9), np.uint8))
+    for name in ("sample", "whole"):
+        assert run(bouton, f"{name}.zip", "--trust-stages", "--name", f"{name}2")[0] == 3

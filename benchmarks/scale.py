@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scale_measure import PROBED, Measured, Rows, measure_coordinator, measure_disk, probe
+from scale_measure import LONG_S, PROBED, Measured, Rows, measure_coordinator, measure_disk, probe
 
 from bouton.cli.prices import find_machine, read_prices
 from bouton.engine.money import rent
@@ -87,7 +87,7 @@ def _needs(measured: Measured, voxels: float, price: tuple[str, float] | None) -
         "files": si(files),
         "time to make these files durable, on one disk like this": f"{si(files / measured.disk.files_s / 3600)} h",
         "ledgers": si(tasks * found.ledger_bytes, "B"),
-        "coordinator, time of its processor": f"{si(tasks * found.cpu_us / 3.6e9)} h",
+        "coordinator, time of its processor": f"{si(tasks * found.lone_us / 3.6e9)} h",
         "coordinator, memory": si(measured.coordinator_bytes(voxels), "B"),
         "resume: reading the ledgers": f"{si(tasks * found.resume_us / 1e6)} s",
         "resume: looking at every file, local": f"{si(files * measured.disk.stat_s)} s",
@@ -171,8 +171,9 @@ def engine_limits(measured: Measured) -> Iterator[Limit]:
         lambda v: measured.blocks(v) * v * table / disk.hash_bytes_s, lambda v: v * cpu,
     )  # fmt: skip
     yield Limit(
-        "one coordinator for all blocks", "blocks", "its processor alone takes 30 days",
-        "two coordinators for two halves; fewer, larger blocks", lambda v: v * tasks * found.cpu_us / 1e6, wall,
+        f"one coordinator for all blocks ({found.lone_us:.0f} us a block of its processor)", "blocks",
+        "its processor alone takes 30 days",
+        "two coordinators for two halves; fewer, larger blocks", lambda v: v * tasks * found.lone_us / 1e6, wall,
     )  # fmt: skip
     yield Limit(
         f"{disk.commits_s:.0f} commits a second of one ledger, a report a worker every 0.5 s", "workers",
@@ -259,7 +260,8 @@ def figures_table(measured: Measured) -> list[str]:
     return [
         "| figure | measured |", "|---|---|",
         f"| coordinator, processor time a block that does nothing ({small}^3 to {large}^3) | {found.cpu_us:.1f} us |",
-        f"| the same by the clock, two workers | {found.wall_us:.1f} us |",
+        f"| the same of blocks of {LONG_S} s, each alone in a report and a commit | {found.lone_us:.0f} us |",
+        f"| a block that does nothing by the clock, two workers | {found.wall_us:.1f} us |",
         f"| a finished block, when the run is started again | {found.resume_us:.2f} us |",
         f"| ledger, a block | {found.ledger_bytes:.0f} B |",
         f"| coordinator, memory at {small}^3 blocks, and more a block of one face | "

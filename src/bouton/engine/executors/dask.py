@@ -25,7 +25,7 @@ from typing import Any
 from distributed import Client, Future
 
 from bouton.cluster import Cluster
-from bouton.engine.executors.dask_clusters import Machines, Wanted, dask_settings, make_machines
+from bouton.engine.executors.dask_clusters import SILENT, Machines, Wanted, dask_settings, make_machines
 from bouton.engine.executors.wire import unpack
 from bouton.engine.leases import Failure, Lease, Report
 from bouton.errors import RunError
@@ -156,10 +156,10 @@ class Dask:
     def close(self) -> None:
         """Leave the cluster; end the workers that were started here."""
         self._disconnect()
-        _LOGGER.setLevel(self._log_level)
         if self._machines is not None:
             self._machines.close()
             self._machines = None
+        _LOGGER.setLevel(self._log_level)
 
     @property
     def _connected(self) -> Client:
@@ -174,7 +174,7 @@ class Dask:
 
     def _connect(self) -> None:
         # What goes wrong is reported as ours; Dask would write tracebacks into the progress display.
-        _LOGGER.setLevel(logging.CRITICAL)
+        _LOGGER.setLevel(SILENT)
         with dask_settings(self.settings):
             if self._machines is None:
                 self._machines = make_machines(self.cluster, self.logs)

@@ -31,6 +31,7 @@ JOBS_AT_ONCE = 20
 FAILED_STARTS = 3
 DEFAULT_WALLTIME = "1:00:00"
 KEPT_MESSAGES = 4
+SILENT = logging.CRITICAL + 1
 JOB_VARIABLES = {"slurm": "SLURM_JOB_ID", "sge": "JOB_ID", "pbs": "PBS_JOBID", "lsf": "LSB_JOBID"}
 Workers = Mapping[str, Mapping[str, Any]]
 
@@ -123,11 +124,11 @@ class Local:
             n_workers=-(-cluster.max_workers // cluster.processes_of_job),
             threads_per_worker=cluster.processes_of_job,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=0,
             resources={"GPU": cluster.gpus} if cluster.gpus else None,
             local_directory=cluster.local_directory or None,
-            silence_logs=logging.CRITICAL,
+            silence_logs=SILENT,
         )
 
     def tend(self, wanted: Wanted) -> None:
@@ -173,7 +174,7 @@ class Batch:
         options = _job_options(cluster, self.logs, self._ended)
         self.target = _cluster_class(cluster.kind)(
             n_workers=0, security=cluster.tls or None, shared_temp_directory=str(self.logs),
-            scheduler_options={"dashboard_address": None}, silence_logs=logging.CRITICAL, **options,
+            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"}, silence_logs=SILENT, **options,
         )  # fmt: skip
 
     def tend(self, wanted: Wanted) -> None:

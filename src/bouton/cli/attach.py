@@ -9,9 +9,9 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from bouton.cli.choices import RunName, RunsFolder, find_run
+from bouton.cli.choices import RunName, RunsFolder
 from bouton.cli.detach import LOG
-from bouton.cli.follow import events_to_the_end, expect_holder
+from bouton.cli.follow import events_to_the_end, expect_holder, find_working_run
 from bouton.cli.progress import ProgressBars
 from bouton.cli.results import short, step_table
 from bouton.engine.event_file import event_of
@@ -28,7 +28,7 @@ def command(run: RunName, runs: RunsFolder = Path("runs")) -> None:
     bouton run workflows/demo.yaml --detach
     bouton attach demo
     """
-    folder = find_run(run, runs)
+    folder = find_working_run(run, runs)
     console = Console()
     found = expect_holder(folder)
     try:

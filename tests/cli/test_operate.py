@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from tests.cli.operating import SLOW, bouton, here, is_over, pid_of, run, start,
 from tests.engine.flows import checksums
 
 from bouton.cli.run_options import read_options
+from bouton.engine.control import asked
 
 __all__ = ["here"]
 
@@ -144,3 +146,32 @@ def test_nobody_to_ask(verb: str, here: Path, capsys: pytest.CaptureFixture[str]
     assert errors.count("\n") == 1
     assert "bouton resume runs/toy" in errors
     assert not (here / "runs/toy/control.json").exists()
+
+
+def test_the_dataset_that_is_worked_on_is_found(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (here / "toy.yaml").read_text()
+    (here / "toy.yaml").write_text(f"{text}datasets:\n  first: {{}}\n  second: {{}}\n")
+    assert run("--until", "tissue") == 0
+    capsys.readouterr()
+    assert bouton("pause", "toy") == 4
+    assert "no process works on any dataset of toy" in capsys.readouterr().err
+    assert read_options(here / "runs/toy-second").values["datasets"] == ["second"]
+    lock = here / "runs/toy-second/lock"
+    with open(lock, "ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert bouton("cancel", "toy", "--wait-s", "0") == 4
+        assert "runs/toy-second" in capsys.readouterr().err
+        assert asked(lock.parent) == "cancel"
+    assert bouton("resume", "toy-second") == 0
+    assert bouton("gc", "toy-second") == 0
+    assert "nothing to remove" in capsys.readouterr().out
+
+
+VERBS = ("attach", "pause", "resume", "cancel", "status", "logs", "retry", "gc", "du", "diff")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_teaches_with_an_example(verb: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bouton(verb, "--help") == 0
+    assert f"bouton {verb}" in capsys.readouterr().out.replace("Usage: bouton", "")
+    assert f"`bouton {verb}" in (Path(__file__).parents[2] / "docs/operating.md").read_text()

@@ -223,3 +223,18 @@ def test_names_are_completed(
         main([])
     assert capsys.readouterr().out.split() == expected
     assert os.environ["_BOUTON_COMPLETE"]
+
+
+def test_du_of_a_run_in_a_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--until", "tissue") == 0
+    plain = {(use["name"], use["kind"]): use for use in said(capsys, "du", "toy")["uses"]}
+    folder, info = here / "runs/toy", json.loads((here / "runs/toy/run.json").read_text())
+    # what a run with store: leaves in its folder: ledgers and notes, no data
+    path = Path(info["steps"][0]["folder"])
+    (here / "store" / path).mkdir(parents=True)
+    (folder / path / "image").rename(here / "store" / path / "image")
+    (folder / "run.json").write_text(json.dumps(info | {"store": str(here / "store")}))
+    stored = {(use["name"], use["kind"]): use for use in said(capsys, "du", "toy")["uses"]}
+    assert stored["image", "layer"] == plain["image", "layer"]
+    assert bouton("du", "toy") == 0
+    assert "sizes as the ledgers tell" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 import { StepMap } from "./maps.js";
 import { Painter, drawRates, layout, readColours, tasksAt } from "./painting.js";
-import { StepRow, cellWords, drawBar, facts, failureRows, legend, logLine, make, tag, taskPanel } from "./panels.js";
+import { StepRow, cellWords, drawBar, facts, failureRows, legend, logLine, make, stageWords, tag, taskPanel } from "./panels.js";
 import { clock, count, human } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -233,7 +233,7 @@ function showStep() {
   const level = shownLevel(step);
   const one = numbers(step);
   $("step-name").textContent = step.name;
-  $("step-stage").textContent = step.stage === step.name ? "" : step.stage;
+  $("step-stage").textContent = stageWords(step);
   $("step-state").replaceChildren(tag(step.state));
   $("facts").replaceChildren(...facts(step, one));
   $("reason").textContent = step.reason;
@@ -259,20 +259,30 @@ function planeWords(level) {
   return `plane ${chosen.plane + 1} of ${level.counts[0]}, voxels z ${start[0]}:${stop[0]}`;
 }
 
+// A group of buttons a part: one for each level of a merge.
 function showLevels(step, shown) {
   const levels = maps.get(step.name)?.levels ?? [];
-  const buttons = levels.map((level) => {
-    const name = level.shape === "merge" ? `${level.part}, level ${level.level}` : level.part;
-    const words = level.size ? `${Math.floor((100 * level.finished) / level.size)} %` : "–";
-    const button = make("button", { type: "button" }, name, make("span", { className: "soft", textContent: ` ${words}` }));
-    button.setAttribute("aria-pressed", String(level === shown));
-    button.dataset.key = key(level);
-    button.addEventListener("click", () => { Object.assign(chosen, { step: step.name, level: key(level), cursor: null }); dirty.add("page"); });
-    return button;
-  });
+  const groups = new Map(levels.map((level) => [level.part, levels.filter((one) => one.part === level.part)]));
   const focused = $("levels").contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  $("levels").replaceChildren(...(buttons.length > 1 ? buttons : []));
-  if (focused) [...$("levels").children].find((button) => button.dataset.key === focused)?.focus();
+  const rows = [...groups].map(([part, ones]) => {
+    const name = ones.length > 1 ? [make("span", { className: "soft small", textContent: `${part}, level` })] : [];
+    return make("span", { className: "group" }, ...name, ...ones.map((level) => levelButton(step, level, shown, ones.length > 1)));
+  });
+  $("levels").replaceChildren(...(levels.length > 1 ? rows : []));
+  if (focused) [...$("levels").querySelectorAll("button")].find((button) => button.dataset.key === focused)?.focus();
+}
+
+function levelButton(step, level, shown, isOneOfMany) {
+  const share = level.size ? `${Math.floor((100 * level.finished) / level.size)} %` : "–";
+  const button = make("button", { type: "button" }, isOneOfMany ? String(level.level) : level.part, make("span", { className: "soft small", textContent: ` ${share}` }));
+  button.setAttribute("aria-pressed", String(level === shown));
+  button.setAttribute("aria-label", `${key(level)}, ${share}`);
+  button.dataset.key = key(level);
+  button.addEventListener("click", () => {
+    Object.assign(chosen, { step: step.name, level: key(level), cursor: null });
+    dirty.add("page");
+  });
+  return button;
 }
 
 function showFailures() {

@@ -36,7 +36,7 @@ export class StepRow {
     this.state = make("span");
     this.bar = makeBar(`progress of ${step.name}`);
     this.words = make("span", { className: "soft small" });
-    const title = make("span", { className: "title" }, make("b", { textContent: step.name }), make("span", { className: "soft small", textContent: step.stage === step.name ? "" : step.stage }));
+    const title = make("span", { className: "title" }, make("b", { textContent: step.name }), make("span", { className: "soft small", textContent: stageWords(step), title: step.stage }));
     const body = make("span", { className: "body" }, make("span", { className: "line" }, title, this.state), this.bar, this.words);
     this.button = make("button", { type: "button", className: "step" }, make("span", { className: "thumbnail" }, this.thumbnail), body);
     this.button.addEventListener("click", () => choose(step.name));
@@ -49,6 +49,12 @@ export class StepRow {
     drawBar(this.bar, numbers.tally, numbers.total);
     this.words.textContent = step.reason || stepWords(step, numbers);
   }
+}
+
+// A lab's own stage is a file: its name is enough. No words where it is called like its step.
+export function stageWords(step) {
+  const name = step.stage.split("/").at(-1);
+  return name === step.name ? "" : name;
 }
 
 function stepWords(step, { tally, total, rate, left }) {
@@ -114,7 +120,7 @@ export function logLine(event) {
 
 export function legend(tally) {
   return STATES.map((state, at) => [state, tally[at]])
-    .filter(([state, number]) => number || state === "done" || state === "pending")
+    .filter(([state, number]) => number || state === "done")
     .map(([state, number]) => make("span", {}, make("i", { className: state }), `${state} ${number.toLocaleString("en")}`));
 }
 

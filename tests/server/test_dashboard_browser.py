@@ -10,7 +10,10 @@ import pytest
 
 import chromium
 from bouton.engine import run_workflow
+from bouton.engine.ledger import Ledger
+from bouton.geometry import Box
 from bouton.server.app import make_app
+from bouton.server.dashboard_data import parts_of
 from engine.flows import shapes_flow, trouble_flow
 from serving import Log, serving
 
@@ -41,14 +44,20 @@ def words(page: chromium.Page, place: str) -> str:
 
 
 def pick_plane(page: chromium.Page, plane: int) -> None:
-    """Show one z plane, as a hand on the slider would, and wait until it is painted without what is new."""
+    """Show one z plane, as a hand on the slider would, and wait until it is painted."""
     page.evaluate(f"plane.value = {plane}; plane.dispatchEvent(new Event('input'))")
     page.wait_for(f"document.getElementById('plane-words').innerText.startsWith('plane {plane + 1} of')")
-    page.evaluate("new Promise((ready) => setTimeout(ready, 1800))")
+    painted(page)
+
+
+def painted(page: chromium.Page) -> None:
+    """Wait for another picture or two."""
+    page.evaluate("new Promise((ready) => setTimeout(ready, 400))")
 
 
 def open_dashboard(page: chromium.Page, url: str, step: str) -> None:
-    page.call("Log.enable")
+    # what is new is not lit up: the colours of the map are those of states
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
     page.open(f"{url}/dashboard#{step}")
     page.wait_for("document.getElementById('live').className === 'here'")
 
@@ -113,7 +122,7 @@ def test_events_alone_paint_and_hostile_words_stay_words(tmp_path: Path) -> None
         with open(folder / "events.jsonl", "a") as handle:
             handle.write(json.dumps(done | {"runs": [[1, 2], [10, 11]], "reused": 0}) + "\n")
         page.wait_for("document.getElementById('legend').innerText.includes('done 12')")
-        page.evaluate("new Promise((ready) => setTimeout(ready, 1800))")
+        painted(page)
         assert cells(page, 2, 2) == [DONE] * 4
         assert evil in words(page, "#log")
         assert page.evaluate("document.getElementById('evil')") is None
@@ -141,3 +150,29 @@ def test_the_keyboard_reaches_blocks_and_many_tabs_stay_alive(tmp_path: Path) ->
     # of all tabs one has a stream and tells the others
     assert [path for path, _ in log.answers].count("/dashboard/events") == 1
     assert "2-1-1" in name
+
+
+def test_names_and_boxes_of_blocks_are_those_of_the_engine(tmp_path: Path) -> None:
+    bounds = Box((4, 5, 0), (12, 10, 8))
+    folder = run_workflow(shapes_flow(bounds=bounds), tmp_path, "serial").folder
+    script = """(async () => {
+      const { StepMap } = await import('/dashboard/maps.js');
+      const { boxText } = await import('/dashboard/words.js');
+      const map = new StepMap(await (await fetch('/dashboard/maps/smooth.json')).json(), [30, 10, 10]);
+      return map.levels.flatMap((level) => Array.from({ length: level.size }, (_, task) => {
+        const name = level.name(task), box = level.box(task);
+        return [level.part, name, box && boxText(box), level.number(name) === task];
+      }));
+    })()"""
+    with serving(make_app(folder)) as url, chromium.Page() as page:
+        open_dashboard(page, url, "smooth")
+        found = page.evaluate(script)
+    assert all(same for *_, same in found)
+    shown = {(part, name): box for part, name, box, _ in found}
+    expected = {}
+    (step,) = (folder / "smooth").glob("*/ledger.sqlite")
+    with Ledger(step, readonly=True) as ledger:
+        for part, _ in parts_of(folder, f"smooth/{step.parent.name}"):
+            for name in ledger.done(part.name):
+                expected[part.name, name] = ledger.box_of(part.name, name).replace(",", ", ") or None
+    assert shown == expected

@@ -117,8 +117,7 @@ function live(here) {
 function take(event) {
   const step = event.step;
   if (event.event === "TasksDone") {
-    if (!rates.has(step)) rates.set(step, []);
-    rates.get(step).push([event.time, event.tasks, event.voxels]);
+    countRate(step, event);
   } else {
     $("log").prepend(logLine(event));
     while ($("log").children.length > SHOWN_LINES) $("log").lastChild.remove();
@@ -130,6 +129,15 @@ function take(event) {
   const quiet = ["StepSkipped", "TaskRetried", "WorkerLost"].includes(event.event);
   if (!known && !quiet) mapSoon(step);
   dirty.add(step);
+}
+
+// Add up what became done in each second.
+function countRate(step, { time, tasks, voxels }) {
+  if (!rates.has(step)) rates.set(step, []);
+  const seconds = rates.get(step);
+  const last = seconds.at(-1);
+  if (last && last[0] === Math.floor(time)) [last[1], last[2]] = [last[1] + tasks, last[2] + voxels];
+  else seconds.push([Math.floor(time), tasks, voxels]);
 }
 
 function later(action, milliseconds) {

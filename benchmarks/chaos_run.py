@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from bouton.engine import run_workflow
 from bouton.engine.ledger import Ledger
@@ -171,7 +170,7 @@ def prepare(folder: Path, image: np.ndarray, seconds: float) -> Place:
     }
     data = {"image": {"path": "image.npy", "voxel_size_nm": [40, 7, 7]}}
     flow = {"name": "chaos", "block_zyx": list(BLOCK), "data": data, "steps": steps}
-    place.flow.write_text(yaml.safe_dump(flow, sort_keys=False))
+    place.flow.write_text(json.dumps(flow))  # JSON is YAML
     return place
 
 

@@ -40,7 +40,11 @@ PHANTOM = (
     + STEPS.replace("IMAGE", "tissue.image")
     + "  tissue: {stage: phantom, params: {seed: 5}}\n"
 )
-DATA = "name: whole\ndata: {image: {path: image.npy, voxel_size_nm: [30, 10, 10]}}\n" + STEPS.replace("IMAGE", "image")
+TOUCHED = (
+    "name: whole\ndata: {image: {path: image.npy, voxel_size_nm: [30, 10, 10]}}\n"
+    + STEPS.replace("IMAGE", "touched")
+    + f"  touched: {{stage: {EDGES.with_name('one_voxel.py')}, reads: {{image: image}}}}\n"
+)
 ONE = "0:24,0:64,0:64"
 MIDDLE = "0:24,0:64,16:80"
 
@@ -161,20 +165,35 @@ def test_a_changed_parameter_upstream(undisturbed: dict[str, str], tmp_path: Pat
     ],
 )
 def test_changed_voxels_upstream(voxel: tuple[int, int, int], readers: int, tmp_path: Path) -> None:
-    """Other data under the same name: exactly the blocks that read the changed voxel are computed again."""
-    image = np.random.default_rng(2).integers(40, 200, SHAPE).astype(np.uint8)
-    np.save(tmp_path / "image.npy", image)
-    write(tmp_path, DATA)
+    """An earlier step makes one voxel different: exactly the blocks that read it are computed again."""
+    np.save(tmp_path / "image.npy", noise())
+    write(tmp_path, TOUCHED)
     run(tmp_path, until="edges")
-    image[voxel] ^= 0xFF
-    np.save(tmp_path / "image.npy", image)
-    assert run(tmp_path, until="edges")["edges", "edges"] == BLOCKS - readers
+    reused = run(tmp_path, until="edges", change=f"steps.touched.params.at={list(voxel)}")
+    assert reused["edges", "edges"] == BLOCKS - readers
+    assert reused["touched", "touch"] == 0
     fresh = tmp_path / "fresh"
     fresh.mkdir()
-    np.save(fresh / "image.npy", image)
-    write(fresh, DATA)
-    run(fresh, until="edges")
+    np.save(fresh / "image.npy", noise())
+    write(fresh, TOUCHED)
+    run(fresh, until="edges", change=f"steps.touched.params.at={list(voxel)}")
     assert files(tmp_path / "runs/whole") == files(fresh / "runs/whole")
+
+
+def test_other_data_under_the_same_name(tmp_path: Path) -> None:
+    """What the old file held is not kept: blocks that read it are copied only if they can be known to be the same."""
+    np.save(tmp_path / "image.npy", noise())
+    write(tmp_path, TOUCHED)
+    run(tmp_path, ONE, until="edges")
+    image = noise()
+    image[3] += 1
+    np.save(tmp_path / "image.npy", image)
+    run(tmp_path, until="edges")
+    np.testing.assert_array_equal(open_run(tmp_path / "runs/whole").volume("touched")[...], image)
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(2).integers(40, 200, SHAPE).astype(np.uint8)
 
 
 @pytest.mark.parametrize("kill_in", [ONE, None], ids=["box", "whole"])

@@ -323,6 +323,23 @@ def test_refused_credentials_are_told_at_once(proxy: Proxy, root: ObjectPath) ->
     assert len([seen for seen in proxy.seen if seen[0] == "PUT"]) == 1
 
 
+@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (403, "AccessDenied")])
+def test_a_store_out_of_reach_is_no_damage(proxy: Proxy, root: ObjectPath, status: int, code: str) -> None:
+    array = _volume(root / "v.zarr")
+    volume = open_volume(root / "v.zarr")
+    proxy.faults.append(Fault("GET", "v.zarr/0/c/1/", status, code, times=999))
+    with pytest.raises(DataError, match=f"{code}.*credentials") as told:
+        volume[...]
+    assert "damaged" not in str(told.value)
+    np.testing.assert_array_equal(volume[:8], array[:8])
+    proxy.faults[:] = [Fault("GET", "v.zarr/0/zarr.json", status, code, times=999)]
+    with pytest.raises(DataError, match=f"{code}.*credentials"):
+        open_volume(root / "v.zarr")
+    proxy.faults[:] = [Fault("PUT", "v.zarr/0/c/1/", status, code, times=999)]
+    with pytest.raises(DataError, match=f"{code}.*credentials"):
+        open_for_writing(root / "v.zarr").write(volume.box, array)
+
+
 def test_no_bucket_and_no_server_are_told(root: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="NoSuchBucket"):
         write_bytes("s3://nobucket/a", b"")

@@ -40,6 +40,9 @@ _ERRNO = {
 _ENVIRONMENT = (
     "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "TENSORSTORE_GCS_HTTP_URL",
 )  # fmt: skip
+STORE_ERRORS = (ValueError, OSError, RuntimeError)
+"""A status of TensorStore becomes one of these: UNIMPLEMENTED and INTERNAL are RuntimeErrors."""
+_OUT_OF_REACH = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", *(code for code in _ERRNO if code != "NOT_FOUND"))
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
@@ -310,8 +313,13 @@ def _result(path: ObjectPath, future: Any) -> Any:
     """Wait for a store's answer; its refusals become operating-system errors, as a disk's are."""
     try:
         return future.result()
-    except (ValueError, OSError) as error:
+    except STORE_ERRORS as error:
         raise store_error(path, error) from error
+
+
+def is_out_of_reach(error: Exception) -> bool:
+    """Whether an error of TensorStore is about the way to a store and not about what lies there."""
+    return str(error).partition(":")[0] in _OUT_OF_REACH
 
 
 def store_error(path: ObjectPath, error: Exception) -> OSError:

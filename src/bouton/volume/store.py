@@ -17,13 +17,11 @@ from bouton.errors import DataError
 from bouton.geometry import Box, Grid
 from bouton.volume.axes import Arrangement
 from bouton.volume.base import Volume, VolumeInfo, WritableVolume
-from bouton.volume.files import disk_full, see_file
-from bouton.volume.objects import ObjectPath
-from bouton.volume.places import place
+from bouton.volume.files import disk_error, disk_full, see_file
+from bouton.volume.objects import STORE_ERRORS, ObjectPath, is_out_of_reach, store_error
+from bouton.volume.places import Place, place
 
 ABSENT = ("error", "zero")
-# a status of TensorStore becomes one of these: UNIMPLEMENTED (a rename across devices) and INTERNAL are RuntimeErrors
-STORE_ERRORS = (ValueError, OSError, RuntimeError)
 _FILE = re.compile(r'(?:local file|file) "([^"]+)"')
 _KEY = re.compile(r'"([^"]+)"')
 
@@ -42,6 +40,7 @@ def open_store(spec: dict[str, Any], where: str, absent: str = "error", **option
     except STORE_ERRORS as error:
         if "No space left" in str(error):
             raise disk_full(where) from error
+        _check_reach(where, error)
         raise DataError(
             f"cannot open it: {_reason(error)}", where=where, expected="valid metadata", fix="restore the metadata file"
         ) from error
@@ -65,6 +64,7 @@ class StoreVolume(Volume):
         try:
             return self._voxels(box)
         except STORE_ERRORS as error:
+            _check_reach(self.path, error)
             if not str(error).startswith("NOT_FOUND"):
                 raise self._damage(box, error) from error
             missing = self._place_in(str(error))
@@ -118,6 +118,13 @@ def _reopen(kind: type[StoreVolume], info: VolumeInfo, spec: dict[str, Any], wri
     return kind(info, ts.open(spec, open=True, read=True, write=write).result())
 
 
+def _check_reach(where: str | Place, error: Exception) -> None:
+    """Raise an error about the way to a store where it is one: nothing there is damaged or missing then."""
+    path = place(where)
+    if isinstance(path, ObjectPath) and is_out_of_reach(error):
+        raise disk_error(path, store_error(path, error)) from error
+
+
 def _cells(box: Box, cell: Sequence[int]) -> Iterator[Box]:
     """Yield the chunks that share voxels with ``box``, whole or clipped to it: what a message may name."""
     grid = Grid(box, (int(cell[0]), int(cell[1]), int(cell[2])))
@@ -133,6 +140,7 @@ class WritableStoreVolume(StoreVolume, WritableVolume):
         except STORE_ERRORS as error:
             if "No space left" in str(error) or "Disk quota" in str(error):
                 raise disk_full(self.path) from error
+            _check_reach(self.path, error)
             raise DataError(
                 f"cannot write box {box}: {_reason(error)}",
                 where=self.name,

@@ -99,27 +99,19 @@ def _needs(measured: Measured, voxels: float, price: tuple[str, float] | None) -
 
 
 def steps_table(measured: Measured) -> list[str]:
-    """Return the table of steps: processor time, files and bytes, and memory of the largest worker."""
-    plans = {name: measured.plan(voxels) for name, voxels in VOLUMES.items()}
-    one = plans["1 Tvoxel"]
+    """Return the table of steps: processor time, bytes, files, and memory of the largest worker at 1 Gvoxel."""
+    one, small = measured.plan(PROBED), measured.plan(1e9)
     total = sum(step.forecast.cpu_seconds.value for step in one.steps if step.forecast)
-    head = "| step | core-hours a Tvoxel | share | TB a Tvoxel | files a block | largest worker at "
-    lines = [head + " | ".join(plans) + " |", "|---" * (5 + len(plans)) + "|"]
-    for number, step in enumerate(one.steps):
-        if step.forecast is None:
+    lines = ["| step | core-hours a Tvoxel | share | TB a Tvoxel | files a block | largest worker at 1 Gvoxel |"]
+    lines.append("|---|---|---|---|---|---|")
+    for step, other in zip(one.steps, small.steps, strict=True):
+        found = step.forecast
+        if found is None or other.forecast is None:
             continue
-        cpu, blocks = step.forecast.cpu_seconds.value, measured.blocks(one.steps[0].voxels)
-        cells = [
-            step.step,
-            si(cpu / 3600),
-            f"{100 * cpu / total:.1f} %",
-            f"{step.forecast.size_bytes.value / 1e12:.3g}",
-        ]
-        cells.append(f"{step.forecast.files.value / blocks:.1f}")
-        for plan in plans.values():
-            found = plan.steps[number].forecast
-            cells.append(si(found.worker_bytes.value, "B") if found else "?")
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = [step.step, si(found.cpu_seconds.value / 3600), f"{100 * found.cpu_seconds.value / total:.1f} %"]
+        cells.append(f"{found.size_bytes.value / 1e12:.3g}")
+        cells.append(f"{found.files.value / measured.blocks(step.voxels):.1f}")
+        lines.append("| " + " | ".join([*cells, si(other.forecast.worker_bytes.value, "B")]) + " |")
     return lines
 
 
@@ -218,13 +210,11 @@ def table_limits(measured: Measured) -> Iterator[Limit]:
                 lambda v, each=each: held * v * each, 64 * GIB,
             )  # fmt: skip
     for number, step in enumerate(measured.plan(PROBED).steps):
-        parts = {part.shape for part in measured.flow(PROBED).steps[number].stage.parts}
-        if step.forecast and "merge" in parts and "whole" not in parts:
+        if step.forecast and measured.keeping(number):
             yield Limit(
-                f"the root of the merges of `{step.step}`, as the plan reckons it",
-                "faces (volume, where nodes keep nothing)", "64 GiB",
+                f"the root of the merges of `{step.step}`, as the plan reckons it", "faces", "64 GiB",
                 "a larger machine for the last levels; the root by ranges of ids",
-                lambda v, number=number: _worker_bytes(measured, number, v), 64 * GIB,
+                lambda v, number=number: measured.root_bytes(number, v), 64 * GIB,
             )  # fmt: skip
 
 
@@ -236,11 +226,6 @@ def held_over(measured: Measured) -> float:
         return 3.0
     assert found[0].forecast is not None
     return max(1.0, found[0].forecast.worker_bytes.value / (each * found[0].voxels))
-
-
-def _worker_bytes(measured: Measured, number: int, voxels: float) -> float:
-    found = measured.plan(voxels).steps[number].forecast
-    return found.worker_bytes.value if found else 0.0
 
 
 def limits_table(measured: Measured) -> list[str]:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -20,10 +20,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from bouton.engine import Plan, make_plan, run_workflow
+from bouton.engine.context import make_context
+from bouton.engine.forecast import forecast
 from bouton.engine.probe import ProbeJob, probe_boxes, run_probe
 from bouton.engine.samples import StepSamples
 from bouton.geometry import ZYX, Box
 from bouton.spec import Choices, Workflow, load_workflow
+from bouton.stage import MergePart
 from bouton.volume import part_file, read_table, write_table
 
 PROBED = 1e12
@@ -31,7 +34,7 @@ LONG_S = 0.7
 NOTHING = '''"""Blocks that do nothing, for a while."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -300,6 +303,28 @@ class Measured:
     def blocks(self, voxels: float) -> float:
         """Return the blocks of a volume."""
         return voxels / math.prod(self.block)
+
+    def keeping(self, number: int) -> tuple[MergePart, ...]:
+        """Return the merges of a step whose nodes keep what is complete: what goes up grows with faces."""
+        parts = self.flow(PROBED).steps[number].stage.parts
+        return tuple(part for part in parts if isinstance(part, MergePart) and part.kept)
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def _root_bytes(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return volumes, as powers of ten, and the forecast memory of the largest node of those merges."""
+        powers, found = np.arange(7.0, 18.01, 0.5), []
+        for power in powers:
+            flow = self.flow(10**power)
+            step, samples = flow.steps[number], self.samples[flow.steps[number].name]
+            stage = replace(step.stage, parts=self.keeping(number))
+            context = make_context(flow, step, self.folder)
+            found.append(forecast(context, stage, step.params, samples, self.workers).worker_bytes.value)
+        return powers, np.log(found)
+
+    def root_bytes(self, number: int, voxels: float) -> float:
+        """Return that memory, between half powers of ten by interpolation."""
+        powers, found = self._root_bytes(number)
+        return float(np.exp(np.interp(math.log10(voxels), powers, found)))
 
     def coordinator_bytes(self, voxels: float) -> float:
         """Return the coordinator's memory."""

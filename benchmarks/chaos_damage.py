@@ -16,6 +16,7 @@ from bouton.errors import BoutonError
 from bouton.volume.run_folder import open_run
 
 AT_ONCE = 10
+NOT_RESULTS = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "step.json"}
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Found:
     silent: int = 0
     crashes: int = 0
     restored: int = 0
+    left: int = 0
 
 
 def flip(path: Path, chance: random.Random) -> bool:
@@ -55,10 +57,9 @@ def delete(path: Path, chance: random.Random) -> bool:
 
 def swap(path: Path, chance: random.Random) -> bool:
     """Put another file of the same folder of results in its place, and it in the other's; False if they are equal."""
-    others = [p for p in path.parent.rglob("*") if p.is_file() and p != path and not p.name.startswith(".")]
-    if not others:
-        others = [p for p in path.parents[1].rglob("*") if p.is_file() and p.suffix == path.suffix and p != path]
-    other = chance.choice(sorted(others)) if others else path
+    near = {p for folder in (path.parent, path.parents[1]) for p in folder.rglob("*") if p.is_file()} - {path}
+    others = [p for p in sorted(near) if p.suffix == path.suffix and p.name not in NOT_RESULTS]
+    other = chance.choice(others) if others else path
     one, two = path.read_bytes(), other.read_bytes()
     if one == two:
         return False
@@ -91,6 +92,7 @@ def damage(run: Path, good: dict[str, str], count: int, chance: random.Random) -
         repair_run(run, executor="serial")
         now = checksums(run)
         found.restored += sum(now.get(name) == good[name] for name in harmed)
+        found.left += sum(now.get(name) != good.get(name) for name in {*now, *good})
     return found
 
 

@@ -167,6 +167,11 @@ class DatasetsRun:
         """Run one dataset; return whether somebody stopped it."""
         try:
             summary = run_one(flow)
+            if summary.state in STOPPED:
+                self.console.print(
+                    f"[yellow]{summary.state}[/yellow]: no other dataset begins; the same command goes on"
+                )
+                return True
             summary.raise_if_failed()
         except BoutonError as error:
             self._failed(flow.dataset, error)

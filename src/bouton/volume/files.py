@@ -217,6 +217,11 @@ def checksum(path: str | Path) -> str:
         return _hash_file(path)
 
 
+def bytes_checksum(data: bytes) -> str:
+    """Return the :func:`checksum` of a file that holds ``data``."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
 def _hash_file(path: Path) -> str:
     total = hashlib.blake2b(digest_size=32)
     with path.open("rb") as file:

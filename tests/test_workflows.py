@@ -15,7 +15,8 @@ from bouton.volume.run_folder import open_run
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("BOUTON_DATA", ROOT.parent / "shared" / "data"))
-SMALL = {"demo": "0:32,0:96,0:96", "fib25": "100:140,0:64,0:64"}
+SMALL = {"demo": "0:32,0:96,0:96", "datasets": "0:24,0:80,0:80", "fib25": "100:140,0:64,0:64"}
+RUN_OF = {"datasets": "datasets-wide"}
 TYPES = {"predicted": "0:24,0:80,0:80", "somata": "40:90,0:50,0:80", "truth": "0:40,0:48,0:48"}
 
 
@@ -35,8 +36,9 @@ def test_runs_on_a_small_box_and_reuses_it(name: str, tmp_path: Path) -> None:
     run = ("run", str(ROOT / "workflows" / f"{name}.yaml"), "--bounds-zyx", SMALL[name], "--runs", str(tmp_path))
     first = bouton(*run, BOUTON_DATA=str(DATA))
     assert first.returncode == 0, first.stderr
-    assert (tmp_path / name / "report" / "index.html").is_file()
-    labels = bouton("path", str(tmp_path / name), "segmentation").stdout.strip()
+    folder = tmp_path / RUN_OF.get(name, name)
+    assert (folder / "report" / "index.html").is_file()
+    labels = bouton("path", str(folder), "segmentation").stdout.strip()
     before = {path: path.stat().st_mtime_ns for path in Path(labels).rglob("*")}
     again = bouton(*run, BOUTON_DATA=str(DATA))
     assert again.returncode == 0, again.stderr

@@ -18,12 +18,15 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from bouton.cluster import Cluster
+from bouton.dataset_entries import chosen_document, dataset_names, with_dataset_overrides
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box
 from bouton.stage import Files, Layer, Stage, Table, load_stage
 from bouton.step_checks import check_halos, check_layer, check_source, check_table, make_params
 from bouton.strict_yaml import Document, read_document, unknown
 from bouton.volume import Volume, fingerprint, open_volume
+from bouton.volume.places import Place, place_in
 from bouton.volume.tables import table_columns
 from bouton.workflow_file import (
     SourceEntry,
@@ -38,13 +41,13 @@ MOST_VOXELS = 2**61
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of ``data:``: a volume (or a ``.parquet`` table) that exists already.
+    """One entry of ``data:``: a volume (or a ``.parquet`` table) that exists already, on a disk or in an object store.
 
     ``offset_zyx`` is the place of its first voxel on the workflow's grid. ``fingerprint`` identifies its content.
     """
 
     name: str
-    path: Path
+    path: Place
     dataset: str | None
     offset_zyx: ZYX
     fingerprint: str
@@ -77,7 +80,9 @@ class Step:
 class Workflow:
     """A parsed workflow: steps in an order in which each comes after what it reads.
 
-    ``skipped`` names the steps that the bounds leave nothing to do, with the reason.
+    ``skipped`` names the steps that the bounds leave nothing to do, with the reason. ``dataset`` is the one that it is
+    about where its file has several; the name then ends with it. ``store`` is where the data of the steps go instead
+    of into the run folder, as text; empty for the run folder.
     """
 
     name: str
@@ -89,6 +94,9 @@ class Workflow:
     skipped: Mapping[str, str]
     text: str
     description: str = ""
+    dataset: str = ""
+    cluster: Cluster | None = None
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,12 +113,15 @@ class Choices:
         Compute block of every step.
     until : str, optional
         Stop after this step.
+    dataset : str, optional
+        Of a file with ``datasets:``, this one.
     """
 
     overrides: Sequence[str] = ()
     bounds: Box | None = None
     block: ZYX | None = None
     until: str | None = None
+    dataset: str | None = None
 
 
 def load_workflow(path: Path, choices: Choices | None = None) -> Workflow:
@@ -129,9 +140,21 @@ def load_workflow(path: Path, choices: Choices | None = None) -> Workflow:
         A data source is missing, unreadable, or its voxel size contradicts the file.
     """
     choices = choices or Choices()
-    document = read_document(Path(path)).with_overrides(choices.overrides)
+    document = chosen_document(read_document(Path(path)), choices.overrides, choices.dataset)
     entries = parse_entries(document)
     return _Resolver(entries, document, choices).workflow()
+
+
+def workflow_datasets(path: Path, choices: Choices | None = None) -> tuple[str, ...]:
+    """Return the names of the datasets of a workflow file, in its order; none where it has no ``datasets:``.
+
+    Raises
+    ------
+    SpecError
+        The file cannot be read, or ``datasets:`` is wrong.
+    """
+    overrides = choices.overrides if choices else ()
+    return dataset_names(with_dataset_overrides(read_document(Path(path)), overrides))
 
 
 class _Resolver:
@@ -142,6 +165,7 @@ class _Resolver:
         self.volumes: dict[str, Volume] = {}
         self.sources = {name: self._source(name, entry) for name, entry in entries.data.items()}
         self.shape, self.voxel_size_nm = self._grid()
+        self.box = choices.bounds or _box(entries.bounds_zyx, document.at("bounds_zyx"))
         self.steps: dict[str, Step] = {}
         self.skipped: dict[str, str] = {}
 
@@ -152,13 +176,25 @@ class _Resolver:
         return Workflow(
             name=entries.name or file.stem, file=file, shape=self.shape, voxel_size_nm=self.voxel_size_nm,
             sources=self.sources, steps=tuple(self.steps.values()), skipped=self.skipped, text=self.document.text(),
-            description=entries.description,
+            description=entries.description, dataset=self.choices.dataset or "",
+            cluster=entries.cluster, store=self._store(),
         )  # fmt: skip
 
+    def _store(self) -> str:
+        if not self.entries.store:
+            return ""
+        try:
+            return str(place_in(self.document.file.parent, _expand(self.entries.store)).resolve())
+        except SpecError as error:
+            raise SpecError(
+                error.found, where=self.document.at("store"), expected=error.expected, fix=error.fix
+            ) from None
+
     def _source(self, name: str, entry: SourceEntry) -> Source:
-        path = self.document.file.parent / _expand(entry.path)
+        path = place_in(self.document.file.parent, _expand(entry.path))
         where = self.document.at("data", name)
-        if not path.exists():
+        # In an object store only whoever opens it can tell at little cost.
+        if isinstance(path, Path) and not path.exists():
             fix = entry.obtain or f"put the data there, or --set data.{name}.path=PATH"
             raise DataError(
                 f"data source {name!r} not found at {path}", where=where, expected="a file or folder", fix=fix
@@ -248,7 +284,8 @@ class _Resolver:
         refs = self._checked_reads(name, stage, refs)
         bounds = self._bounds(name, entry, refs)
         if bounds.is_empty:
-            self.skipped[name] = "its bounds do not meet --bounds-zyx"
+            option = "--bounds-zyx" if self.choices.bounds else "the file's bounds_zyx"
+            self.skipped[name] = f"its bounds do not meet {option}"
             return
         params = make_params(name, stage, entry.params, self.document)
         stage = stage.with_params(params)
@@ -311,10 +348,10 @@ class _Resolver:
 
     def _bounds(self, name: str, entry: StepEntry, refs: Mapping[str, Ref]) -> Box:
         everything = Box.of_shape(self.shape)
-        given = Box.parse(entry.bounds_zyx) if entry.bounds_zyx else everything
+        given = _box(entry.bounds_zyx, self.document.at("steps", name, "bounds_zyx")) or everything
         for ref in refs.values():
             available = self._available(ref)
-            given_here = entry.bounds_zyx and self.choices.bounds is None
+            given_here = entry.bounds_zyx and self.box is None
             if given_here and not available.contains(given):
                 raise SpecError(
                     f"bounds_zyx {given} reach beyond {_ref_text(ref)}, which covers {available}",
@@ -322,11 +359,14 @@ class _Resolver:
                     fix=f"bounds_zyx: {given & available}",
                 )  # fmt: skip
             given = given & available
-        chosen = self.choices.bounds or everything
+        chosen = self.box or everything
         if not everything.contains(chosen):
+            option, where = "bounds_zyx:", self.document.at("bounds_zyx")
+            if self.choices.bounds:
+                option, where = "--bounds-zyx", self.document.part
             raise SpecError(
-                f"--bounds-zyx {chosen} reaches outside of the data", expected=f"a box inside {everything} (z, y, x)",
-                fix=f"--bounds-zyx {chosen & everything}",
+                f"{option} {chosen} reaches outside of the data", where=where,
+                expected=f"a box inside {everything} (z, y, x)", fix=f"{option} {chosen & everything}",
             )  # fmt: skip
         return given & chosen
 
@@ -346,7 +386,7 @@ class _Resolver:
             "code": _hash_file(Path(stage_name)) if private else "",
             "version": stage.version,
             "params": dataclasses.asdict(params),
-            "files": [_hash_content(content) for content in stage.files(params)],
+            "files": [content_hash(content) for content in stage.files(params)],
             "reads": {key: self._identity(ref) for key, ref in refs.items()},
             "shape_zyx": [*self.shape],
             "voxel_size_nm": [*self.voxel_size_nm],
@@ -381,11 +421,25 @@ def _expand(path: str) -> str:
     return os.path.expanduser(re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, path))
 
 
+def _box(text: str | None, where: str) -> Box | None:
+    try:
+        return Box.parse(text) if text else None
+    except SpecError as error:
+        raise SpecError(error.found, where=where, expected=error.expected, fix=error.fix) from None
+
+
 def _ref_text(ref: Ref) -> str:
     return f"{ref.owner}.{ref.output}" if ref.output else f"data {ref.owner}"
 
 
-def _hash_content(content: Path | bytes) -> str:
+def content_hash(content: Path | bytes) -> str:
+    """Return the BLAKE2b hash (32 hexadecimal digits) of a file or of bytes, as it stands in a step's description.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
     return hashlib.blake2b(content, digest_size=16).hexdigest() if isinstance(content, bytes) else _hash_file(content)
 
 

@@ -29,7 +29,9 @@ def make_params(name: str, stage: Stage, values: Mapping[str, Any], document: Do
     known = [field.name for field in dataclasses.fields(stage.params)]
     for key in values:
         if key not in known:
-            raise unknown(f"unknown parameter {key!r} of step {name!r}", key, known, where)
+            raise unknown(
+                f"unknown parameter {key!r} of step {name!r}", key, known, document.at("steps", name, "params", key)
+            )
     try:
         params: Any = pydantic.TypeAdapter(stage.params).validate_python(dict(values))
     except pydantic.ValidationError as error:
@@ -41,7 +43,8 @@ def make_params(name: str, stage: Stage, values: Mapping[str, Any], document: Do
         raise _at(error, where) from None
     for key, value in dataclasses.asdict(params).items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise SpecError(f"{key} = {value}", where=where, expected="a finite number", fix=f"correct {key}")
+            place = document.at("steps", name, "params", key)
+            raise SpecError(f"{key} = {value}", where=place, expected="a finite number", fix=f"correct {key}")
     return params
 
 

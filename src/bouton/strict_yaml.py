@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -15,19 +15,27 @@ from bouton.errors import SpecError
 LARGEST_BYTES = 1 << 18
 DEEPEST = 40
 Keys = tuple[str, ...]
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed file: plain dicts, lists and scalars, the line on which each key stands, and what ``--set`` set."""
+    """A parsed file: plain dicts, lists and scalars, the line on which each key stands, and what ``--set`` set.
+
+    ``part`` is what the tree was made for where it is not the file as it stands, such as ``dataset cortex``.
+    """
 
     file: Path
     tree: Any
     lines: Mapping[Keys, int]
     overrides: Mapping[Keys, str] = field(default_factory=dict)
+    part: str = ""
 
     def at(self, *keys: Any) -> str:
         """Return ``file:line`` of a key or of its nearest parent that the file holds, or the ``--set`` that set it."""
+        return self._place(*keys) + (f", {self.part}" if self.part else "")
+
+    def _place(self, *keys: Any) -> str:
         path = tuple(str(key) for key in keys)
         for place, override in self.overrides.items():
             if place == path[: len(place)]:
@@ -59,9 +67,30 @@ class Document:
                 raise SpecError(
                     f"--set {override!r}", expected="PATH=VALUE", fix="such as --set steps.fragments.params.low=0.05"
                 )
-            tree = _replaced(tree, path.split("."), _parse(value, Path(f"--set {path}"))[0], override)
+            tree = _replaced(tree, path.split("."), _parse(value, Path(f"--set {path}"))[0], f"--set {override!r}")
             done[tuple(path.split("."))] = override
-        return Document(self.file, tree, self.lines, done)
+        return replace(self, tree=tree, overrides=done)
+
+    def with_moved(self, source: Keys, target: Keys, value: Any) -> Document:
+        """Return the document with ``target`` set to a value that stands at ``source``, where errors find it, too.
+
+        Raises
+        ------
+        SpecError
+            ``target`` leads through something that is no mapping.
+        """
+
+        def as_target(places: Mapping[Keys, V]) -> dict[Keys, V]:
+            length = len(source)
+            return {target + place[length:]: found for place, found in places.items() if place[:length] == source}
+
+        tree = _replaced(self.tree, target, value, repr(".".join(target)), self.at(*source))
+        lines = {**self.lines, **as_target(self.lines)}
+        # Mappings on the way that stand nowhere in the file are there because of this value.
+        lines |= {
+            target[:n]: lines[target] for n in range(1, len(target)) if target in lines and target[:n] not in lines
+        }
+        return replace(self, tree=tree, lines=lines, overrides={**self.overrides, **as_target(self.overrides)})
 
 
 def read_document(path: Path) -> Document:
@@ -153,14 +182,14 @@ def _note_lines(node: yaml.Node, path: Keys, lines: dict[Keys, int], file: Path)
         _note_lines(value, here, lines, file)
 
 
-def _replaced(tree: Any, keys: Sequence[str], value: Any, override: str) -> Any:
+def _replaced(tree: Any, keys: Sequence[str], value: Any, told: str, where: str = "") -> Any:
     if not keys:
         return value
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
         raise SpecError(
-            f"--set {override!r} leads through {tree!r}", expected="a path of mapping keys",
-            fix="such as --set steps.fragments.params.low=0.05",
+            f"{told} leads through {tree!r}", where=where, expected="a path of mapping keys",
+            fix="such as steps.fragments.params.low",
         )  # fmt: skip
-    return {**tree, keys[0]: _replaced(tree.get(keys[0]), keys[1:], value, override)}
+    return {**tree, keys[0]: _replaced(tree.get(keys[0]), keys[1:], value, told, where)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pydantic
 
+from bouton.cluster import Cluster, GpuJobs
 from bouton.errors import SpecError
 from bouton.geometry import ZERO
 from bouton.strict_yaml import Document, unknown
@@ -45,6 +46,18 @@ class StepEntry(_Strict):
     block_zyx: tuple[int, int, int] | None = None
 
 
+class DatasetEntry(_Strict):
+    """One entry of ``datasets:``, laid over the rest of the file: what it says of ``data`` may be parts of entries."""
+
+    description: str | None = None
+    grid: dict[str, Any] = {}
+    block_zyx: tuple[int, int, int] | None = None
+    bounds_zyx: str | None = None
+    data: dict[str, dict[str, Any]] = {}
+    set: dict[str, Any] = {}
+    without: tuple[str, ...] = ()
+
+
 class WorkflowFile(_Strict):
     """A workflow file as written, before references are resolved."""
 
@@ -52,6 +65,10 @@ class WorkflowFile(_Strict):
     description: str = ""
     grid: GridEntry | None = None
     block_zyx: tuple[int, int, int] = (64, 64, 64)
+    bounds_zyx: str | None = None
+    cluster: Cluster | None = None
+    store: str | None = None
+    datasets: dict[str, DatasetEntry] = {}
     data: dict[str, SourceEntry] = {}
     steps: dict[str, StepEntry]
 
@@ -88,22 +105,24 @@ def parse_entries(document: Document) -> WorkflowFile:
     try:
         entries = WorkflowFile.model_validate(document.tree)
     except pydantic.ValidationError as error:
-        raise _spec_error(error, document, WorkflowFile) from None
+        raise spec_error(error, document, WorkflowFile) from None
     _check_names(entries, document)
     return entries
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise a SpecError unless ``name`` can be that of a data source, a step or a dataset."""
+    if not NAME.match(name):
+        raise SpecError(
+            f"name {name!r}", where=where, expected="letters, digits, _ and -, a letter first", fix="rename it"
+        )
 
 
 def _check_names(entries: WorkflowFile, document: Document) -> None:
     check_run_name(document.file.stem if entries.name is None else entries.name, document.at("name"))
     for section, names in (("data", entries.data), ("steps", entries.steps)):
         for name in names:
-            if not NAME.match(name):
-                raise SpecError(
-                    f"name {name!r}",
-                    where=document.at(section, name),
-                    expected="letters, digits, _ and -, a letter first",
-                    fix="rename it",
-                )
+            check_name(name, document.at(section, name))
     both = sorted(entries.data.keys() & entries.steps.keys())
     if both:
         raise SpecError(
@@ -117,7 +136,8 @@ def _check_names(entries: WorkflowFile, document: Document) -> None:
         )  # fmt: skip
 
 
-def _spec_error(error: pydantic.ValidationError, document: Document, model: type[pydantic.BaseModel]) -> SpecError:
+def spec_error(error: pydantic.ValidationError, document: Document, model: type[pydantic.BaseModel]) -> SpecError:
+    """Return the first of the errors that pydantic found in a document, with its line and the nearest known word."""
     errors = error.errors()
     # A misspelt key is reported before the key that is missing because of it.
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
@@ -158,6 +178,10 @@ def expectation(error: Any) -> dict[str, str]:
 
 
 def _fields_at(model: type[pydantic.BaseModel], loc: Iterable[Any]) -> list[str]:
-    sections: dict[str, type[pydantic.BaseModel]] = {"data": SourceEntry, "steps": StepEntry, "grid": GridEntry}
-    top = next(iter(loc), None)
-    return list(sections.get(str(top), model).model_fields)
+    sections: dict[str, type[pydantic.BaseModel]] = {
+        "data": SourceEntry, "steps": StepEntry, "grid": GridEntry, "datasets": DatasetEntry,
+        "cluster": Cluster, "gpu": GpuJobs, "cluster.gpu": GpuJobs,
+    }  # fmt: skip
+    keys = [str(key) for key in loc]
+    names = (".".join(keys[:2]), *keys[:1])
+    return list(next((sections[name] for name in names if name in sections), model).model_fields)

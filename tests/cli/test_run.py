@@ -53,7 +53,7 @@ def test_run_then_everything_one_does_with_a_run(here: Path, capsys: pytest.Capt
 
     assert bouton("status", "runs/toy", "--json") == 0
     status = json.loads(capsys.readouterr().out)
-    assert [step["state"] for step in status["steps"]] == ["done", "done"]
+    assert [step["state"] for step in status["steps"]] == ["complete", "complete"]
 
     assert bouton("verify", "toy") == 0
     shard = here / "runs/toy" / status["steps"][1]["folder"] / "total/0/c/1/0/1"

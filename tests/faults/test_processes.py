@@ -166,12 +166,10 @@ def test_a_committed_task_does_not_change(tmp_path: Path, undisturbed: dict[str,
     class Twice(Serial):
         def reports(self, timeout_s: float) -> list[Report]:
             found = super().reports(timeout_s)
-            late = [replace(r, batch=pack([Done(n) for n in r.batch.numbers])) for r in found if r.batch is not None]
-            lost = [
-                replace(r, batch=None, failures=(Failure(int(r.batch.numbers[0]), "exception", "late"),))
-                for r in found
-                if r.batch is not None
-            ]
+            news = [r for r in found if r.batch is not None]
+            late = [replace(r, batch=pack([Done(n) for n in r.batch.numbers])) for r in news]
+            poison = [(Failure(int(r.batch.numbers[0]), "exception", "late"),) for r in news]
+            lost = [replace(r, batch=None, failures=each) for r, each in zip(news, poison, strict=True)]
             return [*found, *late, *lost]
 
     summary = run_workflow(trouble_flow(), tmp_path, Twice())

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bouton.errors import DataError
-from bouton.volume import publish, publish_folder
+from bouton.volume import create_volume, publish, publish_folder, write_table
 
 _ROUNDS = 200
 
@@ -87,14 +88,15 @@ def _calls_of(code: str, folder: Path) -> list[str]:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed: the order of the system calls cannot be seen")
-    names = "trace=fsync,fdatasync,link,linkat,rename,renameat,renameat2,unlink,unlinkat,mkdir"
+    names = "trace=fsync,fdatasync,link,linkat,rename,renameat,renameat2,unlink,unlinkat,mkdir,statx,getdents64"
     log = folder.parent / "calls"
     command = [strace, "-f", "-y", "-s", "512", "-e", names, "-o", str(log), sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "ptrace" in done.stderr.lower():
         pytest.skip("strace may not trace here")
     assert done.returncode == 0, done.stderr
-    calls = [re.sub(r"^\d+ +", "", line) for line in log.read_text().splitlines() if str(folder) in line]
+    lines = [re.sub(r"^\d+ +", "", line) for line in log.read_text().splitlines() if str(folder) in line]
+    calls = [line for line in lines if not line.startswith("statx") or "AT_STATX_FORCE_SYNC" in line]
     return [re.sub(r"\.[0-9a-f]{8}\.partial", ".partial", call) for call in calls]
 
 
@@ -136,3 +138,30 @@ def test_publish_folder_is_durable_before_it_is_named(tmp_path: Path) -> None:
     before = "".join(shown[: next(i for i, call in enumerate(shown) if call.startswith("rename"))])
     assert all(f"<{name}>" in before for name in ("/temporary", "/temporary/deep", "/temporary/deep/file"))
     assert shown[-1].startswith("fsync")
+
+
+def test_a_listing_of_parts_asks_the_server_first(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    for part in ("t-0", "t-1"):
+        write_table(folder / f"{part}.parquet", {"id": np.arange(3)}, {"id": "int64"})
+    calls = _calls_of(f"from bouton.volume import read_table; read_table({str(folder)!r})", folder)
+    names = [call.partition("(")[0] for call in calls]
+    assert names[0] == "statx" and "getdents64" in names
+
+
+def test_a_missing_chunk_is_believed_after_the_server_was_asked(tmp_path: Path) -> None:
+    path = tmp_path / "d" / "v.zarr"
+    create_volume(path, shape_zyx=(8, 8, 8), dtype="uint8", voxel_size_nm=(4, 4, 4), block_zyx=(8, 8, 8), kind="image")
+    code = (
+        "from bouton.errors import DataError\nfrom bouton.volume import open_volume\n"
+        f"try:\n    open_volume({str(path)!r})[...]\nexcept DataError as error:\n    assert 'missing' in str(error)"
+    )
+    shown = [call.replace(str(path), "") for call in _calls_of(code, tmp_path / "d")]
+    assert [re.findall('"([^"]*)"', call)[0] for call in shown] == ["", "/0", "/0/c", "/0/c/0", "/0/c/0/0"]
+
+
+def test_a_rename_that_was_sent_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    assert publish_folder(tmp_path / "temporary", tmp_path / "final")
+    with pytest.raises(DataError, match="no such file"):
+        publish_folder(tmp_path / "temporary", tmp_path / "other")

@@ -13,8 +13,9 @@ import typer
 
 from bouton.errors import BoutonError, SpecError
 from bouton.geometry import NM, ZYX, Box
-from bouton.spec import Choices, Workflow, load_workflow
-from bouton.volume.run_folder import open_run
+from bouton.spec import Choices, Workflow, load_workflow, workflow_datasets
+from bouton.volume.run_folder import RunStep, open_run
+from bouton.volume.run_group import is_group, open_group
 from bouton.workflow_file import check_run_name
 
 N = TypeVar("N", int, float)
@@ -29,23 +30,48 @@ def _workflow_files(incomplete: str) -> list[str]:
 def _steps_of_workflow(context: typer.Context, incomplete: str) -> list[str]:
 
     try:
-        steps = load_workflow(Path(context.params["workflow"]), Choices()).steps
+        path = Path(context.params["workflow"])
+        first = next(iter(workflow_datasets(path)), None)
+        steps = load_workflow(path, Choices(dataset=first)).steps
     except (BoutonError, KeyError, TypeError):
         return []
     return [step.name for step in steps if step.name.startswith(incomplete)]
 
 
-def _runs(incomplete: str) -> list[str]:
-    return sorted(str(path.parent) for path in Path("runs").glob("*/run.json") if str(path).startswith(incomplete))
+def _runs_folder(context: typer.Context) -> Path:
+    return Path(context.params.get("runs") or "runs")
+
+
+def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of runs that begin like this; their folders, where that begins like one."""
+    folders = [path.parent for path in _runs_folder(context).glob("*/run.json")]
+    known = sorted(str(path) if "/" in incomplete else path.name for path in folders)
+    return [name for name in known if name.startswith(incomplete)]
+
+
+def _steps_of_run(context: typer.Context) -> list[RunStep]:
+    try:
+        run = open_run(find_run(context.params["run"], _runs_folder(context)))
+    except (BoutonError, KeyError, TypeError):
+        return []
+    return list(run.steps.values())
+
+
+def complete_steps(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the steps of the run on the command line that begin like this."""
+    return [step.name for step in _steps_of_run(context) if step.name.startswith(incomplete)]
+
+
+def complete_blocks(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the quarantined tasks of the step on the command line that begin like this."""
+    steps = [step for step in _steps_of_run(context) if step.name == context.params.get("step")]
+    failed = [str(failure["task"]) for step in steps for failure in step.failures]
+    return [task for task in failed if task.startswith(incomplete)]
 
 
 def _results(context: typer.Context, incomplete: str) -> list[str]:
-
-    try:
-        steps = open_run(Path(context.params["run"])).steps
-    except (BoutonError, KeyError, TypeError):
-        return []
-    names = [name for step in steps.values() for name in [step.name, *(f"{step.name}.{o}" for o in step.outputs)]]
+    steps = _steps_of_run(context)
+    names = [name for step in steps for name in [step.name, *(f"{step.name}.{o}" for o in step.outputs)]]
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -67,7 +93,9 @@ BlockZYX = Annotated[
     str | None, typer.Option("--block-zyx", metavar="Z,Y,X", help="Compute block of every step, in voxels.")
 ]
 RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders lie.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name.", autocompletion=_runs)]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's folder, or its name.", autocompletion=complete_runs)
+]
 Result = Annotated[
     str, typer.Argument(metavar="STEP[.OUTPUT]", help="A step, or one of its outputs.", autocompletion=_results)
 ]
@@ -144,10 +172,21 @@ def find_run(run: str, runs: Path) -> Path:
     for folder in (Path(run), runs / run):
         if (folder / "run.json").is_file():
             return folder
+    _refuse_group(run, runs)
     known = sorted(path.parent.name for path in runs.glob("*/run.json"))
     close = difflib.get_close_matches(run, known, n=1)
     fix = f"did you mean {close[0]}?" if close else "bouton run WORKFLOW makes one; --runs DIR says where they lie"
     raise SpecError(f"no run {run!r}", expected=f"a run folder, or one of {', '.join(known) or 'none yet'}", fix=fix)
+
+
+def _refuse_group(run: str, runs: Path) -> None:
+    for folder in (Path(run), runs / run):
+        if is_group(folder):
+            names = [member.run for member in open_group(folder).members]
+            raise SpecError(
+                f"{run!r} has {len(names)} datasets", expected=f"one of the runs {', '.join(names)}",
+                fix=f"bouton status {run} tells how far they are",
+            )  # fmt: skip
 
 
 def cores() -> int:

@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +25,8 @@ from bouton.cli.choices import (
     make_choices,
     read_workflow,
 )
+from bouton.cli.datasets import Datasets, read_datasets
+from bouton.cli.datasets_plan import datasets_values, show_datasets_plan
 from bouton.cli.plan_table import ProbeBar, plan_table, quote_lines
 from bouton.cli.prices import find_machine, read_prices
 from bouton.engine import Plan, make_plan
@@ -52,6 +53,7 @@ Speed = Annotated[
 def command(
     workflow: WorkflowFile,
     overrides: Overrides = None,
+    datasets: Datasets = None,
     until: Until = None,
     bounds_zyx: BoundsZYX = None,
     block_zyx: BlockZYX = None,
@@ -70,7 +72,7 @@ def command(
 
     With --probe, a few real blocks of every step run first, in a folder of their own, and the plan says what they
     measured; a second plan with the same parameters uses them again. Without it, times are known for steps that ran
-    before, on any box.
+    before, on any box. Of a file with datasets, every one is planned, and all of them together.
 
     \b
     bouton plan workflows/demo.yaml --workers 4
@@ -79,7 +81,8 @@ def command(
     bouton plan workflows/demo.yaml --probe --workers 2000 --machine t4-2019 --spot --preemptions-per-hour 0.05
     """
     choices = make_choices(overrides, bounds_zyx, block_zyx, until)
-    flow, count = read_workflow(workflow, choices), workers or cores()
+    several, count = read_datasets(workflow, choices, None, datasets), workers or cores()
+    flows = several.flows if several else [read_workflow(workflow, choices)]
     offer = None
     if machine is not None:
         found = find_machine(machine, read_prices(prices))
@@ -91,19 +94,32 @@ def command(
             expected="--machine NAME",
             fix="name one of the price file's machines",
         )
-    measured = _probe(flow, choices, runs, count) if probe else None
-    plan = make_plan(flow, runs, count, measured)
+    plans = [_plan(flow, choices, runs, count, probe) for flow in flows]
+    if as_json:
+        values = [_values(plan, flow, offer, relative_speed) for plan, flow in zip(plans, flows, strict=True)]
+        sys.stdout.write(json.dumps(datasets_values(several, values) if several else values[0]) + "\n")
+        return
+    for plan, flow in zip(plans, flows, strict=True):
+        _show(plan, flow)
+        for line in quote_lines(plan, offer, _quote(plan, offer), relative_speed is not None) if offer else ():
+            Console().print(line, highlight=False)
+    if several:
+        quotes = [_quote(plan, offer) if offer else None for plan in plans]
+        show_datasets_plan(Console(), several, plans, quotes)
+
+
+def _plan(flow: Workflow, choices: Choices, runs: Path, workers: int, probe: bool) -> Plan:
+    measured = _probe(flow, choices, runs, workers) if probe else None
+    plan = make_plan(flow, runs, workers, measured)
     if probe:
         write_plan(plan, runs / flow.name)
+    return plan
+
+
+def _values(plan: Plan, flow: Workflow, offer: Offer | None, relative_speed: float | None) -> dict[str, Any]:
     quoted = _quote(plan, offer) if offer is not None else None
-    if as_json:
-        extra = {"skipped": dict(flow.skipped), "money": _money_values(offer, quoted, relative_speed)}
-        sys.stdout.write(json.dumps(plan_values(plan) | extra) + "\n")
-        return
-    _show(plan, flow.skipped)
-    if offer is not None:
-        for line in quote_lines(plan, offer, quoted, relative_speed is not None):
-            Console().print(line, highlight=False)
+    extra = {"skipped": dict(flow.skipped), "money": _money_values(offer, quoted, relative_speed)}
+    return plan_values(plan) | extra
 
 
 def _check_spot(offer: Offer, preemptions_per_hour: float | None) -> None:
@@ -119,7 +135,8 @@ def _check_spot(offer: Offer, preemptions_per_hour: float | None) -> None:
 
 def _probe(flow: Workflow, choices: Choices, runs: Path, workers: int) -> dict[str, StepSamples]:
     def restricted(box: Any) -> Workflow:
-        return read_workflow(flow.file, dataclasses.replace(choices, bounds=box), flow.name)
+        chosen = dataclasses.replace(choices, bounds=box, dataset=flow.dataset or None)
+        return read_workflow(flow.file, chosen, flow.name)
 
     job = ProbeJob(flow, restricted, runs, workers)
     boxes = probe_boxes(flow, job.at_once)
@@ -149,10 +166,12 @@ def _money_values(offer: Offer | None, quoted: Quote | None, relative_speed: flo
     }
 
 
-def _show(plan: Plan, skipped: Mapping[str, str]) -> None:
+def _show(plan: Plan, flow: Workflow) -> None:
     console = Console()
+    if flow.dataset:
+        console.rule(flow.dataset, style="dim")
     console.print(plan_table(plan))
-    for name, reason in skipped.items():
+    for name, reason in flow.skipped.items():
         console.print(f"[yellow]skipped[/yellow] {name}: {reason}")
     if plan.unknown:
         names = ", ".join(plan.unknown)

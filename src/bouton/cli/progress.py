@@ -39,7 +39,7 @@ class _Speed(ProgressColumn):
         shape = task.fields["unit"]
         total = "?" if task.total is None else f"{task.total:.0f}"
         text = f"{task.completed:.0f}/{total} {shape}"
-        seconds = time.monotonic() - task.fields["began"]
+        seconds = (task.finished_time if task.finished else task.elapsed) or 0.0
         new_tasks = task.completed - task.fields["before"]
         if task.fields["voxels"] and seconds > 0:
             text += f"  {human(task.fields['voxels'] / seconds)}voxels/s"
@@ -54,7 +54,8 @@ class ProgressBars:
     def __init__(self, console: Console) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), _Speed(), TimeElapsedColumn())
         self.console = console
-        self.progress = Progress(*columns, console=console)
+        self.progress = Progress(*columns, console=console, get_time=self._now)
+        self._at: float | None = None
         self._bars: dict[tuple[str, str], int] = {}
         self._told: set[tuple[str, str]] = set()
 
@@ -66,10 +67,22 @@ class ProgressBars:
         self.progress.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event, of now."""
+        self.show(event, time.time())
+
+    def show(self, event: Event, at: float) -> None:
+        """Show one event of the time ``at``, seconds since 1970: an earlier one, when an event log is read."""
+        self._at = at
+        self._take(event)
+        self._at = None
+
+    def _now(self) -> float:
+        return time.time() if self._at is None else self._at
+
+    def _take(self, event: Event) -> None:
         if isinstance(event, PartStarted):
             unit = {"block": "blocks", "object": "ranges", "chain": "slabs", "merge": "nodes"}.get(event.shape, "task")
-            fields = {"unit": unit, "began": time.monotonic(), "before": event.done, "voxels": 0}
+            fields = {"unit": unit, "before": event.done, "voxels": 0}
             name = f"{event.step} [dim]{event.part}[/dim]"
             total, done = max(event.tasks, 1), event.done
             self._bars[event.step, event.part] = self.progress.add_task(name, total=total, completed=done, **fields)

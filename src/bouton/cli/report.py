@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from bouton.cli.choices import RunName, RunsFolder, find_run
+from bouton.cli.datasets import find_group
 from bouton.errors import DataError
 from bouton.volume import TableData
 from bouton.volume.run_folder import Run, RunStep, open_run
@@ -32,9 +33,14 @@ def command(
       bouton report runs/demo --open
 
     Works at any time: on a run that goes on, that failed, or that is done. Links lead to places in the viewer:
-    keep `bouton view runs/demo` open.
+    keep `bouton view runs/demo` open. Of a workflow with datasets, it writes the page that compares them.
     """
-    page = report_with_curves(find_run(run, runs))
+    from bouton.report.compare import PAGE, write_comparison
+
+    group = find_group(run, runs)
+    if group is not None:
+        write_comparison(group)
+    page = group.folder / PAGE if group is not None else report_with_curves(find_run(run, runs))
     typer.echo(f"Report: {page}")
     if open_:
         webbrowser.open(page.resolve().as_uri())

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bouton.cli.progress import clock, human
 from bouton.errors import BoutonError
+from bouton.volume.places import Place
 from bouton.volume.run_folder import Run, open_run
 
 STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "pending": "dim"}
@@ -92,7 +93,9 @@ def _value(scores: Mapping[str, np.ndarray], metric: str, row: int) -> str:
     return text
 
 
-def short(path: Path) -> str:
+def short(path: Place) -> str:
     """Return a path relative to here where that is shorter."""
+    if not isinstance(path, Path):
+        return str(path)
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)

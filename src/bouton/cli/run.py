@@ -24,17 +24,24 @@ from bouton.cli.choices import (
     make_choices,
     read_workflow,
 )
+from bouton.cli.datasets import Datasets, DatasetsRun, options_of_dataset, read_datasets
+from bouton.cli.detach import start_detached
 from bouton.cli.progress import ProgressBars, print_json
+from bouton.cli.repeat import Data, TrustStages, data_overrides, finish, open_repetition, parse_data, show_before
 from bouton.cli.results import show_results
+from bouton.cli.run_options import RunOptions, keep_options
 from bouton.engine import RunSummary, run_workflow
+from bouton.engine.bundle.repeat import RepeatOptions
 from bouton.spec import Workflow
 
 Executors = Literal["serial", "processes"]
 
 
 def command(
+    context: typer.Context,
     workflow: WorkflowFile,
     overrides: Overrides = None,
+    datasets: Datasets = None,
     until: Until = None,
     bounds_zyx: BoundsZYX = None,
     block_zyx: BlockZYX = None,
@@ -43,37 +50,65 @@ def command(
     runs: RunsFolder = Path("runs"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; default: the workflow's.")] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="New tries of a block that fails.")] = 2,
+    detach: Annotated[bool, typer.Option("--detach", help="Go on without this terminal; see bouton attach.")] = False,
+    data: Data = None,
+    trust_stages: TrustStages = False,
     as_json: Json = False,
 ) -> None:
     """Run a workflow: compute what is not done yet, write the report.
 
     Results lie in runs/<name>. Whatever was finished before is kept; a changed parameter computes its step and what
-    depends on it; the same command after a crash goes on where it was.
+    depends on it; the same command after a crash goes on where it was. A file with datasets runs over each of them and
+    ends with their comparison; results lie in runs/<name>-<dataset>.
 
     \b
     bouton run workflows/demo.yaml
     bouton run workflows/demo.yaml --bounds-zyx 0:48,0:192,0:192 --until segmentation
     bouton run workflows/demo.yaml --set steps.fragments.params.low=0.05 --workers 4
+    bouton run workflows/demo.yaml --detach
+    bouton run workflows/datasets.yaml --dataset cortex
+    bouton run paper.crate.zip --data image=/data/em.zarr      (what bouton export-run wrote: repeat it, and compare)
     """
-    flow = read_workflow(workflow, make_choices(overrides, bounds_zyx, block_zyx, until), name)
+    changed = {"--set": overrides, "--until": until, "--bounds-zyx": bounds_zyx, "--block-zyx": block_zyx}
+    repetition = open_repetition(workflow, runs, name, RepeatOptions(parse_data(data), trust_stages), changed)
+    several = None
+    if repetition is not None:
+        flow = repetition.workflow
+        show_before(repetition, Console(quiet=as_json))
+    else:
+        choices = make_choices([*(overrides or ()), *data_overrides(data)], bounds_zyx, block_zyx, until)
+        several = read_datasets(workflow, choices, name, datasets)
+        flow = several.flows[0] if several else read_workflow(workflow, choices, name)
+    kept = RunOptions.of(context)
+    if detach:
+        start_detached(runs / flow.name, kept.arguments)
+        return
     # An end of the batch system's time must leave no worker behind, like Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     options = {"executor": executor, "workers": workers or cores(), "retries": retries}
-    if as_json:
-        summary = run_workflow(flow, runs, subscribers=[print_json], **options)
-        report = _write_report(summary.folder)
-        sys.stdout.write(json.dumps({"event": "Report", "path": str(report)}) + "\n")
-    else:
-        summary = _run_with_bars(flow, runs, options)
+    if several:
+        DatasetsRun(several, runs, as_json).run(
+            lambda flow: _run(flow, runs, options, options_of_dataset(kept, flow.dataset), as_json)
+        )
+        return
+    summary = _run(flow, runs, options, kept, as_json)
+    if not as_json:
+        show_results(Console(), summary.folder, summary.folder / "report" / "index.html")
     summary.raise_if_failed()
+    if repetition is not None:
+        finish(repetition, summary.folder, Console(), as_json)
 
 
-def _run_with_bars(flow: Workflow, runs: Path, options: dict[str, Any]) -> RunSummary:
-    console = Console()
-    with ProgressBars(console) as bars:
-        summary = run_workflow(flow, runs, subscribers=[bars], **options)
+def _run(flow: Workflow, runs: Path, options: dict[str, Any], kept: RunOptions, as_json: bool) -> RunSummary:
+    """Run one workflow and write its report."""
+    if as_json:
+        summary = run_workflow(flow, runs, subscribers=[keep_options(kept), print_json], **options)
+    else:
+        with ProgressBars(Console()) as bars:
+            summary = run_workflow(flow, runs, subscribers=[keep_options(kept), bars], **options)
     report = _write_report(summary.folder)
-    show_results(console, summary.folder, report)
+    if as_json:
+        sys.stdout.write(json.dumps({"event": "Report", "path": str(report)}) + "\n")
     return summary
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from bouton.cli.choices import RunName, RunsFolder, find_run, voxels_option
+from bouton.errors import SpecError
 from bouton.geometry import centres_nm
 from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT, place_url
 from bouton.volume.run_folder import open_run
@@ -30,6 +31,9 @@ def command(
     port: int = typer.Option(
         DEFAULT_PORT, help="Port on this machine; 0 takes any free one. The report's links use 8765."
     ),
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Open the run's progress, block by block, instead of the viewer.")
+    ] = False,
     no_browser: bool = typer.Option(False, "--no-browser", help="Only serve; do not open a browser."),
 ) -> None:
     """Open a run in Neuroglancer, in the browser: image, affinities, segmentation, synapses as lines from pre to post.
@@ -44,6 +48,8 @@ def command(
 
       bouton view runs/demo --at-zyx 40,200,120
 
+      bouton view runs/demo --dashboard     (also while the run goes on)
+
       bouton view runs/demo --port 9000 --no-browser     (from another machine: ssh -L 9000:127.0.0.1:9000 HOST)
 
     The links of the run's report (bouton report) open in this viewer. /cut?threshold=0.35 shows another threshold;
@@ -55,10 +61,16 @@ def command(
 
     shown = Shown(thresholds=tuple(threshold or ()), files=tuple(mapping or ()), step=step)
     folder = find_run(run, runs)
-    place = _place(folder, at_zyx) if at_zyx else ""
+    if dashboard and at_zyx:
+        raise SpecError("--dashboard and --at-zyx open different pages", expected="one of them")
+    place = "dashboard" if dashboard else _place(folder, at_zyx) if at_zyx else ""
     app = make_app(folder, shown)
     listener = reserve_port(port)
-    typer.echo(f"Viewer: http://{HOST}:{listener.getsockname()[1]}/{place}   report: /report   Ctrl-C ends it")
+    page = "Dashboard" if dashboard else "Viewer"
+    others = "viewer: /" if dashboard else "dashboard: /dashboard"
+    typer.echo(
+        f"{page}: http://{HOST}:{listener.getsockname()[1]}/{place}   {others}   report: /report   Ctrl-C ends it"
+    )
     serve(app, listener, open_browser=not no_browser, place=place)
 
 

@@ -8,6 +8,7 @@ the number of tasks.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -218,9 +219,10 @@ class Front:
     def _is_near(self, z: int) -> bool:
         """Return whether what plane ``z`` waits for is begun."""
         for each in self.dependencies:
-            if each.low is not None and each.high is not None and each.low[0][z] < each.high[0][z]:
-                if not each.front.has_begun(int(each.low[0][z])):
-                    return False
+            if each.low is None or each.high is None or each.low[0][z] >= each.high[0][z]:
+                continue
+            if not each.front.has_begun(int(each.low[0][z])):
+                return False
         return True
 
     def has_begun(self, z: int) -> bool:
@@ -228,7 +230,7 @@ class Front:
         return z <= self._top or z < self._low or self.total == 0
 
     def _ready_plane(self, z: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return where all that the tasks of a plane wait for is done, and where some of it is given up, bool (y, x)."""
+        """Return where all that a plane's tasks wait for is done, and where some of it is given up, bool (y, x)."""
         versions = tuple(each.front.version for each in self.dependencies)
         kept = self._ready.get(z)
         if kept is not None and kept[0] == versions:
@@ -254,7 +256,7 @@ class Front:
         planes = each.front.states(int(each.low[0][z]), int(each.high[0][z]))
         if planes is None:
             return np.zeros(shape, bool), np.zeros(shape, bool)
-        ends = (each.low[1], each.high[1], each.low[2], each.high[2])
+        ends = ((each.low[1], each.high[1]), (each.low[2], each.high[2]))
         bad = _any_in((planes == BAD).any(axis=0), *ends) if each.front.bad else np.zeros(shape, bool)
         return _any_in((planes < DONE).any(axis=0), *ends), bad
 
@@ -265,14 +267,16 @@ class Front:
         return np.stack([self._settled_plane(z) for z in range(max(low, self._low), high)])
 
 
-def _any_in(
-    plane: np.ndarray, low_y: np.ndarray, high_y: np.ndarray, low_x: np.ndarray, high_x: np.ndarray
-) -> np.ndarray:
-    """Return for each (y, x) whether ``plane`` is true anywhere in rows low_y..high_y and columns low_x..high_x."""
+Range = tuple[np.ndarray, np.ndarray]
+
+
+def _any_in(plane: np.ndarray, rows: Range, columns: Range) -> np.ndarray:
+    """Return for each (y, x) whether ``plane`` is true anywhere in its range of rows and its range of columns."""
     sums = np.zeros((plane.shape[0] + 1, plane.shape[1] + 1), np.int64)
     np.cumsum(np.cumsum(plane, axis=0), axis=1, out=sums[1:, 1:])
-    inside = sums[np.ix_(high_y, high_x)] - sums[np.ix_(low_y, high_x)]
-    return inside - sums[np.ix_(high_y, low_x)] + sums[np.ix_(low_y, low_x)] > 0
+    upper, lower = sums[rows[1]], sums[rows[0]]
+    inside = upper[:, columns[1]] - upper[:, columns[0]] - lower[:, columns[1]] + lower[:, columns[0]]
+    return inside > 0
 
 
 def _pieces(runs: np.ndarray, largest: int = 1 << 20) -> list[tuple[int, int]]:
@@ -281,7 +285,7 @@ def _pieces(runs: np.ndarray, largest: int = 1 << 20) -> list[tuple[int, int]]:
     for start, stop in runs.tolist():
         count = max(1, math.ceil((stop - start) / largest))
         edges = np.linspace(start, stop, count + 1).astype(np.int64).tolist()
-        found += list(zip(edges[:-1], edges[1:], strict=True))
+        found += list(itertools.pairwise(edges))
     return found
 
 

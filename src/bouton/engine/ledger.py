@@ -230,8 +230,8 @@ class Ledger:
     def _rewrite(self, part: str, level: int, gone: np.ndarray) -> None:
         """Replace the batches that hold any of the tasks ``gone`` by ones without them."""
         query = (
-            "SELECT id, voxels, seconds, cpu_seconds, peak_bytes, size_bytes, files, reused, runs, columns FROM batches "
-            "WHERE part=? AND level=? AND last>=? AND first<=?"
+            "SELECT id, voxels, seconds, cpu_seconds, peak_bytes, size_bytes, files, reused, runs, columns "
+            "FROM batches WHERE part=? AND level=? AND last>=? AND first<=?"
         )
         for number, *sums, runs, columns in self._db.execute(
             query, (part, level, int(gone.min()), int(gone.max()))

@@ -25,9 +25,10 @@ from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
-from bouton.errors import DataError, SpecError
+from bouton.errors import DataError, RunError, SpecError
 from bouton.report.links import DEFAULT_ORIGIN
 from bouton.server.cuts import Cuts, MappedVolume, Shown, cut_ref, mapped_layer
+from bouton.server.dashboard import add_dashboard
 from bouton.view import MappedLayer, Place, SynapseLines, chunk_bytes, neuroglancer_state, volume_info
 from bouton.volume import Volume
 from bouton.volume.run_folder import Run, open_run
@@ -150,7 +151,9 @@ def make_app(run_folder: Path, shown: Shown = Shown()) -> FastAPI:
         opened.cuts.mapping(opened.run, ref)
     app.add_exception_handler(DataError, _not_found)
     app.add_exception_handler(SpecError, _not_found)
+    app.add_exception_handler(RunError, _not_found)
     _add_pages(app)
+    add_dashboard(app, opened.folder, app.state.ending)
     _add_data(app)
     _add_client(app)
     return app
@@ -188,6 +191,7 @@ def _add_pages(app: FastAPI) -> None:
         if not page.is_file():
             raise DataError("this run has no report yet", fix=f"bouton report {opened.folder}")
         text = page.read_text(encoding="utf-8").replace(f"{DEFAULT_ORIGIN}/at?", "/at?")
+        text = text.replace(f"{DEFAULT_ORIGIN}/dashboard", "/dashboard")
         return HTMLResponse(text, headers={"Content-Security-Policy": _REPORT_POLICY})
 
 

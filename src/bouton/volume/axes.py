@@ -10,6 +10,7 @@ import numpy as np
 from bouton.errors import DataError
 
 MAX_CHANNELS = 64
+MAX_LENGTH = 2**40
 _DEFAULT = {3: "zyx", 4: "czyx", 5: "tczyx"}
 
 
@@ -48,7 +49,8 @@ def arrange_axes(shape: Sequence[int], names: Sequence[str] | None, where: str) 
     Raises
     ------
     DataError
-        The array is no volume: too few or too many axes, an axis without voxels, colour sections, time points.
+        The array is no volume: too few or too many axes, an axis without or with too many voxels, colour sections,
+        time points.
     """
     if names is None and len(shape) not in _DEFAULT:
         raise _no_volume(shape, where)
@@ -61,6 +63,10 @@ def arrange_axes(shape: Sequence[int], names: Sequence[str] | None, where: str) 
             f"empty volume: shape {tuple(shape)}", where=where, expected="at least one voxel on every axis",
             fix="export it again, or choose another data set",
         )  # fmt: skip
+    if max(shape) > MAX_LENGTH:
+        raise DataError(
+            f"shape {tuple(shape)}", where=where, expected="at most 2^40 voxels on an axis", fix="restore its metadata"
+        )
     if names is None and len(shape) == 4:
         _check_channels(shape, where)
     return _arrangement(shape, axes, where)

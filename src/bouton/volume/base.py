@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bouton.errors import DataError
 from bouton.geometry import NM, ZYX, Box
+from bouton.volume.places import Place
 
 DISCRETE = ("labels", "mask")
 """Kinds whose values cannot be averaged."""
@@ -24,7 +24,7 @@ class VolumeInfo:
 
     Attributes
     ----------
-    path : Path
+    path : Path or ObjectPath
     dataset : str or None
         Array inside the file or folder.
     shape : tuple of int
@@ -36,7 +36,7 @@ class VolumeInfo:
         Where the file puts its first voxel, in voxels. Boxes of :meth:`Volume.read` start at (0, 0, 0) all the same.
     """
 
-    path: Path
+    path: Place
     dataset: str | None
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -50,7 +50,7 @@ class Volume(ABC):
     Attributes
     ----------
     info : VolumeInfo
-    path : Path
+    path : Path or ObjectPath
     shape : tuple of int
         (z, y, x) or (c, z, y, x).
     dtype : numpy.dtype

@@ -16,6 +16,7 @@ from bouton.volume.base import DISCRETE, KINDS, Volume, WritableVolume
 from bouton.volume.files import partial_folder
 from bouton.volume.levels import coarser_layout, mean_of_windows, mode_of_windows
 from bouton.volume.ome_zarr import Layout, create_level, write_multiscale
+from bouton.volume.places import place
 from bouton.volume.precomputed import create_precomputed_level
 
 FORMATS = ("omezarr", "precomputed")
@@ -172,7 +173,7 @@ def convert_volume(
         An option is wrong.
     """
     layouts = plan_levels(source, options)
-    with partial_folder(Path(out)) as folder:
+    with partial_folder(place(out)) as folder:
         made = _create(folder, 0, layouts[0], options)
         _copy(source, made, layouts[0], options, on_voxels)
         for level, (finer, layout) in enumerate(itertools.pairwise(layouts), start=1):

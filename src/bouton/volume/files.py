@@ -14,14 +14,18 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bouton.errors import DataError
+from bouton.volume.objects import ObjectPath
+from bouton.volume.places import Place, name_below, place
 
 _PIECE = 1 << 22
+_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", "info", "attributes.json")
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut.
+def write_bytes(path: str | Place, data: bytes) -> None:
+    """Write a file or object so that it is there whole or not at all, also after a power cut.
 
     Raises
     ------
@@ -31,9 +35,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     write_pieces(path, [data])
 
 
-def write_pieces(path: str | Path, pieces: Iterable[bytes]) -> None:
-    """Write a file made of pieces, one at a time in memory, as :func:`write_bytes`."""
-    path = Path(path)
+def write_pieces(path: str | Place, pieces: Iterable[bytes]) -> None:
+    """Write a file made of pieces, one at a time in memory (an object: all), as :func:`write_bytes`."""
+    path = place(path)
+    if isinstance(path, ObjectPath):
+        with disk_errors(path):
+            path.write_bytes(b"".join(pieces))
+        return
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,11 +53,12 @@ def write_pieces(path: str | Path, pieces: Iterable[bytes]) -> None:
         sync_folder(path.parent)
 
 
-def publish(path: str | Path, data: bytes) -> bool:
-    """Write a file under a name that must not exist yet, so that whatever once stood there never changes.
+def publish(path: str | Place, data: bytes) -> bool:
+    """Write a file or object under a name that must not exist yet: whatever once stood there never changes.
 
     The bytes are durable before the name is there, and the name before this returns: link(2) fails where the name
-    exists, also over NFS, where rename(2) would replace it. Of several writers one wins.
+    exists, also over NFS, where rename(2) would replace it; an object is put on the condition that there is none. Of
+    several writers one wins.
 
     Returns
     -------
@@ -61,7 +70,10 @@ def publish(path: str | Path, data: bytes) -> bool:
     DataError
         The disk is full, read-only or otherwise refuses, or ``path`` is a folder.
     """
-    path = Path(path)
+    path = place(path)
+    if isinstance(path, ObjectPath):
+        with disk_errors(path):
+            return path.write_new(data) or path.read_bytes() == data
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     with disk_errors(path):
         make_folder(path.parent)
@@ -84,8 +96,10 @@ def _linked(partial: Path, path: Path) -> bool:
     return True
 
 
-def publish_folder(temporary: Path, path: Path) -> bool:
+def publish_folder(temporary: Path, path: str | Place) -> bool:
     """Make a folder that a task wrote durable, and give it a name that must not exist yet; as :func:`publish`.
+
+    Of objects each is published by itself: the folder is whole when this returns, not before.
 
     Returns
     -------
@@ -98,6 +112,10 @@ def publish_folder(temporary: Path, path: Path) -> bool:
     DataError
         The disk refuses, or ``path`` is a file.
     """
+    path = place(path)
+    if isinstance(path, ObjectPath):
+        names = [file.relative_to(temporary).as_posix() for file in _files_in(temporary)]
+        return all(publish(path / name, (temporary / name).read_bytes()) for name in names)
     with disk_errors(path):
         for base, _, names in os.walk(temporary):
             for name in names:
@@ -114,9 +132,11 @@ def _moved(temporary: Path, path: Path) -> bool:
     try:
         temporary.rename(path)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
+        # A rename whose answer was lost is sent again over NFS, and then finds nothing to rename.
+        moved = error.errno == errno.ENOENT and not temporary.exists() and path.is_dir()
+        if not moved and error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return moved
     return True
 
 
@@ -190,6 +210,26 @@ def sync_file(path: str | Path) -> None:
         os.close(handle)
 
 
+def see_folder(folder: Place) -> None:
+    """Make names that other hosts gave in a folder visible here.
+
+    An NFS client believes what it knows of a folder for up to a minute; asked for attributes that are surely the
+    server's, it drops what it knows where the folder has changed. On a local disk this is one cheap call.
+    """
+    if isinstance(folder, Path):
+        statx = getattr(ctypes.CDLL(None), "statx", None)
+        here, force_sync, modification_time = -100, 0x2000, 0x40  # AT_FDCWD, AT_STATX_FORCE_SYNC, STATX_MTIME
+        if statx is not None:
+            statx(here, os.fsencode(folder), force_sync, modification_time, ctypes.create_string_buffer(256))
+
+
+def see_file(path: Place, below: Place) -> None:
+    """Make a file that another host wrote visible here, with the folders that lead to it from ``below``."""
+    for folder in reversed(path.parents if isinstance(path, Path) else ()):
+        if folder == below or below in folder.parents:
+            see_folder(folder)
+
+
 def sync_folder(folder: str | Path) -> None:
     """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -199,7 +239,7 @@ def sync_folder(folder: str | Path) -> None:
         os.close(handle)
 
 
-def checksum(path: str | Path) -> str:
+def checksum(path: str | Place) -> str:
     """Return the blake2b hash (64 hexadecimal digits) of a file, or of a folder's relative names and contents.
 
     Raises
@@ -207,14 +247,14 @@ def checksum(path: str | Path) -> str:
     DataError
         There is no such path.
     """
-    path = Path(path)
+    path = place(path)
     with disk_errors(path):
-        if path.is_dir():
-            total = hashlib.blake2b(digest_size=32)
-            for file in _files_in(path):
-                total.update(f"{file.relative_to(path).as_posix()}\0{_hash_file(file)}\n".encode())
-            return total.hexdigest()
-        return _hash_file(path)
+        if path.is_file() or not path.is_dir():
+            return _hash_file(path)
+        total = hashlib.blake2b(digest_size=32)
+        for file in _files_in(path):
+            total.update(f"{name_below(path, file)}\0{_hash_file(file)}\n".encode())
+        return total.hexdigest()
 
 
 def bytes_checksum(data: bytes) -> str:
@@ -222,7 +262,7 @@ def bytes_checksum(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=32).hexdigest()
 
 
-def _hash_file(path: Path) -> str:
+def _hash_file(path: Place) -> str:
     total = hashlib.blake2b(digest_size=32)
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
@@ -230,28 +270,46 @@ def _hash_file(path: Path) -> str:
     return total.hexdigest()
 
 
-def fingerprint(path: str | Path, dataset: str | None = None) -> str:
+def fingerprint(path: str | Place, dataset: str | None = None) -> str:
     """Return a hash of what a volume or table looks like from outside: names, sizes, times of change, data set.
 
-    It reads no content, so it costs one ``stat`` a file. A copy or a touched file has another fingerprint.
+    It reads no content, so it costs one ``stat`` a file. A copy or a touched file has another fingerprint. Of objects
+    it is the URL and the generations of the metadata, or of a table's parts: nobody could ask for every chunk.
 
     Raises
     ------
     DataError
         There is no such path.
     """
-    path = Path(path)
+    path = place(path)
     total = hashlib.blake2b(f"{dataset or ''}\n".encode(), digest_size=32)
     with disk_errors(path):
-        for file in _files_in(path) if path.is_dir() else [path]:
-            found = file.stat()
-            name = file.relative_to(path).as_posix()
-            total.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+        for line in _look_of_objects(path, dataset) if isinstance(path, ObjectPath) else _look_of_files(path):
+            total.update(f"{line}\n".encode())
     return total.hexdigest()
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _look_of_files(path: Path) -> Iterator[str]:
+    for file in _files_in(path) if path.is_dir() else [path]:
+        found = file.stat()
+        yield f"{name_below(path, file)}\0{found.st_size}\0{found.st_mtime_ns}"
+
+
+def _look_of_objects(path: ObjectPath, dataset: str | None) -> Iterator[str]:
+    folders = [path, *([path / dataset] if dataset else [])]
+    found = [path, *(folder / name for folder in folders for name in _METADATA)]
+    if path.suffix == ".parquet" and not path.is_file():
+        found = list(path.rglob("*"))
+    looks = [f"{file}\0{generation}" for file in found if (generation := file.generation())]
+    if not looks:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    yield from looks
+
+
+def _files_in(folder: Place) -> list[Any]:
     """Return the files below a folder, sorted; without the locks and temporary files of writers."""
+    if isinstance(folder, ObjectPath):
+        return list(folder.rglob("*"))
     found = (Path(base) / name for base, _, names in os.walk(folder) for name in names)
     return sorted(file for file in found if not file.name.endswith((".__lock", ".partial")))
 
@@ -263,7 +321,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 @contextlib.contextmanager
-def disk_errors(path: str | Path) -> Iterator[None]:
+def disk_errors(path: str | Place) -> Iterator[None]:
     """Turn an OSError inside the block into a DataError about ``path``."""
     try:
         yield
@@ -271,17 +329,19 @@ def disk_errors(path: str | Path) -> Iterator[None]:
         raise disk_error(path, error) from error
 
 
-def disk_error(path: str | Path, error: OSError) -> DataError:
+def disk_error(path: str | Place, error: OSError) -> DataError:
     """Return the DataError that tells ``error``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return disk_full(path)
     if error.errno == errno.ENOENT:
         return DataError("no such file or folder", where=str(path), expected="an existing path", fix="check the path")
     reason = error.strerror or str(error)
-    return DataError(reason, where=str(path), fix="check the permissions and the disk")
+    is_object = isinstance(place(path), ObjectPath)
+    fix = "check the bucket, the credentials and the endpoint" if is_object else "check the permissions and the disk"
+    return DataError(reason, where=str(path), fix=fix)
 
 
-def disk_full(path: str | Path) -> DataError:
+def disk_full(path: str | Place) -> DataError:
     """Return the DataError for a disk without room left for ``path``."""
     return DataError(
         "disk full: no space left while writing",
@@ -292,7 +352,7 @@ def disk_full(path: str | Path) -> DataError:
 
 
 @contextlib.contextmanager
-def partial_folder(final: Path) -> Iterator[Path]:
+def partial_folder(final: Place) -> Iterator[Path]:
     """Give a temporary sibling folder that takes the name ``final`` when the block ends well, and goes when it fails.
 
     What a killed predecessor left is removed first; two writers of one result exclude each other.
@@ -302,6 +362,8 @@ def partial_folder(final: Path) -> Iterator[Path]:
     DataError
         ``final`` exists already, or another process is writing it.
     """
+    if isinstance(final, ObjectPath):
+        raise DataError("an object store", where=str(final), expected="a folder on a disk", fix="copy it up afterwards")
     if final.exists():
         raise DataError("exists already", where=str(final), fix="remove it or choose another name")
     partial = final.with_name(f".{final.name}.partial")

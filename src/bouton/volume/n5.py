@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bouton.errors import DataError
@@ -11,18 +10,19 @@ from bouton.geometry import NM, to_zyx
 from bouton.volume.axes import arrange_axes, check_dtype
 from bouton.volume.base import VolumeInfo
 from bouton.volume.ome_zarr import read_json
+from bouton.volume.places import Place, kvstore, name_below
 from bouton.volume.store import StoreVolume, arranged, open_store
 from bouton.volume.voxel_size import as_nm, nm_per_unit, settle_voxel_size
 
 _ATTRIBUTES = "attributes.json"
 
 
-def is_n5(path: Path) -> bool:
+def is_n5(path: Place) -> bool:
     """Whether the folder is an N5 group or data set."""
     return (path / _ATTRIBUTES).is_file() or (path.suffix == ".n5" and path.is_dir())
 
 
-def open_n5(path: Path, dataset: str | None, declared: Sequence[float] | None, absent: str) -> StoreVolume:
+def open_n5(path: Place, dataset: str | None, declared: Sequence[float] | None, absent: str) -> StoreVolume:
     """Open an N5 data set.
 
     Raises
@@ -43,7 +43,7 @@ def open_n5(path: Path, dataset: str | None, declared: Sequence[float] | None, a
             expected=f"one of {names}" if names else "an N5 data set",
             fix="name one as the data set" if names else "check the path",
         )
-    store = open_store({"driver": "n5", "kvstore": f"file://{array}/"}, where, absent, open=True, read=True)
+    store = open_store({"driver": "n5", "kvstore": kvstore(array)}, where, absent, open=True, read=True)
     names = {3: "xyz", 4: "xyzc", 5: "xyzct"}.get(store.rank)
     arrangement = arrange_axes(store.shape, names, where)
     size = settle_voxel_size(_size(read_json(array / _ATTRIBUTES), where), declared, where)
@@ -51,13 +51,13 @@ def open_n5(path: Path, dataset: str | None, declared: Sequence[float] | None, a
     return StoreVolume(info, arranged(store, arrangement))
 
 
-def _is_dataset(path: Path) -> bool:
+def _is_dataset(path: Place) -> bool:
     return (path / _ATTRIBUTES).is_file() and "dimensions" in read_json(path / _ATTRIBUTES)
 
 
-def _datasets_in(path: Path) -> list[str]:
+def _datasets_in(path: Place) -> list[str]:
     found = [file.parent for file in path.rglob(_ATTRIBUTES) if _is_dataset(file.parent)]
-    return sorted(folder.relative_to(path).as_posix() for folder in found)
+    return sorted(name_below(path, folder) for folder in found)
 
 
 def _size(attributes: dict[str, Any], where: str) -> NM | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
@@ -19,6 +18,7 @@ from bouton.geometry import NM, ZYX
 from bouton.volume.axes import check_dtype
 from bouton.volume.base import DISCRETE, KINDS, VolumeInfo, WritableVolume
 from bouton.volume.files import disk_errors, write_bytes
+from bouton.volume.places import Place, kvstore, place
 from bouton.volume.store import WritableStoreVolume, open_store
 from bouton.volume.voxel_size import as_nm
 
@@ -112,7 +112,7 @@ class NewVolume(TypedDict):
     kind: str
 
 
-def create_volume(path: str | Path, **new: Unpack[NewVolume]) -> WritableVolume:
+def create_volume(path: str | Place, **new: Unpack[NewVolume]) -> WritableVolume:
     """Create an OME-Zarr volume in which every compute block is one file (shard).
 
     Parameters
@@ -138,10 +138,10 @@ def create_volume(path: str | Path, **new: Unpack[NewVolume]) -> WritableVolume:
     bz, by, bx = (int(length) for length in new["block_zyx"])
     size = as_nm(new["voxel_size_nm"], str(path))
     dtype = np.dtype(new["dtype"]).name
-    return create_ome_zarr(Path(path), Layout((z, y, x), dtype, new.get("channels"), size, (bz, by, bx), new["kind"]))
+    return create_ome_zarr(place(path), Layout((z, y, x), dtype, new.get("channels"), size, (bz, by, bx), new["kind"]))
 
 
-def create_ome_zarr(path: Path, layout: Layout) -> WritableVolume:
+def create_ome_zarr(path: Place, layout: Layout) -> WritableVolume:
     """Create an OME-Zarr volume of one level with an exact layout."""
     layout.checked(str(path))
     if (path / "zarr.json").exists():
@@ -152,7 +152,7 @@ def create_ome_zarr(path: Path, layout: Layout) -> WritableVolume:
     return volume
 
 
-def create_level(path: Path, level: int, layout: Layout) -> WritableStoreVolume:
+def create_level(path: Place, level: int, layout: Layout) -> WritableStoreVolume:
     """Create the array of one level; an array that an interrupted creation left is replaced."""
     array = path / str(level)
     with disk_errors(array):
@@ -181,7 +181,7 @@ def axis_names(layout: Layout) -> list[str]:
     return list("zyx" if layout.channels is None else "czyx")
 
 
-def write_multiscale(path: Path, layouts: Sequence[Layout], name: str) -> None:
+def write_multiscale(path: Place, layouts: Sequence[Layout], name: str) -> None:
     """Write the group's metadata for one array a level, finest first."""
     axes = [
         {"name": name, "type": "channel"} if name == "c" else {"name": name, "type": "space", "unit": "nanometer"}
@@ -212,11 +212,11 @@ def _dataset(level: int, layout: Layout, finest: Layout) -> dict[str, Any]:
     return {"path": str(level), "coordinateTransformations": transforms}
 
 
-def _spec(array: Path) -> dict[str, Any]:
-    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{array}/"}}
+def _spec(array: Place) -> dict[str, Any]:
+    return {"driver": "zarr3", "kvstore": kvstore(array)}
 
 
-def open_for_writing(path: str | Path) -> WritableVolume:
+def open_for_writing(path: str | Place) -> WritableVolume:
     """Open a volume that :func:`create_volume` made.
 
     Raises
@@ -224,7 +224,7 @@ def open_for_writing(path: str | Path) -> WritableVolume:
     DataError
         There is none, or its metadata are damaged.
     """
-    path = Path(path)
+    path = place(path)
     multiscale = read_json(path / "zarr.json").get("attributes", {}).get("ome", {}).get("multiscales")
     if not multiscale:
         raise DataError("no multiscale metadata", where=str(path / "zarr.json"), expected="an OME-Zarr volume")
@@ -235,14 +235,14 @@ def open_for_writing(path: str | Path) -> WritableVolume:
     return WritableStoreVolume(VolumeInfo(path, None, tuple(store.shape), store.dtype.numpy_dtype, size), store)
 
 
-def shard_file(path: str | Path, index: ZYX) -> Path:
+def shard_file(path: str | Place, index: ZYX) -> Place:
     """Return the file that holds block ``index`` (z, y, x) of a volume that :func:`create_volume` made."""
-    array = Path(path) / "0"
+    array = place(path) / "0"
     channels = [0] * (len(read_json(array / "zarr.json")["shape"]) - 3)
     return array.joinpath("c", *(str(position) for position in (*channels, *index)))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Place) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises
@@ -254,7 +254,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raw = path.read_bytes()
     try:
         found = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise DataError("damaged metadata", where=str(path), expected="a JSON object", fix="restore the file")

@@ -9,6 +9,8 @@ from bouton.errors import DataError, SpecError
 from bouton.volume.base import Volume
 from bouton.volume.files import disk_errors
 from bouton.volume.n5 import is_n5, open_n5
+from bouton.volume.objects import ObjectPath
+from bouton.volume.places import Place, place
 from bouton.volume.precomputed import is_precomputed, open_precomputed
 from bouton.volume.store import ABSENT
 from bouton.volume.zarr import is_zarr, open_zarr
@@ -31,14 +33,14 @@ _TABLES = (".csv", ".nml")
 
 
 def open_volume(
-    path: str | Path, dataset: str | None = None, voxel_size_nm: Sequence[float] | None = None, absent: str = "error"
+    path: str | Place, dataset: str | None = None, voxel_size_nm: Sequence[float] | None = None, absent: str = "error"
 ) -> Volume:
     """Open a volume for reading: OME-Zarr, zarr, precomputed, N5, HDF5, TIFF, sections, ``.npy``, webKnossos zips.
 
     Parameters
     ----------
     path : path
-        File or folder.
+        File or folder; OME-Zarr, zarr, precomputed and N5 also as ``s3://bucket/name`` and ``gs://bucket/name``.
     dataset : str, optional
         The array inside: path in an HDF5 file, a zarr or an N5 group; key of a precomputed scale; layer of a webKnossos
         annotation. May be left out where there is one array alone, or a multiscale volume (then its finest level).
@@ -53,23 +55,43 @@ def open_volume(
     DataError
         There is no volume, it is damaged, or the voxel sizes conflict.
     """
-    path = Path(path).expanduser()
+    path = place(path).expanduser()
     if absent not in ABSENT:
         raise SpecError(f"absent {absent!r}", expected=" or ".join(ABSENT), fix="leave it out for error")
     with disk_errors(path):
+        if isinstance(path, ObjectPath):
+            return _open_objects(path, dataset, voxel_size_nm, absent)
         path.stat()
     if path.is_dir():
         return _open_folder(path.resolve(), dataset, voxel_size_nm, absent)
     return _open_file(path, dataset, voxel_size_nm)
 
 
-def _open_folder(path: Path, dataset: str | None, declared: Sequence[float] | None, absent: str) -> Volume:
+def _open_objects(path: ObjectPath, dataset: str | None, declared: Sequence[float] | None, absent: str) -> Volume:
+    found = _open_chunked(path, dataset, declared, absent)
+    if found is None:
+        raise DataError(
+            "no volume there", where=str(path), expected="OME-Zarr, zarr, precomputed or N5 in an object store",
+            fix="check the name; files of other formats must lie on a disk",
+        )  # fmt: skip
+    return found
+
+
+def _open_chunked(path: Place, dataset: str | None, declared: Sequence[float] | None, absent: str) -> Volume | None:
+    """Open a format that is a folder with metadata, if there is one."""
     if is_precomputed(path):
         return open_precomputed(path, dataset, declared, absent)
     if is_zarr(path) or (dataset and is_zarr(path / dataset)):
         return open_zarr(path, dataset, declared, absent)
     if is_n5(path) or (dataset and is_n5(path / dataset)):
         return open_n5(path, dataset, declared, absent)
+    return None
+
+
+def _open_folder(path: Path, dataset: str | None, declared: Sequence[float] | None, absent: str) -> Volume:
+    volume = _open_chunked(path, dataset, declared, absent)
+    if volume is not None:
+        return volume
     from bouton.volume.stacks import open_sections, section_files
 
     files = section_files(path)

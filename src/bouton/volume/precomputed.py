@@ -7,7 +7,6 @@ short or absent file is an error, a flipped bit cannot be seen. OME-Zarr is the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,19 @@ from bouton.volume.axes import arrange_axes, check_dtype
 from bouton.volume.base import VolumeInfo
 from bouton.volume.files import disk_errors
 from bouton.volume.ome_zarr import Layout, read_json
+from bouton.volume.places import Place, kvstore
 from bouton.volume.store import StoreVolume, WritableStoreVolume, arranged, open_store
 from bouton.volume.voxel_size import as_nm, settle_voxel_size
 
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "float32")
 
 
-def is_precomputed(path: Path) -> bool:
+def is_precomputed(path: Place) -> bool:
     """Whether the folder holds a precomputed volume."""
     return (path / "info").is_file()
 
 
-def open_precomputed(path: Path, dataset: str | None, declared: Sequence[float] | None, absent: str) -> StoreVolume:
+def open_precomputed(path: Place, dataset: str | None, declared: Sequence[float] | None, absent: str) -> StoreVolume:
     """Open one scale of a precomputed volume: the first, or the one whose key is ``dataset``.
 
     Raises
@@ -48,8 +48,8 @@ def open_precomputed(path: Path, dataset: str | None, declared: Sequence[float] 
     return StoreVolume(VolumeInfo(path, dataset, tuple(view.shape), dtype, size, offset), view)
 
 
-def _spec(path: Path) -> dict[str, Any]:
-    return {"driver": "neuroglancer_precomputed", "kvstore": f"file://{path}/"}
+def _spec(path: Place) -> dict[str, Any]:
+    return {"driver": "neuroglancer_precomputed", "kvstore": kvstore(path)}
 
 
 def _as_volume(store: ts.TensorStore, where: str) -> tuple[ts.TensorStore, tuple[int, int, int]]:
@@ -61,7 +61,7 @@ def _as_volume(store: ts.TensorStore, where: str) -> tuple[ts.TensorStore, tuple
     return arranged(rooted, arrange_axes(rooted.shape, "xyzc", where)), offset
 
 
-def _scale_index(path: Path, dataset: str | None) -> int:
+def _scale_index(path: Place, dataset: str | None) -> int:
     scales = read_json(path / "info").get("scales") or []
     keys = [str(scale.get("key")) for scale in scales]
     if not keys:
@@ -71,7 +71,7 @@ def _scale_index(path: Path, dataset: str | None) -> int:
     return keys.index(dataset) if dataset is not None else 0
 
 
-def create_precomputed_level(path: Path, layout: Layout) -> WritableStoreVolume:
+def create_precomputed_level(path: Place, layout: Layout) -> WritableStoreVolume:
     """Add a scale to a precomputed volume, which the first one creates; a file is a chunk.
 
     Raises

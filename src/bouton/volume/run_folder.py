@@ -14,6 +14,7 @@ import numpy as np
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX
 from bouton.volume import Volume, open_volume, read_table
+from bouton.volume.places import Place, place
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ class Run:
     sources: Mapping[str, Mapping[str, Any]]
     steps: Mapping[str, RunStep]
 
-    def path(self, ref: str) -> Path:
+    @property
+    def data(self) -> Place:
+        """Where the data of the steps lie: the run folder, or the place in a store that ``run.json`` names."""
+        return place(str(self.info.get("store") or self.folder))
+
+    def path(self, ref: str) -> Place:
         """Return where a result lies: ``step`` (its main output), ``step.output`` or ``data:name``.
 
         Raises
@@ -95,8 +101,8 @@ class Run:
         """
         if ref.startswith("data:"):
             name = ref.removeprefix("data:")
-            return Path(_pick(self.sources, name, f"data of run {self.name}")["path"])
-        return self.folder / str(self._output(ref)["path"])
+            return place(_pick(self.sources, name, f"data of run {self.name}")["path"])
+        return self.data / str(self._output(ref)["path"])
 
     def volume(self, ref: str) -> Volume:
         """Return the layer ``ref`` (see :meth:`path`), open for reading."""

@@ -197,7 +197,7 @@ def _step_layers(run: Run, name: str) -> list[RunLayer]:
     bounds, block = Box.parse(step.bounds_zyx), _triple(step.block_zyx)
     layers = []
     for position, (output, info) in enumerate(step.outputs.items()):
-        if info["type"] != "layer" or not run.path(f"{name}.{output}").exists():
+        if info["type"] != "layer" or not (run.path(f"{name}.{output}") / "zarr.json").is_file():
             continue
         label = name if position == 0 else f"{name}.{output}"
         layers.append(

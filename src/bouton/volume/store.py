@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from bouton.errors import DataError
 from bouton.geometry import Box, Grid
 from bouton.volume.axes import Arrangement
 from bouton.volume.base import Volume, VolumeInfo, WritableVolume
-from bouton.volume.files import disk_full
+from bouton.volume.files import disk_full, see_file
+from bouton.volume.objects import ObjectPath
+from bouton.volume.places import place
 
 ABSENT = ("error", "zero")
 _FILE = re.compile(r'(?:local file|file) "([^"]+)"')
+_KEY = re.compile(r'"([^"]+)"')
 
 
 def open_store(spec: dict[str, Any], where: str, absent: str = "error", **options: Any) -> ts.TensorStore:
@@ -57,22 +61,40 @@ class StoreVolume(Volume):
 
     def _read(self, box: Box) -> np.ndarray:
         try:
-            return self.store[(..., *box.slices)].read(order="C").result()
+            return self._voxels(box)
+        except (ValueError, OSError) as error:
+            if not str(error).startswith("NOT_FOUND"):
+                raise self._damage(box, error) from error
+            missing = self._place_in(str(error))
+        # Another host may have written it since this one last looked into the folder.
+        see_file(place(missing), self.path)
+        try:
+            return self._voxels(box)
         except (ValueError, OSError) as error:
             raise self._damage(box, error) from error
+
+    def _voxels(self, box: Box) -> np.ndarray:
+        return self.store[(..., *box.slices)].read(order="C").result()
 
     def _damage(self, box: Box, error: Exception) -> DataError:
         """Name the first bad chunk: its file and its box."""
         part, reason = self._find_bad(box) or (box, str(error))
-        found = _FILE.search(reason)
         absent = reason.startswith("NOT_FOUND")
         return DataError(
             f"{'missing' if absent else 'damaged'} chunk, box {part}" + ("" if absent else f": {_reason(reason)}"),
-            where=found.group(1) if found else self.name,
+            where=self._place_in(reason),
             expected="a readable chunk (missing is not zero)" if absent else "the bytes that were written",
             fix="restore the file, or compute it again (bouton verify RUN --repair)"
             + (", or bouton convert --absent zero if its writer leaves out empty chunks" if absent else ""),
         )
+
+    def _place_in(self, reason: str) -> str:
+        """Return the file or object that TensorStore's message names."""
+        if isinstance(self.path, ObjectPath):
+            keys = [key for key in _KEY.findall(reason) if key.startswith(self.path.key)]
+            return str(replace(self.path, key=keys[0])) if keys else self.name
+        found = _FILE.search(reason)
+        return found.group(1) if found else self.name
 
     def _find_bad(self, box: Box) -> tuple[Box, str] | None:
         for shape in (self.store.chunk_layout.write_chunk.shape, self.store.chunk_layout.read_chunk.shape):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,9 @@ import pyarrow.parquet as pq
 
 from bouton.errors import DataError
 from bouton.geometry import Box
-from bouton.volume.files import disk_errors, natural_key, write_bytes
+from bouton.volume.files import disk_errors, natural_key, see_folder, write_bytes
+from bouton.volume.objects import ObjectPath, read_all
+from bouton.volume.places import Place, place
 
 TableData = dict[str, np.ndarray]
 _BOX = re.compile(r"_(\d+)-(\d+)_(\d+)-(\d+)_(\d+)-(\d+)$")
@@ -21,7 +24,7 @@ _NODE = re.compile(r"^(.*)-level(\d+)-")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_table(path: str | Path, table: Mapping[str, np.ndarray], columns: Mapping[str, str]) -> None:
+def write_table(path: str | Place, table: Mapping[str, np.ndarray], columns: Mapping[str, str]) -> None:
     """Write a table as one Parquet file: durable, whole or not at all, and the same bytes for the same rows.
 
     Parameters
@@ -63,7 +66,7 @@ def table_bytes(table: Mapping[str, np.ndarray], columns: Mapping[str, str], whe
     return sink.getvalue().to_pybytes()
 
 
-def write_csv(path: str | Path, table: Mapping[str, np.ndarray]) -> None:
+def write_csv(path: str | Place, table: Mapping[str, np.ndarray]) -> None:
     """Write a table as CSV with a header: durable, and whole or not at all.
 
     Numbers keep all their digits and NaN is an empty field. Text that a spreadsheet would run as a formula begins with
@@ -128,7 +131,7 @@ def part_file(name: str, box: Box) -> str:
     return f"{name}{sides}.parquet"
 
 
-def read_table(path: str | Path, over: Box | None = None) -> TableData:
+def read_table(path: str | Place, over: Box | None = None) -> TableData:
     """Read a Parquet file, or a folder of parts one after another in the order of their names (``2`` before ``10``).
 
     Parameters
@@ -147,17 +150,33 @@ def read_table(path: str | Path, over: Box | None = None) -> TableData:
     DataError
         Nothing is there, a part is damaged, or the parts' columns differ.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = place(path)
+    if _is_folder(path):
         parts = [part for part in _parts_of(path) if over is None or _concerns(part, over)]
-        return _join([_read_part(part) for part in parts], path)
-    return _read_part(path)
+        return _join([_read_part(part, file) for part, file in zip(parts, _opened(parts, path), strict=True)], path)
+    return _read_part(path, next(_opened([path], path)))
 
 
-def table_columns(path: str | Path) -> list[str]:
+def _opened(parts: Sequence[Place], where: Place) -> Iterator[IO[bytes]]:
+    objects = [part for part in parts if isinstance(part, ObjectPath)]
+    with disk_errors(where):
+        if objects:
+            yield from map(io.BytesIO, read_all(objects))
+    for part in parts[len(objects) :]:
+        with disk_errors(part):
+            file = part.open("rb")
+        yield file
+
+
+def _is_folder(path: Place) -> bool:
+    # A missing object is taken for a folder without parts, which is told; a listing tells the same, at more cost.
+    return not path.is_file() if isinstance(path, ObjectPath) else path.is_dir()
+
+
+def table_columns(path: str | Place) -> list[str]:
     """Return the names of a table's columns without reading its rows; see :func:`read_table`."""
-    path = Path(path)
-    first = _parts_of(path)[0] if path.is_dir() else path
+    path = place(path)
+    first = _parts_of(path)[0] if _is_folder(path) else path
     with disk_errors(first), first.open("rb") as file:
         try:
             return list(pq.ParquetFile(file).schema_arrow.names)
@@ -165,15 +184,30 @@ def table_columns(path: str | Path) -> list[str]:
             raise _damaged(first, str(error)) from error
 
 
-def _parts_of(folder: Path) -> Sequence[Path]:
-    parts = sorted(folder.glob("[!.]*.parquet"), key=lambda part: natural_key(part.stem))
+def table_rows(path: str | Place) -> int:
+    """Return the number of a table's rows without reading them; see :func:`read_table`."""
+    path = place(path)
+    rows = 0
+    for part in _parts_of(path) if _is_folder(path) else [path]:
+        with disk_errors(part), part.open("rb") as file:
+            try:
+                rows += pq.ParquetFile(file).metadata.num_rows
+            except pa.ArrowException as error:
+                raise _damaged(part, str(error)) from error
+    return rows
+
+
+def _parts_of(folder: Place) -> Sequence[Place]:
+    # A part that is not listed is rows that nobody misses.
+    see_folder(folder)
+    parts: list[Place] = sorted(folder.glob("[!.]*.parquet"), key=lambda part: natural_key(part.stem))
     if not parts:
         raise DataError("no .parquet file in the folder", where=str(folder), expected="one part or more")
     _check_levels(parts, folder)
     return parts
 
 
-def _check_levels(parts: Sequence[Path], folder: Path) -> None:
+def _check_levels(parts: Sequence[Place], folder: Place) -> None:
     """Raise unless the parts of an octree's nodes are all there: every level tiles the same voxels, the top is one."""
     trees: dict[str, dict[int, list[int]]] = {}
     for part in parts:
@@ -189,7 +223,7 @@ def _check_levels(parts: Sequence[Path], folder: Path) -> None:
             )  # fmt: skip
 
 
-def _box_of(part: Path) -> Box | None:
+def _box_of(part: Place) -> Box | None:
     found = _BOX.search(part.stem)
     if found is None:
         return None
@@ -197,14 +231,12 @@ def _box_of(part: Path) -> Box | None:
     return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def _concerns(part: Path, over: Box) -> bool:
+def _concerns(part: Place, over: Box) -> bool:
     box = _box_of(part)
     return box is None or not (box & over).is_empty
 
 
-def _read_part(path: Path) -> TableData:
-    with disk_errors(path):
-        file = path.open("rb")
+def _read_part(path: Place, file: IO[bytes]) -> TableData:
     with file:
         try:
             table = pq.ParquetFile(file, page_checksum_verification=True).read()
@@ -213,7 +245,7 @@ def _read_part(path: Path) -> TableData:
     return {name: _column(table.column(name)) for name in table.column_names}
 
 
-def _damaged(path: Path, reason: str) -> DataError:
+def _damaged(path: Place, reason: str) -> DataError:
     return DataError(
         f"damaged or no table ({reason.splitlines()[0]})",
         where=str(path),
@@ -228,7 +260,7 @@ def _column(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy()
 
 
-def _join(parts: Sequence[TableData], path: Path) -> TableData:
+def _join(parts: Sequence[TableData], path: Place) -> TableData:
     if not parts:
         raise DataError("no part lies over the box that is asked for", where=str(path), expected="one part or more")
     names = list(parts[0])

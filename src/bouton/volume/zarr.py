@@ -6,7 +6,6 @@ Metadata: OME-NGFF 0.4 and 0.5; else the array's attributes ``resolution`` (in t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bouton.errors import DataError
@@ -14,16 +13,17 @@ from bouton.geometry import NM
 from bouton.volume.axes import arrange_axes, check_dtype
 from bouton.volume.base import VolumeInfo
 from bouton.volume.ome_zarr import read_json
+from bouton.volume.places import Place, kvstore, name_below
 from bouton.volume.store import StoreVolume, arranged, open_store
 from bouton.volume.voxel_size import as_nm, nm_per_unit, settle_voxel_size
 
 
-def is_zarr(path: Path) -> bool:
+def is_zarr(path: Place) -> bool:
     """Whether the folder is a zarr group or array."""
     return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"))
 
 
-def open_zarr(path: Path, dataset: str | None, declared: Sequence[float] | None, absent: str) -> StoreVolume:
+def open_zarr(path: Place, dataset: str | None, declared: Sequence[float] | None, absent: str) -> StoreVolume:
     """Open a zarr array; of a multiscale group the finest level, unless ``dataset`` names another.
 
     Raises
@@ -38,7 +38,7 @@ def open_zarr(path: Path, dataset: str | None, declared: Sequence[float] | None,
     where = str(array)
     if not _is_array(array):
         raise _no_array(path, dataset)
-    spec = {"driver": "zarr3" if (array / "zarr.json").is_file() else "zarr", "kvstore": f"file://{array}/"}
+    spec = {"driver": "zarr3" if (array / "zarr.json").is_file() else "zarr", "kvstore": kvstore(array)}
     store = open_store(spec, where, absent, open=True, read=True)
     metadata = _array_metadata(array)
     group = multiscale or _multiscale(array.parent)
@@ -54,20 +54,20 @@ def open_zarr(path: Path, dataset: str | None, declared: Sequence[float] | None,
     return StoreVolume(info, arranged(store, arrangement))
 
 
-def _is_array(path: Path) -> bool:
+def _is_array(path: Place) -> bool:
     if (path / "zarr.json").is_file():
         return read_json(path / "zarr.json").get("node_type") == "array"
     return (path / ".zarray").is_file()
 
 
-def _array_metadata(array: Path) -> dict[str, Any]:
+def _array_metadata(array: Place) -> dict[str, Any]:
     if (array / "zarr.json").is_file():
         found = read_json(array / "zarr.json")
         return {**found.get("attributes", {}), "dimension_names": found.get("dimension_names")}
     return read_json(array / ".zattrs") if (array / ".zattrs").is_file() else {}
 
 
-def _multiscale(path: Path) -> dict[str, Any] | None:
+def _multiscale(path: Place) -> dict[str, Any] | None:
     """Return the first OME multiscale entry of a group, if it has one."""
     if (path / "zarr.json").is_file():
         attributes = read_json(path / "zarr.json").get("attributes", {})
@@ -120,19 +120,19 @@ def _attribute_size(metadata: dict[str, Any], order: Sequence[int], where: str) 
     return as_nm([found[a - missing] * nm_per_unit(units[a - missing], where) for a in order[-3:]], where)
 
 
-def _arrays_in(path: Path) -> list[str]:
+def _arrays_in(path: Place) -> list[str]:
     found = {file.parent for name in ("zarr.json", ".zarray") for file in path.rglob(name) if _is_array(file.parent)}
-    return sorted(array.relative_to(path).as_posix() for array in found)
+    return sorted(name_below(path, array) for array in found)
 
 
-def _only_array(path: Path) -> str:
+def _only_array(path: Place) -> str:
     arrays = _arrays_in(path)
     if len(arrays) != 1:
         raise _no_array(path, None)
     return arrays[0]
 
 
-def _no_array(path: Path, dataset: str | None) -> DataError:
+def _no_array(path: Place, dataset: str | None) -> DataError:
     arrays = _arrays_in(path)
     return DataError(
         f"no data set {dataset!r}" if dataset else "no data set given",

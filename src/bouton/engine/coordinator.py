@@ -23,7 +23,8 @@ from bouton.engine.step_run import StepRun, StepSummary
 from bouton.errors import RunError
 
 POLL_SECONDS = 0.5
-LARGEST_LEASE = 1 << 16
+LEAST_SECONDS = 1e-5
+"""What a task takes at least, whatever its worker says: its books."""
 LOST_CAUSES = ("lost", "walltime", "signal", "memory", "exit")
 
 
@@ -183,7 +184,7 @@ class Coordinator:
             found.step.spend(seconds / len(self._open))
 
 
-def lease_size(left: int, workers: int, seconds: float, lease_seconds: float) -> int:
+def lease_size(left: int, workers: int, seconds: float | None, lease_seconds: float) -> int:
     """Return how many tasks the next lease should have.
 
     Parameters
@@ -191,11 +192,11 @@ def lease_size(left: int, workers: int, seconds: float, lease_seconds: float) ->
     left : int
         Tasks of the front that are neither done nor leased.
     seconds : float
-        What one takes; 0 if that is not known.
+        What one takes; None if that is not known.
     """
-    if not seconds:
+    if seconds is None:
         return 1
-    return max(1, min(LARGEST_LEASE, int(lease_seconds / seconds), left // (2 * workers)))
+    return max(1, min(int(lease_seconds / max(seconds, LEAST_SECONDS)), left // (2 * workers)))
 
 
 @contextlib.contextmanager

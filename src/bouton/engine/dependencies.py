@@ -31,8 +31,8 @@ class PartFront:
         The voxels of its tasks; None for objects and whole parts.
     labels : list of str
         What each dependency is, in words.
-    seconds : float
-        Mean time of its tasks so far; 0 where none was measured.
+    seconds : float or None
+        Mean time of its tasks so far; None where none was measured.
     """
 
     part: Part
@@ -40,7 +40,7 @@ class PartFront:
     blocks: Grid | None
     front: Front
     labels: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: float | None = None
 
     @property
     def gpu(self) -> bool:

@@ -164,7 +164,7 @@ class StepRun:
         if not len(tasks):
             return None
         self._tell(pf)
-        return Lease(number, self.context, pf.part.name, pf.level, tasks, pf.gpu, pf.seconds * len(tasks))
+        return Lease(number, self.context, pf.part.name, pf.level, tasks, pf.gpu, (pf.seconds or 0.0) * len(tasks))
 
     def _count_objects(self, pf: PartFront) -> bool:
         """Build the grid of an object part when all that it reads is done; return whether it is built."""
@@ -207,7 +207,7 @@ class StepRun:
         self.ledger.commit(pf.part.name, pf.level, news)
         pf.front.mark(news.numbers, DONE)
         mean = news.seconds / len(news.numbers)
-        pf.seconds = mean if not pf.seconds else 0.7 * pf.seconds + 0.3 * mean
+        pf.seconds = mean if pf.seconds is None else 0.7 * pf.seconds + 0.3 * mean
         self.computed += len(news.numbers) - news.reused
         runs = tuple((int(a), int(b)) for a, b in runs_of(news.numbers))
         numbers = (len(news.numbers), news.voxels, news.reused, pf.level)

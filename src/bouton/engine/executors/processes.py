@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -40,7 +41,7 @@ STOPPED_SECONDS = 60.0
 class _Child:
     """One worker process and its leases, the first one at hand. ``number`` lets it choose among several GPUs."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, program: Sequence[str]) -> None:
         self.number = number
         ours, theirs = socket.socketpair()
         with theirs, tempfile.TemporaryFile() as shared:
@@ -49,7 +50,7 @@ class _Child:
             CELL.pack_into(self.cell, 0, 0, -1, 0)
             environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), WORKER_VARIABLE: str(number)}
             pipes = [theirs.fileno(), shared.fileno()]
-            command = [sys.executable, "-m", "bouton.engine.executors.worker", *map(str, pipes), str(os.getpid())]
+            command = [sys.executable, *program, *map(str, pipes), str(os.getpid())]
             # A task that prints must not disturb what the coordinator prints: its stdout is our stderr.
             self.process = subprocess.Popen(command, pass_fds=pipes, env=environment, stdout=2, close_fds=True)
         self.connection = Connection(ours.detach())
@@ -64,7 +65,7 @@ class _Child:
         """How many leases it takes now: one, and one more behind a short one."""
         if not self.leases:
             return 1
-        return int(len(self.leases) == 1 and all(0 < lease.seconds < SHORT_SECONDS for lease in self.leases.values()))
+        return int(len(self.leases) == 1 and all(lease.seconds < SHORT_SECONDS for lease in self.leases.values()))
 
     def give(self, lease: Lease) -> None:
         self.leases[lease.number] = lease
@@ -101,6 +102,7 @@ class Processes:
     """
 
     lease_seconds = 0.5
+    program: Sequence[str] = ("-m", "bouton.engine.executors.worker")
 
     def __init__(self, workers: int, stopped_seconds: float = STOPPED_SECONDS) -> None:
         self.workers, self.stopped_seconds = workers, stopped_seconds
@@ -115,7 +117,7 @@ class Processes:
         """Give a lease to the worker that has least, or to a new one."""
         if all(child.leases for child in self._children) and len(self._children) < self.workers:
             taken = {child.number for child in self._children}
-            self._children.append(_Child(min(set(range(self.workers)) - taken)))
+            self._children.append(_Child(min(set(range(self.workers)) - taken), self.program))
         min(self._children, key=lambda child: len(child.leases)).give(lease)
 
     def reports(self, timeout_s: float) -> list[Report]:

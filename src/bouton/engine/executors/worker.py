@@ -22,13 +22,12 @@ from bouton.engine.leases import Lease
 PR_SET_PDEATHSIG = 1
 
 
-def main(descriptor: int, shared: int, parent: int) -> None:
+def main(worker: Worker, descriptor: int, shared: int, parent: int) -> None:
     """Serve leases until the coordinator closes the socket."""
     die_with(parent)
     # Ctrl-C goes to the whole terminal group; the coordinator decides when workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads()
-    worker = Worker()
     context: StepContext | None = None
     with Connection(descriptor) as connection, mmap.mmap(shared, CELL.size) as cell:
         connection.send(None)
@@ -69,4 +68,4 @@ def _watch(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Worker(), *(int(argument) for argument in sys.argv[1:4]))

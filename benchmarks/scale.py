@@ -1,8 +1,8 @@
 """What 1 Gvoxel, 1 Tvoxel and 1 Pvoxel need, and what breaks first, from measured figures; writes docs/scale.md.
 
-    python benchmarks/scale.py [--folder scale] [--workflow workflows/demo.yaml] [--side 16000] [--workers 1000]
-                               [--set network.runtime=openvino]
-                               [--prices FILE --machine NAME] [--write docs/scale.md]
+    python benchmarks/scale.py [--folder scale] [--workflow workflows/demo.yaml] [--workers 1000]
+                               [--set steps.network.params.runtime=openvino]
+                               [--prices FILE --machine NAME] [--write docs/scale.md] [--peers FILE]
 
 1. A probe of `bouton plan` runs a few real blocks of every step in a phantom of 1 Tvoxel (nothing of the rest exists);
    its forecast, with the same parameters, is asked for other volumes.
@@ -11,7 +11,7 @@
 4. From these, for everything that grows faster than the work or that one process holds: the volume at which it breaks.
 
 ``--folder`` keeps the probe: the next call measures only what is new. ``--write`` replaces the tables between the
-marks in the page, with the command and the date.
+marks in the page, with the command and the date; ``--peers`` adds what benchmarks/engine_peers.py printed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scale_measure import PROBED, Measured, Rows, measure_coordinator, measure_disk, probe
+from scale_measure import LONG_S, PROBED, Measured, Rows, measure_coordinator, measure_disk, probe
 
 from bouton.cli.prices import find_machine, read_prices
 from bouton.engine.money import rent
@@ -40,7 +40,11 @@ WHOLE = {
     "`bouton cut` and `bouton view --threshold`": ["agglomeration.merges", "agglomeration.fragment_sizes"],
     "`multicut`, and training an agglomeration,": ["agglomeration.region_graph"],
     "`root_contacts`": ["touching.contacts", "touching.patches", "touching.patch_links"],
-    "`evaluate_segmentation`'s last part": ["segmentation_scores._parts", "segmentation_scores._split_contacts"],
+    "`evaluate_segmentation`'s last part": [
+        "segmentation_scores._parts",
+        "segmentation_scores._split_contacts",
+        "segmentation_scores._merge_contacts",
+    ],
     "`synapse_types`": ["synapses.synapses", "synapse_types.features"],
     "`evaluate_synapses`": ["synapse_types.synapses", "tissue.synapses"],
     "`connectome` and the report": ["synapse_types.synapses"],
@@ -83,11 +87,11 @@ def _needs(measured: Measured, voxels: float, price: tuple[str, float] | None) -
         "files": si(files),
         "time to make these files durable, on one disk like this": f"{si(files / measured.disk.files_s / 3600)} h",
         "ledgers": si(tasks * found.ledger_bytes, "B"),
-        "coordinator, time of its processor": f"{si(tasks * found.cpu_us / 3.6e9)} h",
+        "coordinator, time of its processor": f"{si(tasks * found.lone_us / 3.6e9)} h",
         "coordinator, memory": si(measured.coordinator_bytes(voxels), "B"),
         "resume: reading the ledgers": f"{si(tasks * found.resume_us / 1e6)} s",
         "resume: looking at every file, local": f"{si(files * measured.disk.stat_s)} s",
-        "a cent a core-hour makes": f"{si(rent(cpu_hours, 1, 0.01))} (unit of that cent's currency)",
+        "money, if a core-hour is 0.01": si(rent(cpu_hours, 1, 0.01)),
     }
     if price is not None:
         column[price[0]] = si(rent(cpu_hours, 1, price[1]))
@@ -131,11 +135,11 @@ class Limit:
     limit: Callable[[float], float] | float
 
     def volume(self) -> float:
-        """Return the volume at which it breaks, by bisection; infinite above 1e21 voxels."""
-        low, high = 7.0, 21.0
+        """Return the volume at which it breaks, by bisection; infinite if above 1e18 voxels (grids hold 2.31e18)."""
+        low, high = 7.0, 18.0
         if not self._broken(10**high):
             return math.inf
-        while high - low > 0.005:
+        while high - low > 0.02:
             middle = (low + high) / 2
             low, high = (low, middle) if self._broken(10**middle) else (middle, high)
         return 10**high
@@ -167,8 +171,9 @@ def engine_limits(measured: Measured) -> Iterator[Limit]:
         lambda v: measured.blocks(v) * v * table / disk.hash_bytes_s, lambda v: v * cpu,
     )  # fmt: skip
     yield Limit(
-        "one coordinator for all blocks", "blocks", "its processor alone takes 30 days",
-        "two coordinators for two halves; fewer, larger blocks", lambda v: v * tasks * found.cpu_us / 1e6, wall,
+        f"one coordinator for all blocks ({found.lone_us:.0f} us a block of its processor)", "blocks",
+        "its processor alone takes 30 days",
+        "two coordinators for two halves; fewer, larger blocks", lambda v: v * tasks * found.lone_us / 1e6, wall,
     )  # fmt: skip
     yield Limit(
         f"{disk.commits_s:.0f} commits a second of one ledger, a report a worker every 0.5 s", "workers",
@@ -181,7 +186,7 @@ def engine_limits(measured: Measured) -> Iterator[Limit]:
         lambda v: v * files / disk.files_s, wall,
     )  # fmt: skip
     yield Limit(
-        "a table's parts in one folder", "blocks", f"{EXT4_NAMES:,} names (ext4 without large_dir)",
+        "the parts of a table in one folder", "blocks", f"{EXT4_NAMES:,} names (ext4 without large_dir)",
         "a folder a level and a z, as the shards of layers have", lambda v: measured.blocks(v) * 8 / 7, EXT4_NAMES,
     )  # fmt: skip
     yield Limit(
@@ -197,7 +202,6 @@ def engine_limits(measured: Measured) -> Iterator[Limit]:
         f"size of the ledgers ({found.ledger_bytes:.3g} B a task)", "blocks", "1 TB on the coordinator's disk",
         "larger blocks", lambda v: v * tasks * found.ledger_bytes, 1e12,
     )  # fmt: skip
-    yield Limit("ids of 64 bits", "voxels", "2^64", "none is needed", lambda v: v, 2.0**64)
 
 
 def table_limits(measured: Measured) -> Iterator[Limit]:
@@ -244,7 +248,7 @@ def limits_table(measured: Measured) -> list[str]:
     limits = [(limit.volume(), limit) for limit in [*engine_limits(measured), *table_limits(measured)]]
     lines = ["| | breaks at | what | grows with | limit | what mends it |", "|---|---|---|---|---|---|"]
     for number, (volume, limit) in enumerate(sorted(limits, key=lambda pair: pair[0]), 1):
-        place = "never" if math.isinf(volume) else si(volume, "voxel")
+        place = "above 1 Evoxel" if math.isinf(volume) else si(volume, "voxel")
         lines.append(f"| {number} | {place} | {limit.what} | {limit.law} | {limit.limit_text} | {limit.mends} |")
     return lines
 
@@ -256,7 +260,8 @@ def figures_table(measured: Measured) -> list[str]:
     return [
         "| figure | measured |", "|---|---|",
         f"| coordinator, processor time a block that does nothing ({small}^3 to {large}^3) | {found.cpu_us:.1f} us |",
-        f"| the same by the clock, two workers | {found.wall_us:.1f} us |",
+        f"| the same of blocks of {LONG_S} s, each alone in a report and a commit | {found.lone_us:.0f} us |",
+        f"| a block that does nothing by the clock, two workers | {found.wall_us:.1f} us |",
         f"| a finished block, when the run is started again | {found.resume_us:.2f} us |",
         f"| ledger, a block | {found.ledger_bytes:.0f} B |",
         f"| coordinator, memory at {small}^3 blocks, and more a block of one face | "
@@ -302,6 +307,7 @@ def main() -> None:
     parser.add_argument("--prices", type=Path)
     parser.add_argument("--machine")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--peers", type=Path, help="what benchmarks/engine_peers.py printed, for the page")
     options = parser.parse_args()
     price = None
     if options.machine:
@@ -314,8 +320,10 @@ def main() -> None:
         "steps": steps_table(measured),
         "limits": limits_table(measured),
     }
-    words = " ".join(sys.argv[1:])
+    words = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     tables["command"] = [f"`python benchmarks/scale.py {words}`, {datetime.date.today()}."]
+    if options.peers:
+        tables["peers"] = ["```", *options.peers.read_text().splitlines(), "```"]
     for name, lines in tables.items():
         print(f"\n{name}\n" + "\n".join(lines))
     if options.write:

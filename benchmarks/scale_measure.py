@@ -27,8 +27,10 @@ from bouton.spec import Choices, Workflow, load_workflow
 from bouton.volume import part_file, read_table, write_table
 
 PROBED = 1e12
-NOTHING = '''"""Blocks that do nothing."""
+LONG_S = 0.7
+NOTHING = '''"""Blocks that do nothing, for a while."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +40,19 @@ from bouton.stage import BlockPart, Output, Stage, Table, WholePart
 
 @dataclass(frozen=True)
 class Params:
-    """No parameters."""
+    """How long a block takes.
+
+    Attributes
+    ----------
+    seconds : float
+    """
+
+    seconds: float = 0.0
 
 
 def run(task):
+    if task.params.seconds:
+        time.sleep(task.params.seconds)
     return Output()
 
 
@@ -79,7 +90,7 @@ def probe(path: Path, folder: Path, overrides: Sequence[str]) -> dict[str, StepS
 
 
 class Rows:
-    """How many rows of each table a voxel has, counted in the files of the probe (half a block for warming up included)."""
+    """How many rows of each table a voxel has, counted in the files of the probe (its warming up included)."""
 
     def __init__(self, folder: Path) -> None:
         self._rows: dict[str, float] = {}
@@ -114,6 +125,7 @@ class Rows:
 class Coordinator:
     """What one coordinator takes a block that does nothing.
 
+    ``lone_us`` is the processor time of a block that takes so long that a report and a commit tell of it alone.
     ``floor_bytes`` it holds without a block, ``plane_bytes`` a block in one face of the grid (what grows with the
     frontier, and no less than what any growth measured says).
     """
@@ -121,19 +133,22 @@ class Coordinator:
     cpu_us: float
     wall_us: float
     resume_us: float
+    lone_us: float
     ledger_bytes: float
     floor_bytes: float
     plane_bytes: float
     sides: tuple[int, int]
 
 
-def run_nothing(side: int) -> dict[str, float]:
-    """Run side^3 blocks that do nothing, here; return what it took."""
+def run_nothing(side: int, seconds: float = 0.0) -> dict[str, float]:
+    """Run side^3 blocks that do nothing for so many seconds, here; return what it took."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "nothing.py").write_text(NOTHING)
         grid = f"grid: {{shape_zyx: [{side}, {side}, {side}], voxel_size_nm: [10, 10, 10]}}\nblock_zyx: [1, 1, 1]\n"
-        (folder / "nothing.yaml").write_text(f"name: nothing\n{grid}steps:\n  nothing: {{stage: nothing.py}}\n")
+        (folder / "nothing.yaml").write_text(
+            f"name: nothing\n{grid}steps:\n  nothing: {{stage: nothing.py, params: {{seconds: {seconds}}}}}\n"
+        )
         flow = load_workflow(folder / "nothing.yaml")
         wall, cpu = time.perf_counter(), time.process_time()
         summary = run_workflow(flow, folder / "runs", "processes", 2)
@@ -148,13 +163,10 @@ def run_nothing(side: int) -> dict[str, float]:
 
 
 def measure_coordinator(sides: tuple[int, int]) -> Coordinator:
-    """Measure two grids, each in a process of its own."""
-    found = []
-    for side in sides:
-        command = [sys.executable, __file__, str(side)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    small, large = found
+    """Measure two grids, each in a process of its own; and a few blocks that take longer than a report waits."""
+    small, large = (_nothing_apart(side, 0.0) for side in sides)
+    few, more = (_nothing_apart(side, LONG_S) for side in (1, 3))
+    lone_us = max(0.0, more["cpu"] - few["cpu"]) / (more["blocks"] - few["blocks"]) * 1e6
     blocks = large["blocks"] - small["blocks"]
     grown = max(0.0, large["peak"] - small["peak"]) / (sides[1] ** 2 - sides[0] ** 2)
 
@@ -163,7 +175,13 @@ def measure_coordinator(sides: tuple[int, int]) -> Coordinator:
 
     floor = small["peak"] - grown * sides[0] ** 2
     times = (each("cpu") * 1e6, each("wall") * 1e6, each("again") * 1e6)
-    return Coordinator(*times, each("ledger"), floor, grown, sides)
+    return Coordinator(*times, lone_us, each("ledger"), floor, grown, sides)
+
+
+def _nothing_apart(side: int, seconds: float) -> dict[str, float]:
+    command = [sys.executable, __file__, str(side), str(seconds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 @dataclass(frozen=True)
@@ -289,4 +307,4 @@ class Measured:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run_nothing(int(sys.argv[1]))))
+    print(json.dumps(run_nothing(int(sys.argv[1]), float(sys.argv[2]))))

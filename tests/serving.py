@@ -37,6 +37,13 @@ class Log:
             assert time.monotonic() < end, f"never asked for: {missing}"
             time.sleep(0.3)
 
+    def wait_for_many(self, path: str, count: int, seconds: float = 60) -> None:
+        """Wait until ``path`` was handed out ``count`` times."""
+        end = time.monotonic() + seconds
+        while self.answers.count((path, 200)) < count:
+            assert time.monotonic() < end, f"asked for {self.answers}"
+            time.sleep(0.1)
+
 
 @contextlib.contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:

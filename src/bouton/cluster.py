@@ -140,6 +140,8 @@ class Cluster(_Strict):
         Encrypt and authenticate the connections with certificates made for this run.
     image, namespace : str
         Container image and namespace (Kubernetes).
+    mounts : mapping of str -> str
+        Folder in the pods -> persistent volume claim (Kubernetes). The run folder must lie in one of them.
     """
 
     kind: Kind
@@ -164,6 +166,7 @@ class Cluster(_Strict):
     tls: bool = False
     image: str = ""
     namespace: str = ""
+    mounts: dict[str, str] = {}
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Cluster:
@@ -191,8 +194,8 @@ def _problems(cluster: Cluster) -> Any:
         yield f"kind: address where an address is given, not kind: {kind}"
     if kind == "kubernetes" and not cluster.image:
         yield "image: a container image with bouton installed, with kind: kubernetes"
-    if kind != "kubernetes" and (cluster.image or cluster.namespace):
-        yield f"kind: kubernetes where image or namespace is given, not kind: {kind}"
+    if kind != "kubernetes" and (cluster.image or cluster.namespace or cluster.mounts):
+        yield f"kind: kubernetes where image, namespace or mounts are given, not kind: {kind}"
     if cluster.min_workers > cluster.max_workers:
         yield f"min_workers up to max_workers, which is {cluster.max_workers}"
     if cluster.processes > cluster.cores and kind in BATCH:
@@ -203,5 +206,7 @@ def _problems(cluster: Cluster) -> Any:
         yield f"gpu.directives: how {kind} is asked for a GPU on your cluster, such as ['-l gpu=1']"
     if cluster.gpus and kind in BATCH and kind not in GPU_DIRECTIVES and not cluster.directives:
         yield f"directives: how {kind} is asked for a GPU on your cluster, such as ['-l gpu=1']"
+    if kind == "sge" and cluster.cores > 1 and not any("-pe " in directive for directive in cluster.directives):
+        yield f"directives: the parallel environment for {cluster.cores} cores, such as ['-pe smp {cluster.cores}']"
     if cluster.tls and kind not in BATCH:
         yield f"tls with {', '.join(BATCH)} only; a running scheduler has certificates of its own"

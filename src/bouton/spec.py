@@ -21,7 +21,7 @@ from typing import Any
 from bouton.cluster import Cluster
 from bouton.dataset_entries import chosen_document, dataset_names, with_dataset_overrides
 from bouton.errors import DataError, SpecError
-from bouton.geometry import NM, ZYX, Box
+from bouton.geometry import NM, ZYX, Box, Grid
 from bouton.stage import Files, Layer, Stage, Table, load_stage
 from bouton.step_checks import check_halos, check_layer, check_source, check_table, make_params
 from bouton.strict_yaml import Document, read_document, unknown
@@ -36,6 +36,7 @@ from bouton.workflow_file import (
 )
 
 MOST_VOXELS = 2**61
+MOST_BLOCKS = 10**10
 """An edge of the voxel graph is voxel id x 3 + axis, in 64 bits."""
 
 
@@ -291,11 +292,7 @@ class _Resolver:
         stage = stage.with_params(params)
         check_halos(stage, params, self.voxel_size_nm, self.document.at("steps", name, "params"))
         block = self.choices.block or entry.block_zyx or self.entries.block_zyx
-        if min(block) < 1:
-            raise SpecError(
-                f"block_zyx {list(block)}", where=where, expected="at least one voxel on every axis",
-                fix="block_zyx: [64, 64, 64]",
-            )  # fmt: skip
+        _check_block(block, bounds, where)
         description = self._describe(stage_name, stage, params, refs) | {
             "bounds_zyx": str(bounds),
             "block_zyx": [*block],
@@ -449,3 +446,17 @@ def _hash_file(path: Path) -> str:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", expected="a readable file") from None
+
+
+def _check_block(block: ZYX, bounds: Box, where: str) -> None:
+    if min(block) < 1:
+        raise SpecError(
+            f"block_zyx {list(block)}", where=where, expected="at least one voxel on every axis",
+            fix="block_zyx: [64, 64, 64]",
+        )  # fmt: skip
+    count = len(Grid(bounds, block))
+    if count > MOST_BLOCKS:
+        raise SpecError(
+            f"block_zyx {list(block)} makes {count} blocks", where=where, expected=f"at most {MOST_BLOCKS}",
+            fix="larger blocks, or smaller bounds",
+        )  # fmt: skip

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,9 @@ import pytest
 import yaml
 
 from bouton.cli.main import main
+from bouton.engine.bundle.repeat import RepeatOptions, repeat
 from bouton.engine.environment import environment, note_environment
+from bouton.errors import BoutonError
 
 TOYS = Path(__file__).parents[1] / "engine" / "toys"
 WORKFLOW = """\
@@ -126,7 +127,8 @@ def run(bouton: Bouton, *arguments: object) -> tuple[int, str, str]:
 
 def exported(bouton: Bouton, *arguments: object, run_arguments: tuple[object, ...] = ()) -> Path:
     """Run the toy, and return its bundle."""
-    assert run(bouton, "toy.yaml", *run_arguments)[0] == 0
+    code, _, err = run(bouton, "toy.yaml", *run_arguments)
+    assert code == 0, err
     assert bouton("export-run", "toy", *arguments)[0] == 0
     return Path("toy.crate.zip")
 
@@ -253,7 +255,7 @@ def test_code_runs_only_for_who_says_so(bouton: Bouton, here: Path) -> None:
 
 def test_a_bundle_takes_no_changes_and_its_run_a_folder_of_its_own(bouton: Bouton, here: Path) -> None:
     bundle = exported(bouton)
-    for option in (("--set", "a=1"), ("--until", "tissue"), ("--bounds-zyx", "0:1,0:1,0:1"), ("--block-zyx", "1,1,1")):
+    for option in (("--set", "a=1"), ("--until", "tissue"), ("--dataset", "a"), ("--bounds-zyx", "0:1,0:1,0:1")):
         code, _, err = run(bouton, bundle, "--trust-stages", *option)
         assert (code, f"{option[0]} with a bundle" in err) == (2, True)
     for name in ("toy", "../x", ".x"):
@@ -374,6 +376,27 @@ def test_environments_are_noted_once_each(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(json.loads(path.read_text())) == 1
 
 
+def test_a_run_that_failed_is_told_and_compared_as_far_as_it_came(bouton: Bouton, here: Path) -> None:
+    """One poisoned block; what reads it is blocked, what comes after it never began. The repetition fails likewise."""
+    flow = yaml.safe_load(WORKFLOW)
+    flow["steps"] = {
+        "tissue": {"stage": "source.py"},
+        "poison": {"stage": "same.py", "reads": {"image": "tissue"}, "params": {"fails": True}},
+        "smooth": {"stage": "smooth.py", "reads": {"image": "poison"}},
+    }
+    (here / "toy.yaml").write_text(yaml.safe_dump(flow, sort_keys=False))
+    assert run(bouton, "toy.yaml", "--retries", "0")[0] == 4
+    (here / "elsewhere").mkdir()
+    os.chdir(here / "elsewhere")
+    code, out, _ = bouton("export-run", here / "runs/toy", "--json")
+    assert (code, json.loads(out)["warnings"][0]) == (0, "not finished: poison, smooth")
+    manifest = json.loads(contents(Path("toy.crate.zip"))["bundle.json"])
+    assert [(step["state"], step["failed"]) for step in manifest["steps"]][:2] == [("done", 0), ("failed", 1)]
+    code, out, err = run(bouton, "toy.crate.zip", "--trust-stages", "--retries", "0")
+    assert (code, "a poison block" in err) == (4, True)
+    assert "the bundle's checksums" in out
+
+
 def test_nothing_to_export(bouton: Bouton, here: Path) -> None:
     code, _, err = bouton("export-run", "nothing")
     assert (code, "no run 'nothing'" in err) == (2, True)
@@ -415,6 +438,8 @@ HOSTILE = {
     "json of another shape": (text("bundle.json", b"[]"), 3, "holds no mapping"),
     "another format": (edit(lambda v: v.update(format="bouton-bundle/9")), 3, "bouton-bundle/1"),
     "unknown key": (edit(lambda v: v.update(extra=1)), 3, "extra"),
+    "a model that is elsewhere": (edit(lambda v: v["steps"][0].update(model_folder="/etc")), 3, "'/etc'"),
+    "text that steers a terminal": (edit(lambda v: v.update(description="\x1b[2J")), 3, "control characters"),
     "steps of another type": (edit(lambda v: v.update(steps={"a": 1})), 3, "steps"),
     "a run that is a path": (edit(lambda v: v.update(run="../../x")), 3, "'../../x'"),
     "a step that is a path": (edit(lambda v: v["steps"][0].update(name="../x")), 3, "'../x'"),
@@ -444,6 +469,49 @@ def test_hostile_bundles_are_refused_and_touch_nothing(bouton: Bouton, here: Pat
         assert not Path("runs/hostile/run.json").exists(), name
         shutil.rmtree("runs/hostile", ignore_errors=True)
         assert {path for path in here.rglob("*") if "runs" not in path.parts} == before, name
+
+
+VALUES = [None, -1, 0, 10**30, 1e300, True, "", "x", "../x", "/", "a" * 10_000, [], {}, [[]], {"a": {"b": 1}}, ["x"]]
+
+
+def leaves(value: object, path: tuple = ()) -> Iterator[tuple]:
+    """Yield the path of everything in a JSON value."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield from leaves(each, (*path, key))
+
+
+def replaced(values: object, path: tuple, new: object) -> object:
+    if not path:
+        return new
+    copy = dict(values) if isinstance(values, dict) else list(values)
+    copy[path[0]] = replaced(copy[path[0]], path[1:], new)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "workflow.yaml"])
+def test_any_value_at_any_place_is_taken_or_told(bouton: Bouton, here: Path, reader: Path, name: str) -> None:
+    """Random values all over ``bundle.json`` and the workflow: it opens, or one of bouton's errors tells why not."""
+    bundle = exported(bouton)
+    rng = np.random.default_rng(11)
+    read, write = (json.loads, json.dumps) if name == "bundle.json" else (yaml.safe_load, yaml.safe_dump)
+    values = read(contents(bundle)[name])
+    places = [path for path in leaves(values) if "environments" not in path]
+    told = 0
+    for _ in range(150):
+        place, new = places[rng.integers(len(places))], VALUES[rng.integers(len(VALUES))]
+        hostile = rewritten(bundle, text(name, write(replaced(values, place, new)).encode()))
+        try:
+            repetition = repeat(hostile, here / "fuzz", None, RepeatOptions({}, trusts_stages=True))
+            assert repetition.workflow.steps
+        except BoutonError as error:
+            told += "\n" not in str(error)
+        except (OSError, RecursionError) as error:
+            raise AssertionError(f"{place} = {new!r}") from error
+        hostile.unlink()
+        shutil.rmtree(here / "fuzz", ignore_errors=True)
+    assert told > 50
 
 
 def test_a_changed_listing_or_stage_is_no_surprise(bouton: Bouton) -> None:
@@ -500,5 +568,25 @@ def test_the_crate_opens_with_the_reference_library(bouton: Bouton) -> None:
     crate = rocrate.ROCrate(str(bundle))
     assert crate.mainEntity.id == "workflow.yaml"
     assert {entity.id for entity in crate.data_entities} == set(contents(bundle)) - {"ro-crate-metadata.json"}
-    again = io.BytesIO()
-    crate.write_zip(again)
+    crate.write_zip("again.zip")
+    assert contents(Path("again.zip"))["outputs/smooth.jsonl"] == contents(bundle)["outputs/smooth.jsonl"]
+
+
+def test_a_large_source_is_known_by_samples_unless_read_whole(
+    bouton: Bouton, here: Path, reader: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bouton.engine.bundle.sources.SMALL_BYTES", 100)
+    assert run(bouton, "toy.yaml")[0] == 0
+    code, out, _ = bouton("export-run", "toy", "--out", "sample.zip")
+    assert (code, "--whole-sources reads all of it" in out) == (0, True)
+    code, out, _ = bouton("export-run", "toy", "--out", "whole.zip", "--whole-sources")
+    assert (code, "whole-sources" in out) == (0, False)
+    found = [json.loads(contents(Path(f"{name}.zip"))["bundle.json"]) for name in ("sample", "whole")]
+    records = [manifest["sources"]["image"] for manifest in found]
+    assert [bool(record["content"]) for record in records] == [False, True]
+    assert records[0]["sample"] == records[1]["sample"]
+    for name in ("sample", "whole"):
+        assert run(bouton, f"{name}.zip", "--trust-stages", "--name", name)[0] == 0
+    np.save(reader, np.zeros((12, 10, 9), np.uint8))
+    for name in ("sample", "whole"):
+        assert run(bouton, f"{name}.zip", "--trust-stages", "--name", f"{name}2")[0] == 3

@@ -73,20 +73,31 @@ def test_view_opens_a_voxel(tmp_path: Path) -> None:
         invoke("view", str(run.folder), "--at-zyx", "4,20")
 
 
-def test_view_serves_until_interrupted(tmp_path: Path) -> None:
+def test_view_opens_one_page(tmp_path: Path) -> None:
     run = fake_run.FakeRun(tmp_path / "demo")
     run.save()
-    call = f"command({str(run.folder)!r}, port=0, no_browser=True)"
+    with pytest.raises(SpecError, match="different pages"):
+        invoke("view", str(run.folder), "--dashboard", "--at-zyx", "4,20,10")
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "stream"),
+    [("", "state.json", "events/app"), (", dashboard=True", "/state.json", "/events")],
+)
+def test_view_serves_until_interrupted(tmp_path: Path, options: str, state: str, stream: str) -> None:
+    run = fake_run.FakeRun(tmp_path / "demo")
+    run.save()
+    call = f"command({str(run.folder)!r}, port=0, no_browser=True{options})"
     script = f"from bouton.cli.view import command; {call}"
     command = [sys.executable, "-u", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             url = process.stdout.readline().split()[1]
-            with urllib.request.urlopen(f"{url}state.json", timeout=30) as answer:
+            with urllib.request.urlopen(f"{url}{state}", timeout=30) as answer:
                 assert answer.status == 200
             # A browser holds this one open; the process must end all the same.
-            with urllib.request.urlopen(f"{url}events/app", timeout=30) as stream:
-                assert stream.readline() == b": here\n"
+            with urllib.request.urlopen(f"{url}{stream}", timeout=30) as held:
+                assert held.readline() in (b": here\n", b"retry: 1000\n")
                 process.send_signal(signal.SIGINT)
                 assert process.wait(20) == 0
         finally:

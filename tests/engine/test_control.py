@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bouton.engine.control import ask, asked, forget, holder, this_process
+from bouton.engine.control import ask, asked, choose_again, forget, holder, take_choice, this_process
 from bouton.errors import RunError
 
 HOLD = """
@@ -87,3 +87,13 @@ def test_a_torn_lock_says_unknown(tmp_path: Path, text: str) -> None:
     found = holder(tmp_path)
     assert found is not None
     assert (found.alive, str(found)) == (False, "process unknown")
+
+
+def test_a_choice_is_taken_once(tmp_path: Path) -> None:
+    assert take_choice(tmp_path) is None
+    choose_again(tmp_path, [("b", "copy", "1-0-0"), ("a", "copy", "1-0-0")])
+    assert take_choice(tmp_path) == {("a", "copy", "1-0-0"), ("b", "copy", "1-0-0")}
+    assert take_choice(tmp_path) is None
+    (tmp_path / "retry.json").write_text('{"again": [["a", "copy"]]}')
+    assert take_choice(tmp_path) is None
+    assert not list(tmp_path.iterdir())

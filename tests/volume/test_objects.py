@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -30,7 +31,8 @@ from bouton.volume import (
     write_table,
 )
 from bouton.volume import objects as objects_module
-from bouton.volume.files import partial_folder
+from bouton.volume.convert import ConvertOptions, convert_volume
+from bouton.volume.files import new_folder
 from bouton.volume.objects import ObjectPath
 from bouton.volume.places import place
 
@@ -226,8 +228,23 @@ def test_no_volume_there(root: ObjectPath) -> None:
             open_volume(root / name)
     with pytest.raises(DataError, match="no such file"):
         fingerprint(root / "nothing")
-    with pytest.raises(DataError, match="an object store"), partial_folder(root / "new"):
-        pass
+
+
+def test_convert(root: ObjectPath, tmp_path: Path) -> None:
+    array = _volume(root / "v.zarr")
+    for format_ in ("omezarr", "precomputed"):
+        options = ConvertOptions(format=format_, levels=2)
+        convert_volume(open_volume(root / "v.zarr"), root / format_, options)
+        convert_volume(open_volume(root / "v.zarr"), tmp_path / format_, options)
+        assert checksum(root / format_) == checksum(tmp_path / format_)
+        np.testing.assert_array_equal(open_volume(root / format_)[...], array)
+        with pytest.raises(DataError, match="exists already"):
+            convert_volume(open_volume(root / "v.zarr"), root / format_, options)
+    with contextlib.suppress(KeyboardInterrupt), new_folder(root / "failed") as folder:
+        write_bytes(folder / "a", b"x")
+        assert (root / "failed").is_dir()
+        raise KeyboardInterrupt
+    assert not (root / "failed").is_dir()
 
 
 def test_tables(root: ObjectPath, tmp_path: Path) -> None:

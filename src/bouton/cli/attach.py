@@ -9,9 +9,9 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from bouton.cli.choices import RunName, RunsFolder, find_run
+from bouton.cli.choices import RunName, RunsFolder
 from bouton.cli.detach import LOG
-from bouton.cli.follow import events_to_the_end, expect_holder
+from bouton.cli.follow import events_to_the_end, expect_holder, find_working_run
 from bouton.cli.progress import ProgressBars
 from bouton.cli.results import short, step_table
 from bouton.engine.event_file import event_of
@@ -28,10 +28,11 @@ def command(run: RunName, runs: RunsFolder = Path("runs")) -> None:
     bouton run workflows/demo.yaml --detach
     bouton attach demo
     """
-    folder = find_run(run, runs)
+    folder = find_working_run(run, runs)
     console = Console()
-    console.print(f"{expect_holder(folder)}; Ctrl-C leaves it alone", soft_wrap=True, highlight=False)
+    found = expect_holder(folder)
     try:
+        console.print(f"{found}; Ctrl-C leaves it alone", soft_wrap=True, highlight=False, markup=False)
         last = _show(console, folder)
     except KeyboardInterrupt:
         sys.stderr.write(f"bouton: detached; the run goes on, bouton attach {short(folder)} comes back to it\n")

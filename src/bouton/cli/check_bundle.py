@@ -33,7 +33,9 @@ def command(bundle: Bundle, as_json: Json = False) -> None:
         sys.stdout.write(json.dumps(manifest.model_dump(mode="json")) + "\n")
         return
     console = Console()
-    console.print(f"run {escape(manifest.run)}, {manifest.state}, {escape(manifest.finished or manifest.started)}")
+    console.print(
+        f"run {escape(manifest.run)}, {escape(manifest.state)}, {escape(manifest.finished or manifest.started)}"
+    )
     console.print(_steps(manifest))
     for line in _lines(manifest):
         console.print(escape(line), soft_wrap=True, highlight=False)

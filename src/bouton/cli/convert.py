@@ -31,8 +31,8 @@ def speed_text(voxels_per_s: float) -> str:
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder of the volume.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder; must not exist.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder of the volume, s3://... or gs://...")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, s3://... or gs://...; must not exist.")],
     dataset: Annotated[str | None, typer.Option(help="Array inside an HDF5 file, a zarr or an N5 group.")] = None,
     voxel_size_nm: Annotated[
         str | None, typer.Option(metavar="Z,Y,X", help="In nm; must agree with what the file says.")
@@ -61,17 +61,20 @@ def command(
     bouton convert volume.h5 em.zarr --dataset volumes/raw --levels 4
     bouton convert volume.h5 ids.zarr --dataset volumes/labels/neuron_ids
     bouton convert em.zarr em.precomputed --format precomputed
+    bouton convert em.zarr s3://bucket/em.zarr
     bouton convert probability.h5 p.zarr --dataset main --kind probability --dtype uint8 --white 1
     """
     from bouton.volume.convert import ConvertOptions, convert_volume, plan_levels
     from bouton.volume.open import open_volume
+    from bouton.volume.places import place
 
     chunk = voxels_option(chunk_zyx, "--chunk-zyx") or (64, 64, 64)
     options = ConvertOptions(format, kind, dtype, white, chunk, levels)
     volume = open_volume(source, dataset, size_option(voxel_size_nm), absent)
     layouts = plan_levels(volume, options)
+    new = place(out)
     typer.echo(
-        f"{volume.name}: {volume.dtype} {_times(volume.shape)} -> {out}: {layouts[0].dtype}, kind {layouts[0].kind}, "
+        f"{volume.name}: {volume.dtype} {_times(volume.shape)} -> {new}: {layouts[0].dtype}, kind {layouts[0].kind}, "
         f"voxel {_times(volume.voxel_size_nm or ())} nm (z, y, x), {len(layouts)} level(s)"
     )
     console = Console(stderr=True)
@@ -80,8 +83,8 @@ def command(
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         total = sum(layout.shape_zyx[0] * layout.shape_zyx[1] * layout.shape_zyx[2] for layout in layouts)
         task = bar.add_task("convert", total=total)
-        convert_volume(volume, out, options, lambda voxels: bar.advance(task, voxels))
-    typer.echo(f"written: {out}")
+        convert_volume(volume, new, options, lambda voxels: bar.advance(task, voxels))
+    typer.echo(f"written: {new}")
 
 
 def _times(values: Sequence[float]) -> str:

@@ -71,7 +71,8 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> None:
     console.print(f"process {started.process.pid}, output in {short(started.log)}", soft_wrap=True, highlight=False)
     _wait(started, ("RunStarted",), float("inf"))
     _wait(started, RESULTS, FIRST_RESULT_SECONDS)
-    status = started.process.poll()
+    # an error or a short run: its process is about to end
+    status = started.process.wait() if started.has(("RunFinished",)) else started.process.poll()
     if status:
         sys.stderr.write(f"{started.said() or f'the coordinator ended with status {status}'}\n")
         raise typer.Exit(status if status > 0 else 128 - status)

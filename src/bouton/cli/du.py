@@ -17,6 +17,7 @@ from bouton.cli.choices import Json, RunName, RunsFolder, find_run
 from bouton.cli.progress import human
 from bouton.cli.results import short
 from bouton.engine.garbage import file_sizes
+from bouton.engine.ledger import Ledger
 from bouton.geometry import Box
 from bouton.volume.run_folder import Run, RunStep, open_run
 
@@ -72,6 +73,8 @@ def command(run: RunName, runs: RunsFolder = Path("runs"), as_json: Json = False
 def _uses(run: Run) -> Iterator[Use]:
     for step in run.steps.values():
         yield from _uses_of_step(run, step)
+        if str(run.data) != str(run.folder):
+            yield from _stored(run, step)
         for older in sorted(path for path in _folders(run.folder / step.name) if path.name != step.key):
             yield _use(older, step.name, older.name, "older")
     for path in sorted(run.folder.iterdir()):
@@ -97,6 +100,22 @@ def _uses_of_step(run: Run, step: RunStep) -> Iterator[Use]:
     for kind, paths in rest.items():
         sizes = [size for path in paths for size in file_sizes(path)]
         yield Use(step.name, "", kind, sum(sizes), len(sizes))
+
+
+def _stored(run: Run, step: RunStep) -> Iterator[Use]:
+    """Yield what a step has in the store of its run, as its ledger tells: a store is not counted object by object."""
+    path = run.folder / step.folder / LEDGER
+    if not path.is_file():
+        return
+    known = {Path(output["path"]).name: (name, output) for name, output in step.outputs.items()}
+    sizes: dict[str, list[int]] = {}
+    with Ledger(path, readonly=True) as ledger:
+        for row in ledger.outputs():
+            sizes.setdefault(row.file.path.partition("/")[0], []).append(row.file.size_bytes)
+    for top, found in sorted(sizes.items()):
+        name, output = known.get(top, ("", {"type": "private"}))
+        raw = _raw_bytes(step, output) if output["type"] == "layer" and step.state == "done" else 0
+        yield Use(step.name, name, output["type"], sum(found), len(found), raw)
 
 
 def _raw_bytes(step: RunStep, output: Mapping[str, Any]) -> int:
@@ -125,6 +144,10 @@ def _show(console: Console, run: Run, uses: list[Use]) -> None:
         table.add_row((use.step or "run") if use.step != last else "", use.name, use.kind, str(use.files), size, ratio)
         last = use.step
     console.print(table)
+    if str(run.data) != str(run.folder):
+        console.print(
+            f"layers and tables lie in {run.data}; sizes as the ledgers tell", soft_wrap=True, highlight=False
+        )
     older = sum(use.size_bytes for use in uses if use.kind == "older")
     if older:
         text = f"{human(older)}B are results under other keys; bouton gc {run.folder.name} shows"

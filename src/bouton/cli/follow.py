@@ -7,12 +7,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bouton.cli.choices import find_run
+from bouton.cli.datasets import find_group
 from bouton.cli.results import short
 from bouton.engine.control import Holder, holder
 from bouton.engine.event_file import NAME, last_start, read_events
 from bouton.errors import RunError
 
 LOOK_SECONDS = 0.25
+
+
+def find_working_run(run: str, runs: Path) -> Path:
+    """Return a run's folder; of a workflow with several datasets, that of the one that is being worked on.
+
+    Raises
+    ------
+    SpecError
+        There is no such run.
+    RunError
+        Nobody works on any of the datasets.
+    """
+    group = find_group(run, runs)
+    if group is None:
+        return find_run(run, runs)
+    for member in group.members:
+        found = holder(group.run_folder(member))
+        if found and found.alive is not False:
+            return group.run_folder(member)
+    raise RunError(
+        f"no process works on any dataset of {group.name}", where=short(group.folder),
+        fix=f"bouton run {short(Path(group.workflow_file))} goes on",
+    )  # fmt: skip
 
 
 def expect_holder(folder: Path) -> Holder:

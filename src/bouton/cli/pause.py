@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bouton.cli.choices import Json, RunName, RunsFolder, find_run
+from bouton.cli.choices import Json, RunName, RunsFolder
+from bouton.cli.follow import find_working_run
 from bouton.cli.stop import stop_run
 
 
@@ -25,4 +26,4 @@ def command(
     bouton pause demo
     bouton resume demo
     """
-    stop_run(find_run(run, runs), "pause", wait_s, as_json)
+    stop_run(find_working_run(run, runs), "pause", wait_s, as_json)

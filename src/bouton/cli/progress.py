@@ -7,6 +7,7 @@ import sys
 import time
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -97,17 +98,18 @@ class ProgressBars:
         if isinstance(event, StepReused):
             self.console.print(f"[green]kept[/green] {event.step}: {count(event.tasks, 'task')} of an earlier run")
         elif isinstance(event, StepSkipped):
-            self.console.print(f"[yellow]skipped[/yellow] {event.step}: {event.reason}")
+            self.console.print(f"[yellow]skipped[/yellow] {event.step}: {escape(event.reason)}")
         elif isinstance(event, TaskLost):
-            self.console.print(f"[yellow]lost[/yellow] {event.step} {event.task}: {event.path} is {event.found}")
+            path = escape(event.path)
+            self.console.print(f"[yellow]lost[/yellow] {event.step} {event.task}: {path} is {event.found}")
         elif isinstance(event, TaskRetried):
-            self.console.print(f"[yellow]again[/yellow] {event.step} {event.task}: {event.error}")
+            self.console.print(f"[yellow]again[/yellow] {event.step} {event.task}: {escape(event.error)}")
         elif isinstance(event, TaskFailed):
             box = f" (box {event.box_zyx}, z,y,x)" if event.box_zyx else ""
-            self.console.print(f"[red]failed[/red] {event.step} {event.task}{box}: {event.error}")
+            self.console.print(f"[red]failed[/red] {event.step} {event.task}{box}: {escape(event.error)}")
         elif isinstance(event, TasksBlocked) and (event.step, event.part) not in self._told:
             self._told.add((event.step, event.part))
-            self.console.print(f"[yellow]blocked[/yellow] {event.step}: {event.reason}")
+            self.console.print(f"[yellow]blocked[/yellow] {event.step}: {escape(event.reason)}")
         elif isinstance(event, StepFinished) and event.state == "done":
             copied = f", {event.reused} of them copied from a run over another box" if event.reused else ""
             self.console.print(

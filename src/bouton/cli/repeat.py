@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bouton.cli.results import short
+from bouton.engine import RunSummary
 from bouton.engine.bundle.listing import StepComparison
 from bouton.engine.bundle.repeat import RepeatOptions, Repetition, is_bundle, repeat
 from bouton.errors import RunError, SpecError
@@ -97,32 +98,39 @@ def show_before(repetition: Repetition, console: Console) -> None:
         console.print(f"[yellow]not checked[/yellow] the bundle does not tell the content of source {escape(name)}")
 
 
-def finish(repetition: Repetition, folder: Path, console: Console, as_json: bool) -> None:
-    """Compare a repetition with its bundle and print how.
+def finish(repetition: Repetition, summary: RunSummary, console: Console, as_json: bool) -> None:
+    """Compare a repetition that ended with its bundle and print how; one that was stopped is not compared.
 
     Raises
     ------
     RunError
-        A file differs, is missing, or is there beyond those of the bundle.
+        It is done, and a file differs, is missing, or is there beyond those of the bundle.
     """
-    found = repetition.compare(folder)
+    if summary.state not in ("done", "failed"):
+        return
+    found = repetition.compare(summary.folder)
     if as_json:
         values = [dataclasses.asdict(step) for step in found]
         sys.stdout.write(json.dumps({"event": "Comparison", "bundle": str(repetition.path), "steps": values}) + "\n")
     else:
         console.print(comparison_table(found))
     first = next((step.first for step in found if not step.is_same), None)
-    if first is not None:
-        count = sum(step.differs + step.missing + step.extra for step in found)
-        raise RunError(
-            f"{count} files are not as in the bundle, the first: {first}", where=short(folder),
-            expected="the bytes that the run wrote",
-            fix="install the versions of the bundle, and use the same kind of machine" if repetition.changes else
-            "the same versions gave other bytes: a stage or a library is not deterministic",
-        )  # fmt: skip
-    files = sum(step.equal for step in found)
-    if not as_json:
-        console.print(f"[green]equal[/green] all {files} files have the checksums of the bundle")
+    if first is not None and summary.state == "done":
+        raise _differs(repetition, found, f"the first: {first}", summary.folder)
+    if first is None and not as_json:
+        console.print(f"[green]equal[/green] all {sum(step.equal for step in found)} files have the bundle's checksums")
+
+
+def _differs(repetition: Repetition, found: list[StepComparison], first: str, folder: Path) -> RunError:
+    count = sum(step.differs + step.missing + step.extra for step in found)
+    if repetition.changes:
+        fix = "install the versions of the bundle, and use the same kind of machine"
+    else:
+        fix = "versions and machine are the same: look for what is not deterministic in this step's stage"
+    return RunError(
+        f"{count} files are not as in the bundle, {first}", where=short(folder),
+        expected="the bytes that the run wrote", fix=fix,
+    )  # fmt: skip
 
 
 def comparison_table(found: list[StepComparison]) -> Table:

@@ -17,6 +17,7 @@ from bouton.volume.places import Place
 from bouton.volume.run_folder import Run, open_run
 
 STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "pending": "dim"}
+STOPPED = ("paused", "cancelled")
 
 
 def show_results(console: Console, folder: Path, report: Path) -> None:
@@ -30,6 +31,8 @@ def show_results(console: Console, folder: Path, report: Path) -> None:
             console.print(f"{step.name:22} {short(run.path(step.name))}", soft_wrap=True, highlight=False)
     console.print(f"{'report':22} {short(report)}", soft_wrap=True)
     console.print(f"{'to look at it':22} bouton view {short(run.folder)}", soft_wrap=True)
+    if run.info.get("state") in STOPPED:
+        console.print(f"{run.info['state']:22} bouton resume {short(run.folder)} goes on from here", soft_wrap=True)
 
 
 def step_table(run: Run) -> Table:

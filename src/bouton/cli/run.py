@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,10 +20,10 @@ from bouton.cli.choices import (
     Until,
     Workers,
     WorkflowFile,
-    cores,
     make_choices,
     read_workflow,
 )
+from bouton.cli.cluster_option import ClusterOption, ExecutorOption, choose_executor
 from bouton.cli.datasets import Datasets, DatasetsRun, options_of_dataset, read_datasets
 from bouton.cli.detach import start_detached
 from bouton.cli.progress import ProgressBars, print_json
@@ -33,8 +33,6 @@ from bouton.cli.run_options import RunOptions, keep_options
 from bouton.engine import RunSummary, run_workflow
 from bouton.engine.bundle.repeat import RepeatOptions
 from bouton.spec import Workflow
-
-Executors = Literal["serial", "processes"]
 
 
 def command(
@@ -46,7 +44,8 @@ def command(
     bounds_zyx: BoundsZYX = None,
     block_zyx: BlockZYX = None,
     workers: Workers = None,
-    executor: Annotated[Executors, typer.Option("--executor", help="What runs the blocks.")] = "processes",
+    executor: ExecutorOption = None,
+    cluster: ClusterOption = None,
     runs: RunsFolder = Path("runs"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; default: the workflow's.")] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="New tries of a block that fails.")] = 2,
@@ -66,10 +65,12 @@ def command(
     bouton run workflows/demo.yaml --bounds-zyx 0:48,0:192,0:192 --until segmentation
     bouton run workflows/demo.yaml --set steps.fragments.params.low=0.05 --workers 4
     bouton run workflows/demo.yaml --detach
+    bouton run workflows/demo.yaml --cluster slurm --workers 64
     bouton run workflows/datasets.yaml --dataset cortex
     bouton run paper.crate.zip --data image=/data/em.zarr      (what bouton export-run wrote: repeat it, and compare)
     """
     changed = {"--set": overrides, "--until": until, "--bounds-zyx": bounds_zyx, "--block-zyx": block_zyx}
+    changed |= {"--dataset": datasets}
     repetition = open_repetition(workflow, runs, name, RepeatOptions(parse_data(data), trust_stages), changed)
     several = None
     if repetition is not None:
@@ -85,18 +86,21 @@ def command(
         return
     # An end of the batch system's time must leave no worker behind, like Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
-    options = {"executor": executor, "workers": workers or cores(), "retries": retries}
+
+    def options(flow: Workflow) -> dict[str, Any]:
+        return {**choose_executor(flow, executor, cluster, workers, runs), "retries": retries}
+
     if several:
         DatasetsRun(several, runs, as_json).run(
-            lambda flow: _run(flow, runs, options, options_of_dataset(kept, flow.dataset), as_json)
+            lambda flow: _run(flow, runs, options(flow), options_of_dataset(kept, flow.dataset), as_json)
         )
         return
-    summary = _run(flow, runs, options, kept, as_json)
+    summary = _run(flow, runs, options(flow), kept, as_json)
     if not as_json:
         show_results(Console(), summary.folder, summary.folder / "report" / "index.html")
-    summary.raise_if_failed()
     if repetition is not None:
-        finish(repetition, summary.folder, Console(), as_json)
+        finish(repetition, summary, Console(), as_json)
+    summary.raise_if_failed()
 
 
 def _run(flow: Workflow, runs: Path, options: dict[str, Any], kept: RunOptions, as_json: bool) -> RunSummary:

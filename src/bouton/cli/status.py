@@ -82,9 +82,9 @@ def _with_stale(folder: Path, found: RunState) -> RunState:
     except BoutonError:
         # no file, no data, a bundle: the run stands for itself
         return found
-    reason = "its results stand under another key: the workflow, a model or a stage changed since; bouton run computes"
+    reason = "of another key than the workflow gives now: it, a model or a stage changed; bouton run computes it anew"
     steps = [
-        dataclasses.replace(step, state="stale", reason=f"{reason} it anew")
+        dataclasses.replace(step, state="stale", reason=reason)
         if step.key and now.get(step.name, step.key) != step.key
         else step
         for step in found.steps
@@ -106,7 +106,9 @@ def _print(found: RunState) -> None:
 
 def _page(found: RunState) -> Group:
     lines: list[RenderableType] = [_table(found), Text(_coordinator(found))]
-    lines += [Text(f"{step.name}: {step.reason}") for step in found.steps if step.reason]
+    for reason in dict.fromkeys(step.reason for step in found.steps if step.reason):
+        names = ", ".join(step.name for step in found.steps if step.reason == reason)
+        lines.append(Text(f"{names}: {reason}"))
     failures = [(step, failure) for step in found.steps for failure in step.failures]
     for step, failure in failures[:SHOWN]:
         box = f", box {failure['box_zyx']} (z,y,x)" if failure["box_zyx"] else ""
@@ -144,7 +146,7 @@ def _tasks(step: StepState) -> str:
 def _coordinator(found: RunState) -> str:
     name = short(found.folder)
     who = str(found.coordinator) if found.coordinator and found.coordinator.pid else "a process that is not known"
-    left = sum(step.state != "complete" and step.state != "skipped" for step in found.steps)
+    left = sum(step.state not in ("complete", "skipped", "stale") for step in found.steps)
     if found.state == "crashed":
         return f"not running: {who} ended without a word; bouton resume {name} goes on: finished blocks are kept"
     if found.state == "unseen":

@@ -26,8 +26,8 @@ def stop_run(folder: Path, wish: str, most_seconds: float, as_json: bool) -> Non
     found = expect_holder(folder)
     ask(folder, wish)
     console = Console(quiet=as_json)
-    console.print(f"asked {found}", soft_wrap=True, highlight=False)
     try:
+        console.print(f"asked {found}", soft_wrap=True, highlight=False, markup=False)
         with console.status("blocks that are being computed end first" if wish == "pause" else "it ends"):
             gone = wait_for_end(folder, most_seconds)
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bouton.errors import RunError
 from bouton.volume import write_bytes
 
 CONTROL = "control.json"
+CHOICE = "retry.json"
 LOCK = "lock"
 WISHES = ("pause", "cancel")
 
@@ -72,6 +74,27 @@ def asked(folder: Path) -> str:
 def forget(folder: Path) -> None:
     """Take back what was asked. A coordinator calls this when it starts."""
     (folder / CONTROL).unlink(missing_ok=True)
+
+
+def choose_again(folder: Path, tasks: Iterable[tuple[str, str, str]]) -> None:
+    """Say which quarantined tasks (step, part, name) the next coordinator tries again; the others stay as they are."""
+    write_bytes(folder / CHOICE, json.dumps({"again": sorted(tasks)}).encode())
+
+
+def take_choice(folder: Path) -> frozenset[tuple[str, str, str]] | None:
+    """Return the tasks that are to be tried again, and forget them; None, for all of them, where nobody chose."""
+    try:
+        values = json.loads((folder / CHOICE).read_bytes())
+        found = frozenset((str(step), str(part), str(name)) for step, part, name in values["again"])
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    forget_choice(folder)
+    return found
+
+
+def forget_choice(folder: Path) -> None:
+    """Take back what :func:`choose_again` said."""
+    (folder / CHOICE).unlink(missing_ok=True)
 
 
 def this_process() -> bytes:

@@ -13,6 +13,8 @@ from bouton.engine.lock import run_lock
 from bouton.engine.outputs import is_temporary
 from bouton.engine.plan_file import PROBE_FOLDER
 from bouton.errors import BoutonError
+from bouton.volume.files import disk_errors
+from bouton.volume.objects import ObjectPath
 from bouton.volume.run_folder import open_run
 
 REMOVED = ".tmp-gc-"
@@ -72,13 +74,28 @@ def remove_garbage(folder: Path, present: Callable[[], Collection[str]]) -> list
         for each in garbage:
             if each.path.is_dir():
                 # half of a removed result must not be taken for one
-                doomed = each.path.with_name(f"{REMOVED}{each.path.name}")
+                doomed = each.path.with_name(f"{REMOVED}{each.path.name.removeprefix(REMOVED)}")
                 each.path.rename(doomed)
+                _remove_stored(folder, each.path)
                 shutil.rmtree(doomed)
             else:
                 each.path.unlink(missing_ok=True)
             _remove_empty(each.path.parent, folder.resolve())
     return garbage
+
+
+def _remove_stored(folder: Path, results: Path) -> None:
+    """Remove what a folder of results, or what an interrupted removal left of one, has in the store of its run."""
+    data = open_run(folder).data
+    name = results.relative_to(folder.resolve())
+    stored = data / name.parent.as_posix() / name.name.removeprefix(REMOVED)
+    if data == folder.resolve() or len(name.parts) != len(("step", "key")):
+        return
+    with disk_errors(stored):
+        if isinstance(stored, ObjectPath):
+            stored.remove_below()
+        elif stored.is_dir():
+            shutil.rmtree(stored)
 
 
 def _results(folder: Path) -> Iterator[Path]:

@@ -173,7 +173,7 @@ def _state_of_step(run: Run, step: RunStep, rates: _Rates | None) -> StepState:
 
 def _facts(path: Path) -> dict[str, Any]:
     with Ledger(path, readonly=True) as ledger:
-        failures = [failure for failure in ledger.failures() if failure.state == "failed"]
+        failures = [failure for failure in ledger.failures() if failure.cause != "blocked"]
         named = ("part", "task", "box_zyx", "attempts", "error", "cause")
         return {
             **ledger.counts(),

@@ -6,6 +6,8 @@ each dataset, ``compare.html`` shows what people look at, with links to the repo
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,6 @@ from bouton.errors import DataError
 from bouton.geometry import Box
 from bouton.report.numbers import Cell, ScoreRow, Scores, bytes_text, number_text, score_table, seconds_text
 from bouton.report.page import render
-from bouton.report.pictures import png_uri
 from bouton.volume import write_bytes, write_csv, write_table
 from bouton.volume.run_folder import Run
 from bouton.volume.run_group import GroupMember, RunGroup
@@ -156,7 +157,7 @@ def _numbers(
         except DataError as error:
             problems.append(f"{member.name}: {error}")
             continue
-        if not set(SCORE_COLUMNS) <= set(rows):
+        if not set(SCORE_COLUMNS) <= set(rows) or rows["value"].dtype.kind not in "fiu":
             yield Number(member.name, member.run, table.step, f"{table.output}_rows", float(count), "rows")
             continue
         scores.setdefault(table.step, {})[member.name] = rows
@@ -238,6 +239,9 @@ def _strip(run_folder: Path) -> str:
     try:
         with Image.open(run_folder / "report" / "overview.png") as picture:
             height = max(1, round(picture.height * PICTURE_WIDTH / picture.width))
-            return png_uri(picture.convert("RGB").resize((PICTURE_WIDTH, height), Image.Resampling.LANCZOS))
+            small = picture.convert("RGB").resize((PICTURE_WIDTH, height), Image.Resampling.LANCZOS)
     except OSError:
         return ""
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

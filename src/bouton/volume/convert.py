@@ -6,17 +6,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from bouton.errors import DataError, SpecError
 from bouton.geometry import ZYX, Box, Grid
 from bouton.volume.base import DISCRETE, KINDS, Volume, WritableVolume
-from bouton.volume.files import partial_folder
+from bouton.volume.files import new_folder
 from bouton.volume.levels import coarser_layout, mean_of_windows, mode_of_windows
 from bouton.volume.ome_zarr import Layout, create_level, write_multiscale
-from bouton.volume.places import place
+from bouton.volume.places import Place, place
 from bouton.volume.precomputed import create_precomputed_level
 
 FORMATS = ("omezarr", "precomputed")
@@ -150,11 +149,12 @@ def _blocked(layout: Layout, chunk_zyx: ZYX, depth: int) -> Layout:
 
 
 def convert_volume(
-    source: Volume, out: str | Path, options: ConvertOptions, on_voxels: Callable[[int], None] = lambda n: None
+    source: Volume, out: str | Place, options: ConvertOptions, on_voxels: Callable[[int], None] = lambda n: None
 ) -> None:
     """Convert ``source`` into a new volume at ``out``.
 
     It works in a hidden folder beside ``out`` that takes its name at the end: a killed conversion leaves no result.
+    In an object store it works in place; a killed conversion then leaves objects that are no volume yet.
 
     Parameters
     ----------
@@ -173,16 +173,16 @@ def convert_volume(
         An option is wrong.
     """
     layouts = plan_levels(source, options)
-    with partial_folder(place(out)) as folder:
+    with new_folder(place(out)) as folder:
         made = _create(folder, 0, layouts[0], options)
         _copy(source, made, layouts[0], options, on_voxels)
         for level, (finer, layout) in enumerate(itertools.pairwise(layouts), start=1):
             made = _halve(made, _create(folder, level, layout, options), finer, layout, on_voxels)
         if options.format == "omezarr":
-            write_multiscale(folder, layouts, Path(out).name)
+            write_multiscale(folder, layouts, place(out).name)
 
 
-def _create(folder: Path, level: int, layout: Layout, options: ConvertOptions) -> WritableVolume:
+def _create(folder: Place, level: int, layout: Layout, options: ConvertOptions) -> WritableVolume:
     layout.checked(str(folder))
     if options.format == "precomputed":
         return create_precomputed_level(folder, layout)

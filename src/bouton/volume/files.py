@@ -352,7 +352,7 @@ def disk_full(path: str | Place) -> DataError:
 
 
 @contextlib.contextmanager
-def partial_folder(final: Place) -> Iterator[Path]:
+def partial_folder(final: Path) -> Iterator[Path]:
     """Give a temporary sibling folder that takes the name ``final`` when the block ends well, and goes when it fails.
 
     What a killed predecessor left is removed first; two writers of one result exclude each other.
@@ -362,10 +362,8 @@ def partial_folder(final: Place) -> Iterator[Path]:
     DataError
         ``final`` exists already, or another process is writing it.
     """
-    if isinstance(final, ObjectPath):
-        raise DataError("an object store", where=str(final), expected="a folder on a disk", fix="copy it up afterwards")
     if final.exists():
-        raise DataError("exists already", where=str(final), fix="remove it or choose another name")
+        raise _exists_already(final)
     partial = final.with_name(f".{final.name}.partial")
     with disk_errors(final), _locked(partial, final):
         for child in partial.iterdir():
@@ -378,6 +376,29 @@ def partial_folder(final: Place) -> Iterator[Path]:
             # After the rename there is nothing left to remove.
             _remove(partial)
         sync_folder(final.parent)
+
+
+@contextlib.contextmanager
+def new_folder(final: Place) -> Iterator[Place]:
+    """Give a folder to fill that is not there yet: of files as :func:`partial_folder` does, of objects in its place.
+
+    Objects cannot be renamed: whoever fills the folder writes last what makes it a result. They go when that fails.
+    """
+    if isinstance(final, Path):
+        with partial_folder(final) as partial:
+            yield partial
+        return
+    with disk_errors(final):
+        if final.is_dir():
+            raise _exists_already(final)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(final.remove_below)
+            yield final
+            on_failure.pop_all()
+
+
+def _exists_already(final: Place) -> DataError:
+    return DataError("exists already", where=str(final), fix="remove it or choose another name")
 
 
 def _remove(folder: Path) -> None:

@@ -22,6 +22,8 @@ from bouton.volume.objects import ObjectPath
 from bouton.volume.places import place
 
 ABSENT = ("error", "zero")
+# a status of TensorStore becomes one of these: UNIMPLEMENTED (a rename across devices) and INTERNAL are RuntimeErrors
+STORE_ERRORS = (ValueError, OSError, RuntimeError)
 _FILE = re.compile(r'(?:local file|file) "([^"]+)"')
 _KEY = re.compile(r'"([^"]+)"')
 
@@ -37,7 +39,7 @@ def open_store(spec: dict[str, Any], where: str, absent: str = "error", **option
     strict = {"store_data_equal_to_fill_value": True, "fill_missing_data_reads": absent == "zero"}
     try:
         return ts.open({**spec, **strict}, **options).result()
-    except (ValueError, OSError) as error:
+    except STORE_ERRORS as error:
         if "No space left" in str(error):
             raise disk_full(where) from error
         raise DataError(
@@ -62,7 +64,7 @@ class StoreVolume(Volume):
     def _read(self, box: Box) -> np.ndarray:
         try:
             return self._voxels(box)
-        except (ValueError, OSError) as error:
+        except STORE_ERRORS as error:
             if not str(error).startswith("NOT_FOUND"):
                 raise self._damage(box, error) from error
             missing = self._place_in(str(error))
@@ -70,7 +72,7 @@ class StoreVolume(Volume):
         see_file(place(missing), self.path)
         try:
             return self._voxels(box)
-        except (ValueError, OSError) as error:
+        except STORE_ERRORS as error:
             raise self._damage(box, error) from error
 
     def _voxels(self, box: Box) -> np.ndarray:
@@ -101,7 +103,7 @@ class StoreVolume(Volume):
             for part in _cells(box, shape[-3:]):
                 try:
                     self.store[(..., *part.slices)].read().result()
-                except (ValueError, OSError) as error:
+                except STORE_ERRORS as error:
                     box, reason = part, str(error)
                     break
             else:
@@ -128,7 +130,7 @@ class WritableStoreVolume(StoreVolume, WritableVolume):
     def _write(self, box: Box, array: np.ndarray) -> None:
         try:
             self.store[(..., *box.slices)].write(array).result()
-        except (ValueError, OSError) as error:
+        except STORE_ERRORS as error:
             if "No space left" in str(error) or "Disk quota" in str(error):
                 raise disk_full(self.path) from error
             raise DataError(

@@ -27,6 +27,7 @@ _NM_PER_UNIT = {
     "meter": 1e9,
     "angstrom": 0.1,
 }
+FINEST_NM = 0.5
 
 
 def nm_per_unit(unit: str | None, where: str) -> float:
@@ -83,6 +84,11 @@ def settle_voxel_size(found: NM | None, declared: Sequence[float] | None, where:
     if declared is None:
         return found
     size = as_nm(declared, where)
+    if max(size) < FINEST_NM:
+        raise DataError(
+            f"voxel size {show_nm(size)}: micrometres given for nanometres?", where=where,
+            expected=f"a voxel of {FINEST_NM} nm or more along some axis", fix="voxel_size_nm: [40, 4, 4]",
+        )  # fmt: skip
     if found is None:
         _check_order(size, where)
     elif not _close(size, found):

@@ -81,6 +81,20 @@ def test_the_first_difference_names_block_and_box(ledger: Path, rows: list[tuple
     assert str(first) == f"step smooth, smooth 1-0-1, box 4:8,0:5,6:9 (z,y,x): {rows[place][0]} differs"
 
 
+def test_of_a_step_that_was_not_finished_only_what_both_have_is_compared(ledger: Path, rows: list[tuple]) -> None:
+    listed = [("half.parquet", "merge", "level1-0-0-0", 5, "0" * 64), *rows[:10]]
+    found = compare("smooth", listed, ledger, PARTS, whole=False)
+    assert (found.equal, found.differs, found.missing, found.extra, found.is_same) == (10, 0, 0, 0, True)
+    listed[3] = (*listed[3][:4], "0" * 64)
+    found = compare("smooth", listed, ledger, PARTS, whole=False)
+    assert (found.equal, found.differs, found.first.path) == (9, 1, listed[3][0])
+
+
+def test_a_path_that_steers_a_terminal_is_shown_as_text(ledger: Path) -> None:
+    row = ("a\x1b[2J", "smooth", "0-0-0", 1, "0" * 64)
+    assert "\\x1b[2J missing" in str(compare("smooth", [row], ledger, PARTS).first)
+
+
 def test_a_step_that_never_began_misses_everything(rows: list[tuple], tmp_path: Path) -> None:
     found = compare("smooth", rows, tmp_path / "ledger.sqlite", PARTS)
     assert (found.equal, found.missing) == (0, len(rows))

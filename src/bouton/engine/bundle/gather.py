@@ -50,7 +50,7 @@ def gather_step(run: Run, step: RunStep, with_models: bool) -> GatheredStep:
     stage = step.stage
     code = str(context.description.get("code", "")) if context else ""
     if stage.endswith(".py"):
-        path = Path(context.stage_name) if context else Path(stage)
+        path = Path(context.stage_name) if context else _written_stage(run, step)
         _check_code(step.name, path, code)
         stage = f"stages/{(code or content_hash(path))[:16]}/{path.name}"
         files[stage] = path
@@ -74,6 +74,22 @@ def gather_step(run: Run, step: RunStep, with_models: bool) -> GatheredStep:
         size_bytes=step.size_bytes,
     )  # fmt: skip
     return GatheredStep(record, files)
+
+
+def _written_stage(run: Run, step: RunStep) -> Path:
+    """Return where the workflow file says that the private stage of a step lies that never began."""
+    folder = Path(str(run.info.get("workflow_file", ""))).parent
+    entry = (_kept_workflow(run).get("steps") or {}).get(step.name) or {}
+    return folder / str(entry.get("stage", step.stage))
+
+
+def _kept_workflow(run: Run) -> dict[str, Any]:
+    """Return the workflow file that the run kept; empty where it is damaged."""
+    try:
+        return dict(read_document(run.folder / "workflow.yaml").tree)
+    except BoutonError:
+        # It is there for people: what is computed with stands in run.json and the steps' own files.
+        return {}
 
 
 def _context(run: Run, step: RunStep) -> StepContext | None:
@@ -156,12 +172,8 @@ def _seen(run: Run, name: str) -> str:
 
 def _obtain(run: Run, name: str) -> str:
     """Return what the workflow file says about how to get a source."""
-    try:
-        tree = read_document(run.folder / "workflow.yaml").tree
-        return str(tree["data"][name].get("obtain", ""))
-    except (BoutonError, KeyError, TypeError, AttributeError):
-        # It is a hint for people: a run is told whole without it.
-        return ""
+    entry = (_kept_workflow(run).get("data") or {}).get(name) or {}
+    return str(entry.get("obtain", ""))
 
 
 def repeatable_workflow(run: Run, steps: Iterable[StepRecord], sources: dict[str, SourceRecord]) -> bytes:

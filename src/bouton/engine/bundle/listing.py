@@ -34,7 +34,9 @@ class Difference:
     def __str__(self) -> str:
         block = f", {self.part} {self.task}".rstrip() if self.part else ""
         box = f", box {self.box_zyx} (z,y,x)" if self.box_zyx else ""
-        return f"step {self.step}{block}{box}: {self.path} {self.found}"
+        text = f"step {self.step}{block}{box}: {self.path} {self.found}"
+        # a stranger's listing must not steer the terminal
+        return text if text.isprintable() else ascii(text)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def read_listing(pieces: Iterable[bytes], where: str) -> Iterator[Row]:
         yield path, part, task, size, digest
 
 
-def compare(step: str, listed: Iterable[Row], ledger: Path, parts: Iterable[str]) -> StepComparison:
+def compare(step: str, listed: Iterable[Row], ledger: Path, parts: Iterable[str], whole: bool = True) -> StepComparison:
     """Compare a listing with the ledger of a repetition.
 
     Parameters
@@ -100,14 +102,19 @@ def compare(step: str, listed: Iterable[Row], ledger: Path, parts: Iterable[str]
         May be missing: then every file is.
     parts : iterable of str
         Names of the step's parts in the order in which they run: what differs in an earlier one is the cause.
+    whole : bool
+        Whether the step was finished. Else only files that both have are compared: a merge half done leaves files
+        that it removes at its end, and the repetition may have come further or less far.
     """
     with _sorter() as database, contextlib.ExitStack() as stack:
         _fill(database, "there", listed)
         opened = stack.enter_context(Ledger(ledger, readonly=True)) if ledger.is_file() else None
         _fill(database, "here", _rows(opened) if opened else ())
         database.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", enumerate(parts))
-        counts = dict(database.execute(f"SELECT found, count(*) FROM ({_COMPARED}) GROUP BY found"))
-        row = database.execute(f"SELECT * FROM ({_COMPARED}) WHERE found<>'equal' ORDER BY {_FIRST} LIMIT 1").fetchone()
+        kept = f"({_COMPARED})" if whole else f"({_COMPARED}) WHERE found IN ('equal', 'differs')"
+        counts = dict(database.execute(f"SELECT found, count(*) FROM {kept} GROUP BY found"))
+        wrong = f"SELECT * FROM (SELECT * FROM {kept}) WHERE found<>'equal' ORDER BY {_FIRST} LIMIT 1"
+        row = database.execute(wrong).fetchone()
         first = _difference(step, row, opened) if row else None
     equal, differs, missing = (counts.get(name, 0) for name in ("equal", "differs", "missing"))
     return StepComparison(step, equal, differs, missing, counts.get("not in the bundle", 0), first)

@@ -156,6 +156,8 @@ def read_manifest(archive: Archive) -> Manifest:
             f"format {str(values.get('format'))[:50]!r}", where=f"{archive.path}: {NAME}", expected=FORMAT,
             fix="use the version of bouton that wrote it, or export the run again",
         )  # fmt: skip
+    if not _is_plain(values):
+        raise _not_ours(archive, f"{NAME} holds control characters")
     try:
         manifest = Manifest.model_validate(values)
     except (pydantic.ValidationError, RecursionError) as error:
@@ -166,11 +168,21 @@ def read_manifest(archive: Archive) -> Manifest:
     return manifest
 
 
+def _is_plain(value: Any) -> bool:
+    """Return whether all texts can be shown on a terminal: none of them steers it."""
+    if isinstance(value, str):
+        return all(char >= " " and not "\x7f" <= char <= "\x9f" for char in value if char not in "\n\t")
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(each) for key, each in value.items())
+    return not isinstance(value, list) or all(map(_is_plain, value))
+
+
 def _what_is_wrong(manifest: Manifest) -> str:
     """Return what no export writes: names that are paths, files that are not named, numbers that are none."""
     names = [manifest.run, *manifest.sources, *(step.name for step in manifest.steps)]
     bad = [name for name in names if not is_safe_name(name) or "/" in name or name.startswith(".")]
-    bad += [name for name in manifest.files if not is_safe_name(name)]
+    folders = [step.model_folder for step in manifest.steps if step.model_folder]
+    bad += [name for name in [*manifest.files, *folders] if not is_safe_name(name)]
     if bad:
         return f"name {bad[0][:100]!r}"
     needed = [WORKFLOW, *manifest.stage_files, *(step.listing for step in manifest.steps if step.listing)]

@@ -79,9 +79,8 @@ class Repetition:
         fact = _fact(self.manifest, record.listing)
         rows = read_listing(archive.pieces(record.listing, fact), f"{self.path}: {record.listing}")
         parts = [part.name for part in step.stage.parts]
-        found = compare(record.name, rows, run_folder / step_folder(step) / "ledger.sqlite", parts)
-        # what a run had not finished, its repetition may have beyond it
-        return found if record.state == "done" else dataclasses.replace(found, extra=0)
+        ledger = run_folder / step_folder(step) / "ledger.sqlite"
+        return compare(record.name, rows, ledger, parts, whole=record.state == "done")
 
 
 def is_bundle(path: Path) -> bool:

@@ -12,6 +12,7 @@ or ``tls: true`` (docs/clusters.md).
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import time
 import uuid
@@ -24,7 +25,7 @@ from typing import Any
 from distributed import Client, Future
 
 from bouton.cluster import Cluster
-from bouton.engine.executors.dask_clusters import Machines, Wanted, dask_settings, make_machines
+from bouton.engine.executors.dask_clusters import SILENT, Machines, Wanted, dask_settings, make_machines
 from bouton.engine.executors.wire import unpack
 from bouton.engine.leases import Failure, Lease, Report
 from bouton.errors import RunError
@@ -36,6 +37,7 @@ CONNECT_S = 10.0
 RESTARTS = 3
 BROKEN = 5
 SILENT_S = 10.0
+_LOGGER = logging.getLogger("distributed")
 
 
 @dataclass
@@ -65,10 +67,6 @@ class Dask:
     settings : mapping, optional
         Settings of Dask over those that are made here, such as ``{"distributed.scheduler.worker-ttl": "10s"}``.
 
-    Raises
-    ------
-    RunError
-        The cluster refuses the first jobs, or no scheduler answers at the address.
     """
 
     def __init__(
@@ -82,22 +80,25 @@ class Dask:
         self.logs = Path(cluster.log_directory or logs).resolve()
         self.lease_seconds = LOCAL_LEASE_S if cluster.kind == "local" else LEASE_S
         self._open: dict[int, _Open] = {}
+        self._found: list[Report] = []
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._ticked_at = self._slots = self._gpu_slots = 0.0
         self._broken = self._restarts = 0
         self._machines: Machines | None = None
         self._client: Client | None = None
-        self._connect()
+        self._log_level = _LOGGER.level
 
     @property
     def workers(self) -> int:
         """Worker processes: those that there are, or those that were asked for."""
         if self.cluster.kind == "address":
+            self._tick()
             return max(1, int(self._slots))
         return self.cluster.max_workers + (self.cluster.gpu.max_workers if self.cluster.gpu else 0)
 
     def room(self, gpu: bool) -> int:
         """Return how many leases could start now; with ``adaptive`` how many more workers there may be."""
+        self._tick()
         out = len(self._open)
         if gpu and self._has_gpus():
             on_gpu = sum(entry.needs_gpu for entry in self._open.values())
@@ -131,20 +132,18 @@ class Dask:
         RunError
             The cluster refuses jobs, workers cannot start, or the scheduler is gone for good.
         """
-        found: list[Report] = []
         deadline = time.monotonic() + timeout_s
-        while not found:
-            if self._tick(found) or found:
-                return found
+        while not self._tick() and not self._found:
             wait = min(TICK_S, deadline - time.monotonic())
             try:
-                self._handle(self._inbox.get(timeout=max(0.0, wait)), found)
+                self._handle(*self._inbox.get(timeout=max(0.0, wait)))
             except queue.Empty:
                 if time.monotonic() >= deadline:
-                    return found
+                    break
         with contextlib.suppress(queue.Empty):
             while True:
-                self._handle(self._inbox.get_nowait(), found)
+                self._handle(*self._inbox.get_nowait())
+        found, self._found = self._found, []
         return found
 
     def drain(self) -> None:
@@ -160,9 +159,13 @@ class Dask:
         if self._machines is not None:
             self._machines.close()
             self._machines = None
+        _LOGGER.setLevel(self._log_level)
 
     @property
     def _connected(self) -> Client:
+        """The client; the first use makes the cluster, so that a run that may not start asks for no jobs."""
+        if self._client is None:
+            self._connect()
         assert self._client is not None
         return self._client
 
@@ -170,6 +173,8 @@ class Dask:
         return self.cluster.has_gpus or self._gpu_slots > 0
 
     def _connect(self) -> None:
+        # What goes wrong is reported as ours; Dask would write tracebacks into the progress display.
+        _LOGGER.setLevel(SILENT)
         with dask_settings(self.settings):
             if self._machines is None:
                 self._machines = make_machines(self.cluster, self.logs)
@@ -204,23 +209,27 @@ class Dask:
     def _heard(self, number: int, topic: str, future: Future) -> None:
         self._inbox.put((topic, {"lease": number, "future": future.status, "text": _failure_text(future)}))
 
-    def _tick(self, found: list[Report]) -> bool:
+    def _tick(self) -> bool:
         """Look after the cluster now and then; return whether workers came."""
         now = time.monotonic()
         if now - self._ticked_at < TICK_S:
             return False
         self._ticked_at = now
         if self._connected.status != "running":
-            found += self._recover("the connection to the scheduler was lost")
+            self._found += self._recover("the connection to the scheduler was lost")
             return True
         for number, entry in list(self._open.items()):
             # The last report comes before the end of its task; without one the worker went wrong.
             if entry.ended_at and now - entry.ended_at > SILENT_S:
-                found.append(self._lost(number, "its worker never reported the end"))
+                self._found.append(self._lost(number, "its worker never reported the end"))
         assert self._machines is not None
         self._machines.tend(self._wanted())
         before = self._slots + self._gpu_slots
-        workers = self._machines.workers(self._connected)
+        try:
+            workers = self._machines.workers(self._connected)
+        except OSError as error:
+            self._found += self._recover(f"the scheduler does not answer: {error}")
+            return True
         self._slots = float(sum(worker["nthreads"] for worker in workers.values()))
         self._gpu_slots = float(sum(worker.get("resources", {}).get("GPU", 0) for worker in workers.values()))
         return self._slots + self._gpu_slots > before
@@ -230,38 +239,37 @@ class Dask:
         busy = frozenset(entry.worker for entry in self._open.values() if entry.worker)
         return Wanted(len(self._open) - on_gpu, on_gpu, busy)
 
-    def _handle(self, item: tuple[str, dict[str, Any]], found: list[Report]) -> None:
-        topic, message = item
+    def _handle(self, topic: str, message: dict[str, Any]) -> None:
         entry = self._open.get(message["lease"])
         if topic != self._topic or entry is None:
             return
         if "future" in message:
-            self._future_ended(entry, message, found)
+            self._future_ended(entry, message)
         elif "started" in message and not entry.worker:
             entry.worker, entry.host, entry.pid = message["worker"], message["host"], message["pid"]
         elif message["worker"] != entry.worker:
             # The scheduler gave the lease to a second worker because the first is gone.
-            found.append(self._lost(entry.lease.number, "its worker is gone"))
+            self._found.append(self._lost(entry.lease.number, "its worker is gone"))
         elif "broken" in message:
-            found.append(self._worker_broken(entry, message["broken"]))
+            self._found.append(self._worker_broken(entry, message["broken"]))
         elif "report" in message:
-            self._take(entry, unpack(message["report"]), found)
+            self._take(entry, unpack(message["report"]))
 
-    def _take(self, entry: _Open, report: Report, found: list[Report]) -> None:
+    def _take(self, entry: _Open, report: Report) -> None:
         if report.batch is not None:
             entry.told += len(report.batch.numbers)
             self._broken = self._restarts = 0
         if report.ended:
             self._forget(report.lease)
-        found.append(report)
+        self._found.append(report)
 
-    def _future_ended(self, entry: _Open, message: dict[str, Any], found: list[Report]) -> None:
+    def _future_ended(self, entry: _Open, message: dict[str, Any]) -> None:
         if message["future"] == "finished":
             entry.ended_at = time.monotonic()
         elif message["future"] == "cancelled":
-            found += self._recover("the scheduler is gone")
+            self._found += self._recover("the scheduler is gone")
         else:
-            found.append(self._lost(entry.lease.number, message["text"]))
+            self._found.append(self._lost(entry.lease.number, message["text"]))
 
     def _worker_broken(self, entry: _Open, error: str) -> Report:
         self._broken += 1

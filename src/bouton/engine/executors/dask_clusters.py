@@ -10,6 +10,7 @@ import contextlib
 import logging
 import shlex
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +21,17 @@ from distributed import Client, LocalCluster, Status
 
 from bouton.cluster import GPU_DIRECTIVES, Cluster, memory_bytes, walltime_seconds
 from bouton.engine.execute import THREAD_VARIABLES
-from bouton.errors import RunError
+from bouton.errors import RunError, SpecError
 
 PRELOAD = "bouton.engine.executors.dask_worker"
 WALLTIME_VARIABLE = "BOUTON_WALLTIME_S"
-TEND_S = 5.0
+TEND_S = 2.0
 SURPLUS_S = 60.0
 JOBS_AT_ONCE = 20
 FAILED_STARTS = 3
 DEFAULT_WALLTIME = "1:00:00"
-KEPT_MESSAGES = 50
+KEPT_MESSAGES = 4
+SILENT = logging.CRITICAL + 1
 JOB_VARIABLES = {"slurm": "SLURM_JOB_ID", "sge": "JOB_ID", "pbs": "PBS_JOBID", "lsf": "LSB_JOBID"}
 Workers = Mapping[str, Mapping[str, Any]]
 
@@ -65,7 +67,6 @@ def dask_settings(more: Mapping[str, Any]) -> Iterator[None]:
         # A death comes back at once: the coordinator decides what is tried again, and where.
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": "60s",
-        "distributed.scheduler.work-stealing": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
         # Every connection and topic keeps its last messages, and ours hold batches of results.
@@ -99,13 +100,17 @@ class AtAddress:
 
     def __init__(self, cluster: Cluster) -> None:
         self.target = cluster.address
+        self._known: Workers = {}
+        self._asked_at = float("-inf")
 
     def tend(self, wanted: Wanted) -> None:
         """Nothing to do."""
 
     def workers(self, client: Client) -> Workers:
-        """Ask the scheduler."""
-        return client.scheduler_info(n_workers=-1)["workers"]
+        """Ask the scheduler, now and then."""
+        if not self._known or time.monotonic() - self._asked_at >= TEND_S:
+            self._known, self._asked_at = client.scheduler_info(n_workers=-1)["workers"], time.monotonic()
+        return self._known
 
     def close(self) -> None:
         """Leave it as it is."""
@@ -119,11 +124,11 @@ class Local:
             n_workers=-(-cluster.max_workers // cluster.processes_of_job),
             threads_per_worker=cluster.processes_of_job,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=0,
             resources={"GPU": cluster.gpus} if cluster.gpus else None,
             local_directory=cluster.local_directory or None,
-            silence_logs=logging.CRITICAL,
+            silence_logs=SILENT,
         )
 
     def tend(self, wanted: Wanted) -> None:
@@ -153,16 +158,23 @@ class Batch:
 
     def __init__(self, cluster: Cluster, logs: Path) -> None:
         self.cluster, self.logs = cluster, logs
+        if any(letter.isspace() for letter in str(logs)):
+            raise SpecError(
+                f"a folder for logs with a space: {logs}", expected="a path that fits into a job script",
+                fix="log_directory: of the cluster, or --runs",
+            )  # fmt: skip
         self.logs.mkdir(parents=True, exist_ok=True)
         self.pools = _pools(cluster)
         self._tended_at = float("-inf")
         self._surplus_since: dict[str, float] = {}
         self._count = self._failed_starts = 0
         self._has_worked = False
-        options = _job_options(cluster, self.logs)
+        # Job numbers may come again, and other runs may share the folder.
+        self._ended = self.logs / f"ended-{uuid.uuid4().hex[:8]}"
+        options = _job_options(cluster, self.logs, self._ended)
         self.target = _cluster_class(cluster.kind)(
             n_workers=0, security=cluster.tls or None, shared_temp_directory=str(self.logs),
-            scheduler_options={"dashboard_address": None}, silence_logs=logging.CRITICAL, **options,
+            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"}, silence_logs=SILENT, **options,
         )  # fmt: skip
 
     def tend(self, wanted: Wanted) -> None:
@@ -195,6 +207,8 @@ class Batch:
         """Cancel the jobs."""
         with contextlib.suppress(RuntimeError, OSError, TimeoutError):
             self.target.close(timeout=20)
+        for marker in self.logs.glob(f"{self._ended.name}-*"):
+            marker.unlink(missing_ok=True)
 
     async def _submit(self) -> None:
         await self.target
@@ -208,7 +222,7 @@ class Batch:
             target = max(pool.least, min(pool.most, -(-leases // pool.job.processes_of_job)))
         for _ in range(min(JOBS_AT_ONCE, target - len(names))):
             self._count += 1
-            options = {**self.target.new_spec["options"], **_job_options(pool.job, self.logs)}
+            options = {**self.target.new_spec["options"], **_job_options(pool.job, self.logs, self._ended)}
             spec[f"{pool.name}-{self._count}"] = {"cls": self.target.new_spec["cls"], "options": options}
         if len(names) <= target:
             self._surplus_since.pop(pool.name, None)
@@ -227,7 +241,7 @@ class Batch:
         if connected:
             self._failed_starts = 0
         for name, job in list(self.target.workers.items()):
-            marker = self.logs / f"ended-{job.job_id}"
+            marker = Path(f"{self._ended}-{job.job_id}")
             if name in connected or not marker.exists():
                 continue
             job.status = Status.closed
@@ -271,7 +285,7 @@ def _gpu_directives(kind: str, gpus: int, given: tuple[str, ...]) -> tuple[str, 
     return given or ((GPU_DIRECTIVES[kind].format(gpus),) if gpus and kind in GPU_DIRECTIVES else ())
 
 
-def _job_options(job: Cluster, logs: Path) -> dict[str, Any]:
+def _job_options(job: Cluster, logs: Path, ended: Path) -> dict[str, Any]:
     """Return a job's options as dask-jobqueue calls them."""
     directives = job.directives
     if job.gpus and job.gpu is None and not any("gpu" in directive for directive in directives):
@@ -297,20 +311,21 @@ def _job_options(job: Cluster, logs: Path) -> dict[str, Any]:
         "log_directory": str(logs),
         "job_name": "bouton",
         "job_extra_directives": list(directives),
-        "job_script_prologue": _prologue(job, logs, seconds),
+        "job_script_prologue": _prologue(job, ended, seconds),
         "worker_extra_args": worker,
     }
 
 
-def _prologue(job: Cluster, logs: Path, seconds: int) -> list[str]:
-    ended = f'{shlex.quote(str(logs))}/ended-"${{{JOB_VARIABLES[job.kind]}%%.*}}"'
+def _prologue(job: Cluster, ended: Path, seconds: int) -> list[str]:
+    # Of 123.server PBS means 123.
+    marker = f'{shlex.quote(str(ended))}-"${{{JOB_VARIABLES[job.kind]}%%.*}}"'
     return [
         f"export {WALLTIME_VARIABLE}={seconds}",
         f"export DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH={KEPT_MESSAGES}",
         *(f"export {name}=1" for name in THREAD_VARIABLES),
         # The shell outlives the signal that the worker gets, too: it must not end before the worker has drained.
         "trap : TERM",
-        f"trap 'echo $? > {ended}' EXIT",
+        f"trap {shlex.quote(f'echo $? > {marker}')} EXIT",
         *job.prologue,
     ]
 

@@ -28,7 +28,7 @@ from distributed import Worker, get_worker
 from bouton.engine.executors.dask_clusters import WALLTIME_VARIABLE
 from bouton.engine.executors.processes import Processes
 from bouton.engine.executors.wire import pack
-from bouton.engine.leases import Lease
+from bouton.engine.leases import Lease, Report
 from bouton.errors import BoutonError
 
 MARGIN_S = 60.0
@@ -68,6 +68,7 @@ class Host:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.draining = threading.Event()
+        self.leaves = False
         self._idle: queue.LifoQueue[Slot] = queue.LifoQueue()
         self._slots = 0
         self._running = 0
@@ -81,6 +82,10 @@ class Host:
         def say(message: dict[str, Any]) -> None:
             self.worker.log_event(topic, {**place, "lease": lease.number, **message})
 
+        if self._must_stop(topic, lease.number):
+            say({"started": True})
+            say({"report": pack(Report(lease.number, None, (), True))})
+            return
         with self._lock:
             self._running += 1
         try:
@@ -100,6 +105,11 @@ class Host:
         """Whether no lease runs."""
         return self._running == 0
 
+    def _give_up(self) -> None:
+        # A node on which no child starts would eat lease after lease. Who cannot leave goes on trying.
+        if self.leaves:
+            self.draining.set()
+
     def _must_stop(self, topic: str, number: int) -> bool:
         return self.draining.is_set() or number <= self._stopped.get(topic, -1)
 
@@ -109,14 +119,14 @@ class Host:
         except queue.Empty:
             with self._lock:
                 self._slots += 1
-                return Slot(self._slots - 1)
+                return Slot(self._slots - 1, self._give_up)
 
 
 class Slot:
     """One child and the thread that it is started from: on Linux a child dies with that thread."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, on_broken: Callable[[], None]) -> None:
+        self.number, self.on_broken = number, on_broken
         self._work: queue.Queue[tuple[Lease, Say, Callable[[], bool], threading.Event]] = queue.Queue()
         threading.Thread(target=self._serve, name=f"bouton-slot-{number}", daemon=True).start()
 
@@ -142,6 +152,7 @@ class Slot:
             except (BoutonError, OSError) as error:
                 say({"broken": str(error)})
                 pool = _closed(pool)
+                self.on_broken()
             finally:
                 done.set()
 
@@ -168,6 +179,7 @@ def dask_setup(worker: Worker) -> None:
     """Prepare a Dask worker (Dask calls it on ``--preload``): drain on SIGTERM and before the walltime ends."""
     started = time.monotonic()
     host = host_of(worker)
+    host.leaves = True
     walltime = float(os.environ.get(WALLTIME_VARIABLE, "inf"))
     deadline = started + walltime - min(MARGIN_S, walltime / 4)
     worker.loop.add_callback(_leave_in_time, host, deadline)

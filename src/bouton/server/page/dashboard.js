@@ -1,8 +1,8 @@
 // The dashboard of a run: asks for its state once, then follows its events.
 
 import { StepMap } from "./maps.js";
-import { Painter, drawRates, layout, readColours } from "./painting.js";
-import { StepRow, cellWords, drawBar, facts, failureRows, legend, logLine, make, tag, taskPanel } from "./panels.js";
+import { Painter, drawRates, layout, readColours, tasksAt } from "./painting.js";
+import { StepRow, cellWords, drawBar, facts, failureRows, legend, logLine, make, stageWords, tag, taskPanel } from "./panels.js";
 import { clock, count, human } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -14,7 +14,6 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let state = null;            // what /dashboard/state.json said
 let place = 0;               // in the stream of events: all before it is known
-let source = null;
 let colours = readColours();
 const maps = new Map();      // step -> StepMap
 const missed = new Map();    // step -> events that came while its map was on its way
@@ -39,12 +38,15 @@ async function load() {
   for (const [step, seconds] of Object.entries(state.rates)) rates.set(step, seconds);
   $("log").replaceChildren(...state.recent.slice(-SHOWN_LINES).reverse().map(logLine));
   makeRows();
+  live(true);
+  problem("");
   dirty.add("page");
   await Promise.all(state.steps.filter((step) => step.state !== "skipped").map((step) => loadMap(step.name)));
 }
 
 async function refresh() {
-  const { steps, state: now, ended, began, report, coordinator } = await ask("/dashboard/state.json");
+  const { run, steps, state: now, ended, began, report, coordinator } = await ask("/dashboard/state.json");
+  if (run !== state.run) return void location.reload();
   if (steps.map((step) => step.name).join() !== state.steps.map((step) => step.name).join()) return load();
   Object.assign(state, { steps, state: now, ended, began, report, coordinator });
   dirty.add("page");
@@ -75,22 +77,36 @@ function problem(text) {
 
 // ---- events ----------------------------------------------------------------------------------------------------
 
+// A browser holds six connections to one server at most: of all open pages one has a stream, and tells the others.
+const channel = new BroadcastChannel("bouton-dashboard");
+channel.onmessage = ({ data }) => hear(data);
+
+const join = () => navigator.locks.request("bouton-dashboard", () => new Promise(follow));
+
 function follow() {
-  source?.close();
-  source = new EventSource(`/dashboard/events?after=${place}`);
-  source.onopen = () => live(true);
-  source.onerror = () => {
-    live(false);
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => document.hidden || follow(), 2000);
-  };
+  let seen = place;
+  const source = new EventSource(`/dashboard/events?after=${seen}`);
+  const tell = (message) => { hear(message); channel.postMessage(message); };
+  source.onopen = () => tell({ live: true });
   source.onmessage = (message) => {
-    live(true);
-    place = Number(message.lastEventId);
-    const events = JSON.parse(message.data);
-    events.forEach(take);
-    if (events.some((event) => event.event !== "TasksDone")) soon();
+    const from = seen;
+    seen = Number(message.lastEventId);
+    tell({ live: true, from, place: seen, events: JSON.parse(message.data) });
   };
-  source.addEventListener("reset", () => load().catch((error) => problem(error.message)));
+  source.addEventListener("reset", () => { seen = 0; tell({ live: true, reset: true }); });
+  source.onerror = () => {
+    tell({ live: false });
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
+  };
+}
+
+function hear(message) {
+  live(message.live);
+  if (message.reset || message.from > place) return void load().catch((error) => problem(error.message));
+  if (!(message.place > place)) return;
+  place = message.place;
+  message.events.forEach(take);
+  if (message.events.some((event) => event.event !== "TasksDone")) soon();
 }
 
 function live(here) {
@@ -101,8 +117,7 @@ function live(here) {
 function take(event) {
   const step = event.step;
   if (event.event === "TasksDone") {
-    if (!rates.has(step)) rates.set(step, []);
-    rates.get(step).push([event.time, event.tasks, event.voxels]);
+    countRate(step, event);
   } else {
     $("log").prepend(logLine(event));
     while ($("log").children.length > SHOWN_LINES) $("log").lastChild.remove();
@@ -114,6 +129,15 @@ function take(event) {
   const quiet = ["StepSkipped", "TaskRetried", "WorkerLost"].includes(event.event);
   if (!known && !quiet) mapSoon(step);
   dirty.add(step);
+}
+
+// Add up what became done in each second.
+function countRate(step, { time, tasks, voxels }) {
+  if (!rates.has(step)) rates.set(step, []);
+  const seconds = rates.get(step);
+  const last = seconds.at(-1);
+  if (last && last[0] === Math.floor(time)) [last[1], last[2]] = [last[1] + tasks, last[2] + voxels];
+  else seconds.push([Math.floor(time), tasks, voxels]);
 }
 
 function later(action, milliseconds) {
@@ -217,7 +241,7 @@ function showStep() {
   const level = shownLevel(step);
   const one = numbers(step);
   $("step-name").textContent = step.name;
-  $("step-stage").textContent = step.stage === step.name ? "" : step.stage;
+  $("step-stage").textContent = stageWords(step);
   $("step-state").replaceChildren(tag(step.state));
   $("facts").replaceChildren(...facts(step, one));
   $("reason").textContent = step.reason;
@@ -243,20 +267,30 @@ function planeWords(level) {
   return `plane ${chosen.plane + 1} of ${level.counts[0]}, voxels z ${start[0]}:${stop[0]}`;
 }
 
+// A group of buttons a part: one for each level of a merge.
 function showLevels(step, shown) {
   const levels = maps.get(step.name)?.levels ?? [];
-  const buttons = levels.map((level) => {
-    const name = level.shape === "merge" ? `${level.part}, level ${level.level}` : level.part;
-    const words = level.size ? `${Math.floor((100 * level.finished) / level.size)} %` : "–";
-    const button = make("button", { type: "button" }, name, make("span", { className: "soft", textContent: ` ${words}` }));
-    button.setAttribute("aria-pressed", String(level === shown));
-    button.dataset.key = key(level);
-    button.addEventListener("click", () => { Object.assign(chosen, { step: step.name, level: key(level), cursor: null }); dirty.add("page"); });
-    return button;
-  });
+  const groups = new Map(levels.map((level) => [level.part, levels.filter((one) => one.part === level.part)]));
   const focused = $("levels").contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  $("levels").replaceChildren(...(buttons.length > 1 ? buttons : []));
-  if (focused) [...$("levels").children].find((button) => button.dataset.key === focused)?.focus();
+  const rows = [...groups].map(([part, ones]) => {
+    const name = ones.length > 1 ? [make("span", { className: "soft small", textContent: `${part}, level` })] : [];
+    return make("span", { className: "group" }, ...name, ...ones.map((level) => levelButton(step, level, shown, ones.length > 1)));
+  });
+  $("levels").replaceChildren(...(levels.length > 1 ? rows : []));
+  if (focused) [...$("levels").querySelectorAll("button")].find((button) => button.dataset.key === focused)?.focus();
+}
+
+function levelButton(step, level, shown, isOneOfMany) {
+  const share = level.size ? `${Math.floor((100 * level.finished) / level.size)} %` : "–";
+  const button = make("button", { type: "button" }, isOneOfMany ? String(level.level) : level.part, make("span", { className: "soft small", textContent: ` ${share}` }));
+  button.setAttribute("aria-pressed", String(level === shown));
+  button.setAttribute("aria-label", `${key(level)}, ${share}`);
+  button.dataset.key = key(level);
+  button.addEventListener("click", () => {
+    Object.assign(chosen, { step: step.name, level: key(level), cursor: null });
+    dirty.add("page");
+  });
+  return button;
 }
 
 function showFailures() {
@@ -295,10 +329,16 @@ function paintThumbnails(which) {
 }
 
 let painted = 0;
+let cost = 0;
 function frame(now) {
   requestAnimationFrame(frame);
-  if (!state || !dirty.size || now - painted < 80) return;
+  if (!state || !dirty.size || now - painted < Math.max(80, 6 * cost)) return;
   painted = now;
+  draw();
+  cost = performance.now() - now;
+}
+
+function draw() {
   const which = new Set(dirty);
   dirty.clear();
   const step = shownStep();
@@ -314,7 +354,7 @@ function frame(now) {
 
 function tip(event, cell) {
   const level = shownLevel(shownStep());
-  const words = cell && level ? cellWords(level, top.tasksAt(level, cell)) : "";
+  const words = cell && level ? cellWords(level, tasksAt(level, chosen, cell)) : "";
   $("tip").hidden = !words;
   $("tip").textContent = words;
   const frame = $("map").getBoundingClientRect();
@@ -328,7 +368,7 @@ function tip(event, cell) {
 function openCell(cell) {
   const step = shownStep();
   const level = shownLevel(step);
-  const tasks = cell && level ? top.tasksAt(level, cell) : [];
+  const tasks = cell && level ? tasksAt(level, chosen, cell) : [];
   if (!tasks.length) return;
   if (tasks.length === 1) return openTask(step.name, level.part, level.name(tasks[0]));
   const worst = [3, 4, 0, 2, 1].find((wanted) => tasks.some((task) => level.states[task] === wanted));
@@ -397,12 +437,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { co
 addEventListener("resize", () => dirty.add("page"));
 addEventListener("hashchange", () => choose(stepInAddress()));
 
-// A browser holds few streams open to one server: only pages that somebody sees have one.
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) source?.close();
-  else refresh().then(follow, (error) => problem(error.message));
-});
-
 async function poll() {
   if (state && (working() || document.hidden)) await refresh().catch(() => live(false));
   if (state && document.hidden) showHeader();
@@ -411,4 +445,13 @@ async function poll() {
 
 chosen.step = stepInAddress();
 requestAnimationFrame(frame);
-load().then(follow, (error) => problem(error.message)).finally(poll);
+(async function start() {
+  try {
+    await load();
+    join();
+    poll();
+  } catch (error) {
+    problem(error.message);
+    setTimeout(start, POLL_MS);
+  }
+})();

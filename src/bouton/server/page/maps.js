@@ -17,6 +17,7 @@ export class Level {
     this.states = new Uint8Array(this.size);
     this.tally = [this.size, 0, 0, 0, 0];
     this.fresh = [];
+    this.version = 0;
     for (const state of [DONE, REUSED, BLOCKED, FAILED]) {
       const runs = values[STATES[state]];
       for (let i = 0; i < runs.length; i += 2) this.paint(runs[i], runs[i + 1], state);
@@ -25,6 +26,7 @@ export class Level {
 
   paint(from, to, state) {
     const { states, tally } = this;
+    this.version++;
     for (let task = Math.max(0, from); task < Math.min(to, this.size); task++) {
       tally[states[task]]--;
       tally[state]++;

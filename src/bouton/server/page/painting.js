@@ -20,21 +20,21 @@ export function readColours() {
 const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
 // How a level lies on a flat picture. ``plane`` is a z plane or null for all of them; ``side`` looks along y.
-// A cell (row, column) shows the tasks base + row * rowStep + column * columnStep + k * depthStep, k < depth.
+// A cell (row, column) shows the tasks base + row * rowStep + column + k * depthStep, k < depth.
 export function layout(level, { plane = null, side = false } = {}) {
   const [nz, ny, nx] = level.counts;
   if (level.isRow) {
     const columns = Math.max(1, Math.ceil(Math.sqrt(level.size * 2.4)));
     const rows = Math.ceil(level.size / columns);
-    return { rows, columns, height: 1, width: 1, base: 0, rowStep: columns, columnStep: 1, depthStep: 0, depth: 1 };
+    return { rows, columns, height: 1, width: 1, base: 0, rowStep: columns, depthStep: 0, depth: 1 };
   }
   const [dz, dy, dx] = level.edgesNm;
   if (side) {
     const [height, width] = shaped(dz, dx);
-    return { rows: nz, columns: nx, height, width, base: 0, rowStep: ny * nx, columnStep: 1, depthStep: nx, depth: ny };
+    return { rows: nz, columns: nx, height, width, base: 0, rowStep: ny * nx, depthStep: nx, depth: ny };
   }
   const [height, width] = shaped(dy, dx);
-  const flat = { rows: ny, columns: nx, height, width, rowStep: nx, columnStep: 1, depthStep: ny * nx };
+  const flat = { rows: ny, columns: nx, height, width, rowStep: nx, depthStep: ny * nx };
   return plane === null ? { ...flat, base: 0, depth: nz } : { ...flat, base: plane * ny * nx, depth: 1 };
 }
 
@@ -44,33 +44,48 @@ function shaped(height, width) {
   return [ratio, 1];
 }
 
+// How many tasks of each state every cell shows, read in the order in which they lie in memory.
+function census(level, plan) {
+  const { rows, columns, base, rowStep, depthStep, depth } = plan;
+  const { states, size } = level;
+  const sums = new Int32Array(rows * columns * 5);
+  const line = (row, k) => {
+    const start = base + row * rowStep + k * depthStep;
+    const end = Math.min(start + columns, size);
+    for (let task = start, at = row * columns * 5; task < end; task++, at += 5) sums[at + states[task]]++;
+  };
+  if (depthStep > rowStep) {
+    for (let k = 0; k < depth; k++) for (let row = 0; row < rows; row++) line(row, k);
+  } else {
+    for (let row = 0; row < rows; row++) for (let k = 0; k < depth; k++) line(row, k);
+  }
+  return sums;
+}
+
 // The colour of every cell: a mixture by how many of its tasks are done; what failed is always seen.
 function image(level, plan, colours) {
-  const { rows, columns, base, rowStep, columnStep, depthStep, depth } = plan;
-  const pixels = new ImageData(columns, rows);
-  const seen = new Int32Array(5);
-  for (let row = 0, at = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++, at += 4) {
-      const start = base + row * rowStep + column * columnStep;
-      if (start >= level.size) continue;
-      seen.fill(0);
-      for (let k = 0; k < depth; k++) seen[level.states[start + k * depthStep]]++;
-      const colour = mixed(seen, depth, colours.states);
-      pixels.data[at] = colour[0];
-      pixels.data[at + 1] = colour[1];
-      pixels.data[at + 2] = colour[2];
-      pixels.data[at + 3] = 255;
-    }
+  const pixels = new ImageData(plan.columns, plan.rows);
+  const sums = census(level, plan);
+  const words = new Uint32Array(pixels.data.buffer);
+  for (let cell = 0; cell < words.length; cell++) {
+    const seen = sums.subarray(cell * 5, cell * 5 + 5);
+    const shown = seen[PENDING] + seen[DONE] + seen[REUSED] + seen[FAILED] + seen[BLOCKED];
+    if (shown) words[cell] = packed(mixed(seen, shown, colours.states));
   }
   return pixels;
 }
 
-function mixed(seen, depth, states) {
+// Alpha, blue, green, red: the order of a canvas on every machine that browsers run on.
+const packed = ([red, green, blue]) => ((255 << 24) | (Math.round(blue) << 16) | (Math.round(green) << 8) | Math.round(red)) >>> 0;
+
+function mixed(seen, shown, states) {
   if (seen[FAILED]) return states[FAILED];
   const finished = seen[DONE] + seen[REUSED];
   const over = seen[BLOCKED] ? states[BLOCKED] : seen[REUSED] > seen[DONE] ? states[REUSED] : states[DONE];
-  const share = (seen[BLOCKED] || finished) / depth;
-  const weight = share === 0 ? 0 : 0.2 + 0.8 * share;
+  const share = (seen[BLOCKED] || finished) / shown;
+  // what is not whole stays clearly lighter
+  const weight = share === 0 || share === 1 ? share : 0.15 + 0.6 * share;
+  if (weight === 1) return over;
   return states[PENDING].map((value, channel) => value + (over[channel] - value) * weight);
 }
 
@@ -89,9 +104,7 @@ export class Painter {
     const scale = Math.min(roomX / (plan.columns * plan.width), roomY / (plan.rows * plan.height), most / plan.width);
     Object.assign(this, { plan, cell: [plan.height * scale, plan.width * scale] });
     const pen = this.resized(plan.columns * this.cell[1], plan.rows * this.cell[0]);
-    this.small.width = plan.columns;
-    this.small.height = plan.rows;
-    this.small.getContext("2d").putImageData(image(level, plan, colours), 0, 0);
+    this.cells(level, options, colours);
     pen.imageSmoothingEnabled = Math.min(...this.cell) < 1;
     pen.drawImage(this.small, 0, 0, plan.columns * this.cell[1], plan.rows * this.cell[0]);
     const fading = options.still ? false : this.freshOnes(pen, level, colours);
@@ -99,6 +112,16 @@ export class Painter {
     this.marks(pen, level, colours);
     this.outline(pen, options, colours);
     return fading;
+  }
+
+  // One pixel a cell; counted again only when a task has changed.
+  cells(level, { plane, side }, colours) {
+    const { plan, small } = this;
+    const key = [level.version, plane, side];
+    if (this.counted === level && this.colours === colours && this.key?.every((value, at) => value === key[at])) return;
+    Object.assign(this, { counted: level, colours, key });
+    Object.assign(small, { width: plan.columns, height: plan.rows });
+    small.getContext("2d").putImageData(image(level, plan, colours), 0, 0);
   }
 
   resized(width, height) {
@@ -190,13 +213,13 @@ export class Painter {
     const { rows, columns } = this.plan;
     return row >= 0 && column >= 0 && row < rows && column < columns ? [row, column] : null;
   }
+}
 
-  // The tasks that a cell shows.
-  tasksAt(level, [row, column]) {
-    const { base, rowStep, columnStep, depthStep, depth } = this.plan;
-    const start = base + row * rowStep + column * columnStep;
-    return Array.from({ length: depth }, (_, k) => start + k * depthStep).filter((task) => task < level.size);
-  }
+// The tasks that a cell shows.
+export function tasksAt(level, options, [row, column]) {
+  const { base, rowStep, depthStep, depth } = layout(level, options);
+  const start = base + row * rowStep + column;
+  return Array.from({ length: depth }, (_, k) => start + k * depthStep).filter((task) => task < level.size);
 }
 
 function cross(pen, x, y, reach, colour) {

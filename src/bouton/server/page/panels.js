@@ -1,7 +1,7 @@
 // The parts of the page that are words: steps, numbers, failures, what happened, one block. All text is set as text.
 
 import { STATES } from "./maps.js";
-import { UNITS, boxText, clock, count, human, parseBox, timeOfDay, viewerUrl } from "./words.js";
+import { UNITS, about, boxText, clock, count, human, parseBox, timeOfDay, viewerUrl } from "./words.js";
 
 // An element with properties and children; texts become text nodes.
 export function make(tag, properties = {}, ...children) {
@@ -36,7 +36,7 @@ export class StepRow {
     this.state = make("span");
     this.bar = makeBar(`progress of ${step.name}`);
     this.words = make("span", { className: "soft small" });
-    const title = make("span", { className: "title" }, make("b", { textContent: step.name }), make("span", { className: "soft small", textContent: step.stage === step.name ? "" : step.stage }));
+    const title = make("span", { className: "title" }, make("b", { textContent: step.name }), make("span", { className: "soft small", textContent: stageWords(step), title: step.stage }));
     const body = make("span", { className: "body" }, make("span", { className: "line" }, title, this.state), this.bar, this.words);
     this.button = make("button", { type: "button", className: "step" }, make("span", { className: "thumbnail" }, this.thumbnail), body);
     this.button.addEventListener("click", () => choose(step.name));
@@ -51,11 +51,17 @@ export class StepRow {
   }
 }
 
+// A lab's own stage is a file: its name is enough. No words where it is called like its step.
+export function stageWords(step) {
+  const name = step.stage.split("/").at(-1);
+  return name === step.name ? "" : name;
+}
+
 function stepWords(step, { tally, total, rate, left }) {
   const finished = tally[1] + tally[2];
   const words = [`${finished.toLocaleString("en")} of ${count(total, "task")}`];
   for (const state of [3, 4]) if (tally[state]) words.push(`${tally[state].toLocaleString("en")} ${STATES[state]}`);
-  if (step.state === "running" && rate.tasks > 0) words.push(`${human(rate.tasks)}/s`, `about ${clock(left)} left`);
+  if (step.state === "running" && rate.tasks > 0) words.push(`${human(rate.tasks)}tasks/s`, `${about(left)} left`);
   else if (step.seconds) words.push(clock(step.seconds));
   return words.join(" · ");
 }
@@ -66,7 +72,7 @@ export function facts(step, { tally, total, rate, left }) {
     ["finished", `${(tally[1] + tally[2]).toLocaleString("en")} / ${total.toLocaleString("en")}`],
     ["of them reused", tally[2] ? tally[2].toLocaleString("en") : ""],
     [rate.voxels ? `${human(rate.voxels)}voxels/s` : "rate", running && rate.tasks ? `${human(rate.tasks)}tasks/s` : ""],
-    ["left", running && rate.tasks ? `about ${clock(left)}` : ""],
+    ["left", running && rate.tasks ? about(left) : ""],
     ["time", step.seconds ? clock(step.seconds) : ""],
     ["on disk", step.size_bytes ? `${human(step.size_bytes)}B` : ""],
     ["peak memory", step.peak_bytes ? `${human(step.peak_bytes)}B` : ""],
@@ -114,7 +120,7 @@ export function logLine(event) {
 
 export function legend(tally) {
   return STATES.map((state, at) => [state, tally[at]])
-    .filter(([state, number]) => number || state === "done" || state === "pending")
+    .filter(([state, number]) => number || state === "done")
     .map(([state, number]) => make("span", {}, make("i", { className: state }), `${state} ${number.toLocaleString("en")}`));
 }
 

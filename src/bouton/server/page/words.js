@@ -20,6 +20,9 @@ export function clock(seconds) {
   return hours < 48 ? `${hours} h ${two(minutes % 60)} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+// A time that is only estimated: minutes, once it is longer than ten of them.
+export const about = (seconds) => (seconds < 600 ? `about ${clock(seconds)}` : `about ${clock(Math.ceil(seconds / 60) * 60).replace(" 00 s", "")}`);
+
 export const timeOfDay = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 
 export const boxText = (box) => box[0].map((start, axis) => `${start}:${box[1][axis]}`).join(", ");

@@ -85,12 +85,14 @@ class TaskFailed:
 
 @dataclass(frozen=True)
 class TasksBlocked:
-    """Tasks that cannot run because something that they read is not done."""
+    """Tasks that cannot run because something that they read is not done; ``runs`` as of :class:`TasksDone`."""
 
     step: str
     part: str
     tasks: int
     reason: str
+    level: int = 0
+    runs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,13 @@ import numpy as np
 from bouton.engine.leases import Batch, Done, Failure, numbers_of, runs_of, unpack, without
 from bouton.engine.tasks import OutputFile, TaskGrid
 from bouton.errors import DataError, RunError
+from bouton.geometry import Box
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS grids (part TEXT, level INTEGER, shape TEXT, fz INTEGER, fy INTEGER, fx INTEGER,
-    nz INTEGER, ny INTEGER, nx INTEGER, PRIMARY KEY (part, level)) WITHOUT ROWID;
+    nz INTEGER, ny INTEGER, nx INTEGER, bounds TEXT, bz INTEGER, by INTEGER, bx INTEGER,
+    PRIMARY KEY (part, level)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blocked (id INTEGER PRIMARY KEY, part TEXT, level INTEGER, tasks INTEGER, runs BLOB);
 CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, part TEXT, level INTEGER, first INTEGER, last INTEGER,
     tasks INTEGER, voxels INTEGER, seconds REAL, cpu_seconds REAL, peak_bytes INTEGER, size_bytes INTEGER,
     files INTEGER, reused INTEGER, runs BLOB, columns BLOB);
@@ -34,7 +37,7 @@ CREATE TABLE IF NOT EXISTS attempts (id INTEGER PRIMARY KEY, part TEXT, task TEX
     error TEXT, traceback TEXT, log TEXT, host TEXT, pid INTEGER);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value REAL) WITHOUT ROWID;
 """
-BLOCKED, FOLDED = "blocked ", "folded "
+FOLDED = "folded "
 
 
 @dataclass(frozen=True)
@@ -170,14 +173,20 @@ class Ledger:
         if not found:
             return
         self._grids |= {(grid.part, grid.level): grid for grid in found}
-        rows = [(grid.part, grid.level, grid.shape, *grid.first, *grid.counts) for grid in found]
+        rows = [
+            (grid.part, grid.level, grid.shape, *grid.first, *grid.counts, str(grid.bounds or ""))
+            + (grid.block or (None, None, None))
+            for grid in found
+        ]
         with self.transaction():
-            self._db.executemany("INSERT OR REPLACE INTO grids VALUES (?,?,?,?,?,?,?,?,?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO grids VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
 
     def _read_grids(self) -> Iterator[TaskGrid]:
         for part, level, shape, *places in self._db.execute("SELECT * FROM grids"):
-            fz, fy, fx, nz, ny, nx = places
-            yield TaskGrid(part, shape, level, (fz, fy, fx), (nz, ny, nx))
+            fz, fy, fx, nz, ny, nx, bounds, bz, by, bx = places
+            box = Box.parse(bounds) if bounds else None
+            block = (bz, by, bx) if bz is not None else None
+            yield TaskGrid(part, shape, level, (fz, fy, fx), (nz, ny, nx), box, block)
 
     def grids(self) -> list[TaskGrid]:
         """Return the grids of tasks that were begun, a merge's leaves first."""
@@ -248,7 +257,7 @@ class Ledger:
         """Take quarantined and blocked tasks off the ledger; the tries are kept."""
         with self.transaction():
             self._db.execute("DELETE FROM failures")
-            self._db.execute("DELETE FROM facts WHERE name GLOB ?", (f"{BLOCKED}*",))
+            self._db.execute("DELETE FROM blocked")
 
     def fold(self, part: str) -> None:
         """Note that what the nodes of a merge left for their parents is gone: its root is done."""
@@ -263,12 +272,22 @@ class Ledger:
 
     def done_runs(self, part: str, level: int = 0) -> np.ndarray:
         """Return the finished tasks of a part's grid as sorted half-open runs of their numbers, int64 (n, 2)."""
-        query = "SELECT runs FROM batches WHERE part=? AND level=? ORDER BY first"
+        return self._all_runs("SELECT runs FROM batches WHERE part=? AND level=?", part, level)
+
+    def _all_runs(self, query: str, part: str, level: int) -> np.ndarray:
         found = [_runs(row[0]) for row in self._db.execute(query, (part, level))]
         if not found:
             return np.zeros((0, 2), np.int64)
         runs = np.concatenate(found)
         return _joined(runs[np.argsort(runs[:, 0], kind="stable")])
+
+    def box_of(self, part: str, task: str) -> str:
+        """Return the box (z, y, x) of a task, as text; empty where it has none."""
+        for (of, _), grid in self._grids.items():
+            number = grid.number(task) if of == part else None
+            if number is not None:
+                return str(grid.box(number) or "")
+        return ""
 
     def outputs(self) -> Iterator[OutputRow]:
         """Yield every file that must be there."""
@@ -328,9 +347,15 @@ class Ledger:
         )
         return [Attempt(*row) for row in self._db.execute(query, (part, part, task, task))]
 
-    def set_blocked(self, part: str, tasks: int) -> None:
-        """Note how many tasks of a part cannot run because something that they read is not done."""
-        self.set_fact(BLOCKED + part, tasks)
+    def block(self, part: str, level: int, tasks: np.ndarray) -> None:
+        """Note tasks that cannot run because something that they read is not done."""
+        row = (part, level, len(tasks), runs_of(tasks).tobytes())
+        with self.transaction():
+            self._db.execute("INSERT INTO blocked VALUES (NULL,?,?,?,?)", row)
+
+    def blocked_runs(self, part: str, level: int = 0) -> np.ndarray:
+        """Return the blocked tasks of a part's grid as :meth:`done_runs` does."""
+        return self._all_runs("SELECT runs FROM blocked WHERE part=? AND level=?", part, level)
 
     def counts(self) -> dict[str, int]:
         """Return the number of tasks by state: done, failed, blocked, and those copied under ``reused``."""
@@ -338,9 +363,8 @@ class Ledger:
             "SELECT coalesce(sum(tasks), 0), coalesce(sum(reused), 0) FROM batches"
         ).fetchone()
         failed = self._db.execute("SELECT count(*) FROM failures").fetchone()[0]
-        query = "SELECT coalesce(sum(value), 0) FROM facts WHERE name GLOB ?"
-        blocked = self._db.execute(query, (f"{BLOCKED}*",)).fetchone()[0]
-        return {"done": done, "failed": failed, "blocked": int(blocked), "reused": reused}
+        blocked = self._db.execute("SELECT coalesce(sum(tasks), 0) FROM blocked").fetchone()[0]
+        return {"done": done, "failed": failed, "blocked": blocked, "reused": reused}
 
     def voxels(self, part: str) -> int:
         """Return the voxels of the finished tasks of a part."""

@@ -30,7 +30,7 @@ from bouton.engine.leases import OWN_FAULTS, Batch, Failure, Lease, runs_of, wit
 from bouton.engine.ledger import Ledger, disk_full
 from bouton.engine.outputs import all_files, file_record, remove_leftovers
 from bouton.engine.reuse import sibling_folders
-from bouton.engine.tasks import OutputFile, task_box, task_grids
+from bouton.engine.tasks import OutputFile, task_grids
 from bouton.geometry import Box, Grid
 from bouton.stage import Layer, MergePart, ObjectPart, Part, Stage, part_tables
 from bouton.volume import create_volume, write_bytes
@@ -87,7 +87,6 @@ class StepRun:
         self._own_faults: dict[tuple[str, int, int], int] = defaultdict(int)
         self._losses: dict[tuple[str, int, int], int] = defaultdict(int)
         self._suspects: deque[tuple[PartFront, int]] = deque()
-        self._blocked: dict[str, int] = defaultdict(int)
         self._seconds = 0.0
         self._news: list[Event] = []
 
@@ -227,7 +226,7 @@ class StepRun:
         if pf.front.is_done(np.array([failure.task]))[0]:
             return
         name, place = pf.front.grid.name(failure.task), (pf.part.name, pf.level, failure.task)
-        box = str(task_box(self.context, pf.part, pf.front.grid.task(failure.task)) or "")
+        box = str(pf.front.grid.box(failure.task) or "")
         self.ledger.commit_attempt(pf.part.name, name, box, lease, failure)
         for path in failure.files:
             # The task is not done, so nobody has relied on this file.
@@ -264,11 +263,11 @@ class StepRun:
         self._tell(pf)
         labels = [label for each, label in zip(pf.front.dependencies, pf.labels, strict=True) if each.front.bad]
         assert pf.front.grid is not None
-        box = task_box(self.context, pf.part, pf.front.grid.task(int(tasks[0])))
+        box = pf.front.grid.box(int(tasks[0]))
         text = f"{' and '.join(dict.fromkeys(labels))} is not done" + (f" around box {box}" if box else "")
-        self._blocked[pf.part.name] += len(tasks)
-        self.ledger.set_blocked(pf.part.name, self._blocked[pf.part.name])
-        self.emit(TasksBlocked(self.context.step, pf.part.name, len(tasks), text))
+        self.ledger.block(pf.part.name, pf.level, tasks)
+        runs = tuple((int(a), int(b)) for a, b in runs_of(tasks))
+        self.emit(TasksBlocked(self.context.step, pf.part.name, len(tasks), text, pf.level, runs))
 
     def settle(self) -> bool:
         """Fold finished merges; return whether the step came to its end just now."""

@@ -86,6 +86,10 @@ class TaskGrid:
         Of a merge: 0 are the leaves.
     first, counts : (z, y, x)
         The lowest index, and how many there are along each axis. Ranges of objects and whole parts lie along z.
+    bounds : Box or None
+        The voxels of all tasks; None for objects.
+    block : (z, y, x) or None
+        The voxels of one; None for objects and whole parts.
     """
 
     part: str
@@ -93,6 +97,8 @@ class TaskGrid:
     level: int
     first: ZYX
     counts: ZYX
+    bounds: Box | None = None
+    block: ZYX | None = None
 
     def __len__(self) -> int:
         return math.prod(self.counts)
@@ -119,6 +125,12 @@ class TaskGrid:
             index = index[:1] if self.shape == "object" else ()
         return TaskId(self.part, self.name(number), index, self.level)
 
+    def box(self, number: int) -> Box | None:
+        """Return the voxels that task ``number`` owns; None for objects, the bounds for a whole part."""
+        if self.bounds is None or self.block is None:
+            return self.bounds
+        return Grid(self.bounds, self.block).core(self.index(number))
+
     def number(self, name: str) -> int | None:
         """Return the number of the task called ``name``, or None where none is."""
         if self.shape == "whole":
@@ -141,13 +153,16 @@ def task_grids(context: StepContext, part: Part, objects: int = 0) -> list[TaskG
     if isinstance(part, ObjectPart):
         return [TaskGrid(part.name, part.shape, 0, (0, 0, 0), (math.ceil(objects / part.ids_per_task), 1, 1))]
     if isinstance(part, WholePart):
-        return [TaskGrid(part.name, part.shape, 0, (0, 0, 0), (1, 1, 1))]
+        return [TaskGrid(part.name, part.shape, 0, (0, 0, 0), (1, 1, 1), context.bounds)]
     if isinstance(part, MergePart):
         tree = octree(context, part)
         grids = [tree.level(level) for level in range(tree.levels)]
     else:
         grids = [context.grid(part)]
-    return [TaskGrid(part.name, part.shape, level, grid.first, grid.counts) for level, grid in enumerate(grids)]
+    return [
+        TaskGrid(part.name, part.shape, level, grid.first, grid.counts, grid.bounds, grid.block)
+        for level, grid in enumerate(grids)
+    ]
 
 
 def octree(context: StepContext, part: MergePart) -> Octree:

@@ -14,9 +14,7 @@ from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger
 from bouton.engine.lock import run_lock
 from bouton.engine.step_run import StepRun, missing_or_short
-from bouton.engine.work import core_of
-from bouton.errors import BoutonError, DataError, RunError
-from bouton.stage import ObjectPart, load_stage
+from bouton.errors import DataError, RunError
 from bouton.volume import checksum
 from bouton.volume.run_folder import Run, open_run
 
@@ -107,7 +105,6 @@ def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
         if step.state != "pending":
             yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", "missing"), 0
         return
-    box = _boxes(run, step.folder)
     try:
         with Ledger(path, readonly=True) as ledger:
             for row in ledger.outputs():
@@ -115,27 +112,11 @@ def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
                 if not found and checksum(root / row.file.path) != row.file.checksum:
                     found = "changed (its checksum differs)"
                 place = f"{step.folder}/{row.file.path}"
-                damage = Damage(name, row.part, row.task, box(row.part, row.task), place, found)
+                damage = Damage(name, row.part, row.task, ledger.box_of(row.part, row.task), place, found)
                 yield (damage if found else None), row.file.size_bytes
     except (DataError, sqlite3.DatabaseError) as error:
         found = error.found if isinstance(error, DataError) else str(error)
         yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", f"damaged ({found})"), 0
-
-
-def _boxes(run: Run, folder: str) -> Callable[[str, str], str]:
-    """Return what tells the box (z, y, x) of a task, as text; empty where it has none, or nothing tells it."""
-    try:
-        context = context_from_json(run.folder, folder)
-        parts = {part.name: part for part in load_stage(context.stage_name).parts}
-    except BoutonError:
-        return lambda part, task: ""
-
-    def box(part: str, task: str) -> str:
-        if part not in parts or isinstance(parts[part], ObjectPart):
-            return ""
-        return str(core_of(context, parts[part], task))
-
-    return box
 
 
 def _repair_step(run: Run, step: str, damages: list[Damage], executor: Executor, emit: Callable[[Event], None]) -> int:

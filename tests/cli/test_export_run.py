@@ -186,6 +186,7 @@ def test_what_is_in_it(bouton: Bouton) -> None:
     assert (tissue["bounds_zyx"], tissue["block_zyx"]) == ("0:12,0:10,0:9", [4, 5, 6])
     assert entries[tissue["stage"]] == Path("source.py").read_bytes()
     assert manifest["environments"][-1]["versions"]["numpy"] == np.__version__
+    assert manifest["environment_of"] == "run"
     assert yaml.safe_load(entries["original.yaml"])["steps"]["tissue"]["params"] == {"factor": 5}
     assert "written.yaml" not in entries
     assert entries["scores/smooth.csv"].startswith(b"metric,value,unit,better,n\nvoxels,1080,")
@@ -357,8 +358,13 @@ def test_other_versions_are_shown(bouton: Bouton, here: Path) -> None:
     assert run(bouton, "toy.yaml")[0] == 0
     then = environment()
     then["versions"]["numpy"] = "1.0"
-    (here / "runs/toy/environments.json").write_text(json.dumps([then]))
+    noted = here / "runs/toy/environments.json"
+    assert json.loads(noted.read_text()) == [environment()]
+    noted.write_text(json.dumps([then]))
     assert bouton("export-run", "toy")[0] == 0
+    noted.unlink()
+    code, out, _ = bouton("export-run", "toy", "--out", "unknown.zip")
+    assert (code, "did not note its versions" in out) == (0, True)
     code, out, _ = run(bouton, "toy.crate.zip", "--trust-stages")
     assert code == 0
     line = next(line for line in out.splitlines() if "numpy" in line)

@@ -124,7 +124,9 @@ def test_two_datasets_with_the_same_data_have_the_same_keys_and_folders_of_their
 
 
 def test_a_file_without_datasets_may_state_its_bounds(folder: Path) -> None:
-    text = FILE.replace("aff: {vox", "aff: {path: cortex.npy, vox").partition("datasets:")[0] + "bounds_zyx: 0:4,0:4,0:4\n"
+    text = (
+        FILE.replace("aff: {vox", "aff: {path: cortex.npy, vox").partition("datasets:")[0] + "bounds_zyx: 0:4,0:4,0:4\n"
+    )
     text += "steps:" + FILE.partition("steps:\n")[2].join(["\n", ""])
     flow = load(folder, None, text)
     assert {step.bounds.stop for step in flow.steps} == {(4, 4, 4)}

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 
-from bouton.engine.context import StepContext
 from bouton.engine.executors.serial import Serial
-from bouton.engine.tasks import TaskId, TaskResult
+from bouton.engine.leases import Lease, Report
 
 
 class Shuffled(Serial):
-    """Takes all ranges of a wave at once, executes the tasks in random order, and returns them one by one.
+    """Takes all leases there are, of one task each, and executes them in random order.
 
     Parameters
     ----------
     seed : int
     """
+
+    lease_seconds = 0.0
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -26,8 +25,13 @@ class Shuffled(Serial):
     def __repr__(self) -> str:
         return f"Shuffled({self.seed})"
 
-    def run(self, context: StepContext, ranges: Iterable[list[TaskId]]) -> Iterator[list[TaskResult]]:
-        """Execute the tasks in random order; one list a task."""
-        tasks = [task for tasks in ranges for task in tasks]
-        for at in self._chance.permutation(len(tasks)):
-            yield [self._worker.execute(context, tasks[at])]
+    def room(self, gpu: bool) -> int:
+        """Return that there is always room."""
+        return 1
+
+    def reports(self, timeout_s: float) -> list[Report]:
+        """Execute one of the leases."""
+        found: list[Report] = []
+        lease: Lease = self._leases.pop(int(self._chance.integers(len(self._leases))))
+        self._worker.work(lease, found.append)
+        return found

@@ -7,7 +7,7 @@ import pytest
 
 from bouton.engine.context import make_context, planned_halo_of
 from bouton.engine.schedule import makespan
-from bouton.engine.tasks import waves
+from bouton.engine.tasks import task_grids
 from bouton.engine.work import LISTED, core_of, waves_of_work, work_of
 from bouton.geometry import Box
 from engine.flows import SHAPE, flow, step
@@ -58,7 +58,8 @@ def test_every_tasks_work_is_that_of_its_wave() -> None:
     context, parts, params = context_and_parts()
     for name in ("smooth", "merge", "above", "profile"):
         found = waves_of_work(context, parts[name], params)
-        works = [work_of(context, parts[name], params, t.name) for wave in waves(context, parts[name]) for t in wave]
+        names = [grid.name(i) for grid in task_grids(context, parts[name]) for i in range(len(grid))]
+        works = [work_of(context, parts[name], params, task) for task in names]
         assert [work for _, work in works] == [float(w) for wave in found for w in wave.works]
     assert core_of(context, parts["merge"], "level1-0-0-0") == Box((0, 0, 0), (8, 10, 9))
     assert core_of(context, parts["finish"], "whole") == Box.of_shape(SHAPE)
@@ -70,19 +71,19 @@ def test_objects_come_in_ranges() -> None:
     assert (wave.count, wave.works.tolist()) == (3, [100.0, 100.0, 50.0])
 
 
-def test_hand_out_of_ranges_counted_by_hand() -> None:
-    assert makespan(np.array([3.0, 1.0, 1.0, 1.0]), 1, 4) == 6
-    assert makespan(np.array([3.0, 1.0, 1.0, 1.0]), 2, 4) == 3
-    assert makespan(np.array([1.0, 1.0, 1.0]), 2, 3) == 2
-    assert makespan(np.array([1.0, 1.0]), 8, 2) == 1
-    assert makespan(np.zeros(0), 2, 0) == 0
-    # 64 tasks for 2 workers go out 4 at a time: the last range of long ones is one worker's alone
-    lengths = np.array([1.0] * 60 + [10.0] * 4)
-    assert makespan(lengths, 2, 64) == 28 + 40
+def test_hand_out_of_leases_counted_by_hand() -> None:
+    assert makespan(np.array([3.0, 1.0, 1.0, 1.0]), 1) == 6
+    assert makespan(np.array([3.0, 1.0, 1.0, 1.0]), 2) == 3
+    assert makespan(np.array([1.0, 1.0, 1.0]), 2) == 2
+    assert makespan(np.array([1.0, 1.0]), 8) == 1
+    assert makespan(np.zeros(0), 2) == 0
+    # Tasks longer than a lease go out one at a time: four long ones at the end are two for each worker.
+    assert makespan(np.array([1.0] * 60 + [10.0] * 4), 2) == 30 + 20
+    # 64 tasks of 0.1 s go out 5 at a time (half a second), fewer when less than 20 are left.
+    assert makespan(np.full(64, 0.1), 2) == pytest.approx(3.2)
 
 
 def test_many_tasks_are_not_simulated_but_come_near() -> None:
     random = np.random.default_rng(1)
     lengths = random.uniform(0.5, 1.5, 4000)
-    exact = makespan(lengths, 7, 4000)
-    assert makespan(lengths[:400], 7, 4000, 4000) == pytest.approx(exact, rel=0.05)
+    assert makespan(lengths[:400], 7, 4000) == pytest.approx(makespan(lengths, 7), rel=0.05)

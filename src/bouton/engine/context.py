@@ -59,8 +59,8 @@ class StepContext:
         What :func:`bouton.stage.load_stage` takes; a private stage's file as an absolute path.
     params : mapping
         The parameters as JSON types.
-    incomplete : mapping of name -> boxes
-        Inputs and own outputs with tasks that failed; the boxes (as text) of these tasks.
+    siblings : tuple of str
+        Folders (relative to the run folder) of the same step over other bounds: blocks may be copied from there.
     """
 
     run_folder: str
@@ -76,7 +76,7 @@ class StepContext:
     voxel_size_nm: NM
     inputs: Mapping[str, InputPlace]
     description: Mapping[str, Any] = field(default_factory=dict)
-    incomplete: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    siblings: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -212,7 +212,7 @@ def load_stage_of(context: StepContext) -> Stage:
 def context_to_json(context: StepContext) -> bytes:
     """Return the context as ``step.json`` holds it."""
     values = asdict(context)
-    for name in ("run_folder", "incomplete"):
+    for name in ("run_folder", "siblings"):
         del values[name]
     return json.dumps(values, indent=1, sort_keys=True).encode()
 

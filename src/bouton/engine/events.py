@@ -46,13 +46,18 @@ class PartStarted:
 
 @dataclass(frozen=True)
 class TasksDone:
-    """Tasks became durable and stand in the ledger. ``reused`` of them were copied, not computed."""
+    """Tasks became durable and stand in the ledger. ``reused`` of them were copied, not computed.
+
+    ``runs`` are half-open runs of their numbers, in C order in the grid of the part (of a merge, of its ``level``).
+    """
 
     step: str
     part: str
     tasks: int
     voxels: int
     reused: int = 0
+    level: int = 0
+    runs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,24 @@ class TaskFailed:
 
 @dataclass(frozen=True)
 class TasksBlocked:
-    """Tasks that cannot run because something that they read is not done."""
+    """Tasks that cannot run because something that they read is not done; ``runs`` as of :class:`TasksDone`."""
 
     step: str
     part: str
     tasks: int
     reason: str
+    level: int = 0
+    runs: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """A worker ended, or was given up; ``cause`` as of :class:`bouton.engine.leases.Failure`."""
+
+    cause: str
+    error: str
+    host: str
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -131,7 +148,7 @@ class StepFinished:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run ended; ``state`` is done or failed, or paused when the disk is full."""
+    """The run ended; ``state`` is done or failed, paused (asked for, or the disk is full) or cancelled."""
 
     run: str
     state: str
@@ -148,6 +165,7 @@ Event = (
     | TaskRetried
     | TaskFailed
     | TasksBlocked
+    | WorkerLost
     | TaskLost
     | StepReused
     | StepSkipped

@@ -1,17 +1,20 @@
-"""Execution of one task in a worker: read, compute, check, make durable, report. The block boundary is here."""
+"""Execution of leases in a worker: read, compute, check, make durable, report. The block boundary is here."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
+import math
 import os
+import platform
 import resource
 import shutil
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,13 @@ from typing import Any
 import numpy as np
 
 from bouton.engine.context import StepContext, halo_of, load_stage_of, output_path, params_from_json, part_layers
-from bouton.engine.inputs import Blocked, Inputs, ReadLog
-from bouton.engine.outputs import adopt_folder, check_layers, check_tables, write_layers, write_tables
-from bouton.engine.tasks import OutputFile, TaskId, TaskResult, parents_of, task_box
+from bouton.engine.inputs import Inputs
+from bouton.engine.leases import Done, Failure, Lease, Report, pack
+from bouton.engine.outputs import Conflict, adopt_folder, check_layers, check_tables, write_layers, write_tables
+from bouton.engine.reuse import Siblings
+from bouton.engine.tasks import OutputFile, TaskGrid, TaskId, parents_of, task_box, task_grids
 from bouton.errors import BoutonError, RunError
+from bouton.geometry import Box
 from bouton.stage import (
     BlockTask,
     ChainPart,
@@ -38,11 +44,15 @@ from bouton.stage import (
     WholeTask,
     part_tables,
 )
-from bouton.volume import WritableVolume, open_for_writing, part_file, read_table
+from bouton.volume import ShardEncoder, part_file, read_table
 
 NODES = "_nodes"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 DISK_TEXTS = ("no space left", "disk quota exceeded", "read-only file system")
+REPORT_SECONDS = 0.1
+LARGEST_BATCH = 1 << 14
+GAUGE_SECONDS = 0.02
+KEPT_STEPS = 4
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -68,28 +78,92 @@ def table_path(context: StepContext, part: Part, task: TaskId, name: str) -> Pat
 
 
 class Worker:
-    """Executes tasks of one step at a time; keeps the step's stage loaded and its inputs open between tasks."""
+    """Executes leases; keeps the stages of the latest steps loaded and their inputs open."""
 
     def __init__(self) -> None:
-        self._job: _Job | None = None
+        self._jobs: list[_Job] = []
+        self._gauge = _Gauge()
 
-    def execute(self, context: StepContext, task: TaskId) -> TaskResult:
-        """Execute a task. Whatever goes wrong comes back in the result."""
+    def work(
+        self,
+        lease: Lease,
+        report: Callable[[Report], None],
+        stop: Callable[[], bool] = lambda: False,
+        at: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        """Execute a lease. Whatever goes wrong in a task comes back in a report.
+
+        Parameters
+        ----------
+        report : callable
+            Takes a report whenever some work is done, the last one with ``ended``.
+        stop : callable
+            Asked before each task; True ends the lease early.
+        at : callable
+            Told the number of each task before it begins: who watches a dying worker knows which one it was.
+        """
+        done: list[Done] = []
+        reported = time.perf_counter()
+        for number in lease.tasks.tolist():
+            if stop():
+                break
+            at(number)
+            found = self._execute(lease, number)
+            if isinstance(found, Done):
+                done.append(found)
+            late = time.perf_counter() - reported >= REPORT_SECONDS
+            if late or isinstance(found, Failure) or len(done) >= LARGEST_BATCH:
+                failures = (found,) if isinstance(found, Failure) else ()
+                report(Report(lease.number, pack(done) if done else None, failures))
+                done, reported = [], time.perf_counter()
+        report(Report(lease.number, pack(done) if done else None, ended=True))
+
+    def _execute(self, lease: Lease, number: int) -> Done | Failure:
         started, cpu_started = time.perf_counter(), time.process_time()
-        _release_memory()
-        _reset_peak()
-        start_bytes = peak_bytes()
+        start_bytes = self._gauge.start()
         try:
-            if self._job is None or self._job.context != context:
-                self._job = _Job(context)
-            files, voxels, reads = self._job.execute(task)
-            result = TaskResult(task, tuple(files), voxels, reads=reads)
+            done = self._job(lease.context).execute(lease, number)
         except (Exception, SystemExit) as error:
-            result = TaskResult(task, cause=_cause(error), error=_text(error), traceback=traceback.format_exc())
+            files = (error.path,) if isinstance(error, Conflict) else ()
+            return Failure(
+                number, _cause(error), _text(error), traceback.format_exc(),
+                host=platform.node(), pid=os.getpid(), files=files,
+            )  # fmt: skip
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         return replace(
-            result, seconds=seconds, cpu_seconds=cpu_seconds, peak_bytes=peak_bytes(), start_bytes=start_bytes
+            done, seconds=seconds, cpu_seconds=cpu_seconds, peak_bytes=self._gauge.peak(), start_bytes=start_bytes
         )
+
+    def _job(self, context: StepContext) -> _Job:
+        for place, job in enumerate(self._jobs):
+            if job.context is context or job.context == context:
+                self._jobs.append(self._jobs.pop(place))
+                return job
+        job = _Job(context)
+        self._jobs = [*self._jobs[1 - KEPT_STEPS :], job]
+        return job
+
+
+class _Gauge:
+    """Peak memory of tasks. Asking costs more than a tiny task: those of one moment share one measure."""
+
+    def __init__(self) -> None:
+        self._asked, self._start, self._peak = -math.inf, 0, 0
+
+    def start(self) -> int:
+        """Return what the process holds as a task begins."""
+        now = time.perf_counter()
+        if now - self._asked > GAUGE_SECONDS:
+            _release_memory()
+            _reset_peak()
+            self._asked, self._start, self._peak = now, peak_bytes(), 0
+        return self._start
+
+    def peak(self) -> int:
+        """Return the most that it held since."""
+        if not self._peak or time.perf_counter() - self._asked > GAUGE_SECONDS:
+            self._peak = peak_bytes()
+        return self._peak
 
 
 class _Job:
@@ -100,13 +174,26 @@ class _Job:
         self.params = params_from_json(self.stage, context.params)
         self.parts = {part.name: part for part in self.stage.parts}
         self.inputs = Inputs(context, self.stage, self.params)
-        self._writers: dict[str, WritableVolume] = {}
+        self.siblings = Siblings(context, self.stage, self.params) if context.siblings else None
+        self._grids: dict[tuple[str, int], TaskGrid] = {}
+        self._encoders: dict[str, ShardEncoder] = {}
         self._ids: dict[str, np.ndarray] = {}
 
-    def execute(self, task: TaskId) -> tuple[list[OutputFile], int, str]:
-        part = self.parts[task.part]
-        self.inputs.log = ReadLog()
+    def execute(self, lease: Lease, number: int) -> Done:
+        part = self.parts[lease.part]
+        task = self._grid(part, lease.level).task(number)
+        copied = self.siblings.take(part, task, number) if self.siblings else None
+        return copied or self._computed(part, task, number)
+
+    def _grid(self, part: Part, level: int) -> TaskGrid:
+        if (part.name, level) not in self._grids:
+            objects = len(self.ids(part)) if isinstance(part, ObjectPart) else 0
+            self._grids |= {(part.name, grid.level): grid for grid in task_grids(self.context, part, objects)}
+        return self._grids[part.name, level]
+
+    def _computed(self, part: Part, task: TaskId, number: int) -> Done:
         box = task_box(self.context, part, task)
+        self.inputs.reads, self.inputs.reach = [], self._reach(part, box)
         where = f"step {self.context.step}, {part.shape} {task.name}" + (f", box {box} (z,y,x)" if box else "")
         with self._temporary_folder(part) as folder:
             output = part.run(self._task(part, task, folder))
@@ -117,17 +204,25 @@ class _Job:
             check_tables(output.tables, part_tables(part), where)
             # The inner nodes of a merge see the voxels of its leaves again.
             voxels = box.voxels if box and not task.level else 0
-            return self._write(part, task, output, folder), voxels, self.inputs.log.to_json()
+            files = tuple(self._write(part, task, output, folder, box))
+            return Done(number, files, voxels, reads=tuple(dict.fromkeys(self.inputs.reads)))
 
-    def _write(self, part: Part, task: TaskId, output: Output, folder: Path | None) -> list[OutputFile]:
+    def _reach(self, part: Part, box: Box | None) -> Box | None:
+        """Return the voxels that the engine waited for; None where it waited for all."""
+        if box is None or isinstance(part, WholePart):
+            return None
+        return box.grow(halo_of(part, self.params, self.context.voxel_size_nm)) & self.context.bounds
+
+    def _write(
+        self, part: Part, task: TaskId, output: Output, folder: Path | None, box: Box | None
+    ) -> list[OutputFile]:
         root = self.context.root
         paths = {name: self._table_path(part, task, name) for name in output.tables}
         files = write_tables(root, paths, output, part_tables(part))
         if output.layers:
-            z, y, x = task.index
-            core = self.context.grid(part).core((z, y, x))
-            writers = {name: self._writer(name) for name in output.layers}
-            files += write_layers(root, writers, output, (z, y, x), core)
+            assert box is not None
+            encoders = {name: self._encoder(name) for name in output.layers}
+            files += write_layers(root, encoders, output, box)
         if folder is not None and isinstance(part, WholePart):
             files += adopt_folder(root, folder, root / part.files[0])
         return files
@@ -140,19 +235,19 @@ class _Job:
     def _is_root(self, part: MergePart, task: TaskId) -> bool:
         return task_box(self.context, part, task) == self.context.bounds
 
-    def _writer(self, name: str) -> WritableVolume:
-        if name not in self._writers:
-            self._writers[name] = open_for_writing(self.context.root / name)
-        return self._writers[name]
+    def _encoder(self, name: str) -> ShardEncoder:
+        if name not in self._encoders:
+            self._encoders[name] = ShardEncoder(self.context.root / name)
+        return self._encoders[name]
 
     @contextlib.contextmanager
     def _temporary_folder(self, part: Part) -> Iterator[Path | None]:
         if not isinstance(part, WholePart) or not part.files:
             yield None
             return
-        folder = self.context.root / f".tmp-{part.files[0]}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        # Of its own: a worker that was thought lost may still write another.
+        self.context.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".tmp-{part.files[0]}-", dir=self.context.root))
         try:
             yield folder
         finally:
@@ -193,9 +288,6 @@ class _Job:
 
     def _children(self, part: MergePart, task: TaskId) -> list[Mapping[str, TableData]]:
         if task.level == 0:
-            box = task_box(self.context, part, task)
-            for name in part.source:
-                self.inputs.check_complete(name, box)
             name = "-".join(str(i) for i in task.index)
             return [{table: read_table(self.context.root / table / f"{name}.parquet") for table in part.source}]
         names = parents_of(self.context, part, task)
@@ -215,8 +307,12 @@ def count_ids(context: StepContext, part: ObjectPart) -> int:
 
 
 def _cause(error: BaseException) -> str:
-    if isinstance(error, Blocked):
-        return "blocked"
+    if isinstance(error, Conflict):
+        return "conflict"
+    if isinstance(error, SystemExit):
+        return "exit"
+    if isinstance(error, MemoryError):
+        return "memory"
     return "disk" if is_disk_error(error) else "exception"
 
 

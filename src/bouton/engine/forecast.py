@@ -18,13 +18,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from bouton.engine.context import StepContext
 from bouton.engine.estimate import NOTHING, Estimate, ratio_interval
 from bouton.engine.samples import PlaceSample, Sample, StepSamples
 from bouton.engine.schedule import makespan
-from bouton.engine.tasks import range_size
 from bouton.engine.work import Wave, waves_of_work
 from bouton.stage import BlockPart, ChainPart, MergePart, ObjectPart, Part, Stage, WholePart
 
@@ -48,7 +46,7 @@ class Forecast:
     size_bytes, files : Estimate
         What the step leaves on disk.
     lease_seconds : float
-        How long a worker keeps the range of tasks that it is given, in the longest part.
+        What a lost worker loses: the mean time of a task, in the longest part.
     """
 
     source: str
@@ -151,7 +149,7 @@ class _PartPlan:
         total = NOTHING
         for wave in self.waves:
             law = self.laws[min(wave.level, 1)]
-            value = makespan(law.seconds(wave), at_once, self.tasks, wave.count)
+            value = makespan(law.seconds(wave), at_once, wave.count)
             startup = law.startup if wave.level < 2 else 0.0
             total += self._interval(wave, law, value) + Estimate(startup, 0.5 * startup, 2 * startup)
         return total
@@ -181,9 +179,8 @@ class _PartPlan:
         return Estimate(value, value * law.low, value * high)
 
     def lease_seconds(self, workers: int) -> float:
-        """Return the mean time of a range of tasks."""
-        mean = sum(self.laws[min(wave.level, 1)].total(wave) for wave in self.waves) / max(1, self.tasks)
-        return mean * range_size(self.tasks, workers)
+        """Return the mean time of a task: what a lost worker loses, for it reports every task that takes its time."""
+        return sum(self.laws[min(wave.level, 1)].total(wave) for wave in self.waves) / max(1, self.tasks)
 
     def worker_bytes(self) -> Estimate:
         """Return the peak memory of the worker that needs most."""
@@ -252,6 +249,8 @@ def _affine(samples: Sequence[Sample], what: str) -> _Law:
         return _Law(0.0, float(times.sum() / works.sum()), 0.5, 1.5)
     weights = 1 / np.maximum(times, 1e-9)
     matrix = np.stack([weights, works * weights / works.max()], axis=1)
+    from scipy.optimize import nnls  # a third of a second that coordinators need not wait
+
     constant, slope = nnls(matrix, np.ones(len(times)))[0]
     return _Law(float(constant), float(slope) / float(works.max()), 0.5, 2.0)
 
@@ -281,7 +280,7 @@ def _scheduled(tasks: Sequence[Sample], workers: int) -> float:
         own = [task for task in tasks if task.part == part]
         for level in sorted({task.level for task in own}):
             seconds = np.array([task.seconds for task in own if task.level == level])
-            total += makespan(seconds, workers, len(own))
+            total += makespan(seconds, workers)
     return total
 
 

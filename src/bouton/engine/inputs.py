@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,34 +12,6 @@ from bouton.errors import DataError, RunError, SpecError
 from bouton.geometry import ZYX, Box
 from bouton.stage import Files, Layer, Stage, Table, TableData
 from bouton.volume import Volume, open_volume, read_table
-
-
-class Blocked(RunError):
-    """Something that a task reads is not done, because the tasks that make it failed."""
-
-
-class ReadLog:
-    """What a task read, and a hash of the bytes: enough to tell whether another run would read the same."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[str, str]] = []
-        self._hash = hashlib.blake2b(digest_size=16)
-
-    def add(self, name: str, place: str, content: bytes | memoryview) -> None:
-        """Note that ``content`` was read of input ``name`` at ``place`` (a box, or ``table``)."""
-        self.entries.append((name, place))
-        self._hash.update(content)
-
-    def to_json(self) -> str:
-        """Return the log as the ledger keeps it."""
-        return json.dumps({"reads": self.entries, "hash": self._hash.hexdigest()})
-
-
-def array_bytes(array: np.ndarray) -> memoryview | bytes:
-    """Return an array's bytes in C order; of text, its JSON."""
-    if array.dtype.kind in "OUS":
-        return json.dumps([str(value) for value in array]).encode()
-    return np.ascontiguousarray(array).data.cast("B") if array.size else b""
 
 
 class InputVolume:
@@ -59,14 +29,15 @@ class InputVolume:
         ------
         DataError
             Voxels are missing or damaged.
+        RunError
+            The task may not read there.
         """
-        self._inputs.check_complete(self.name, box)
+        self._inputs.check_reach(self.name, box)
         try:
             array = self._volume.read(box.shift([-d for d in self._offset]))
         except DataError as error:
             raise self._inputs.explain(self.name, error, box) from error
-        if self._inputs.log is not None:
-            self._inputs.log.add(self.name, str(box), array_bytes(array))
+        self._inputs.reads.append((self.name, str(box)))
         return array
 
 
@@ -74,6 +45,13 @@ class Inputs(Mapping[str, InputVolume]):
     """The volumes and tables that tasks of a step read: its inputs, and what earlier parts of it wrote.
 
     Volumes open on first use and stay open; tables are read once.
+
+    Attributes
+    ----------
+    reads : list of (name, place)
+        What was read: boxes (as text) of layers, ``table`` or ``table@box`` of tables.
+    reach : Box or None
+        The voxels that the task at hand may read; None: any.
     """
 
     def __init__(self, context: StepContext, stage: Stage, params: object) -> None:
@@ -82,7 +60,8 @@ class Inputs(Mapping[str, InputVolume]):
         self._own = {name: context.root / output_path(stage, params, name) for name in self._types}
         self._volumes: dict[str, InputVolume] = {}
         self._tables: dict[str, TableData] = {}
-        self.log: ReadLog | None = None
+        self.reads: list[tuple[str, str]] = []
+        self.reach: Box | None = None
 
     def __getitem__(self, name: str) -> InputVolume:
         if name not in self._volumes:
@@ -105,12 +84,9 @@ class Inputs(Mapping[str, InputVolume]):
 
         Raises
         ------
-        Blocked
-            Tasks that make it failed.
         DataError
             It is missing or damaged.
         """
-        self.check_complete(name, over)
         path = self.path(name, Table)
         over = over if path.is_dir() else None
         table = self._tables.get(name) if over is None else None
@@ -121,9 +97,7 @@ class Inputs(Mapping[str, InputVolume]):
                 raise self.explain(name, error, over) from error
             if over is None:
                 self._tables[name] = table
-        if self.log is not None:
-            for column, values in table.items():
-                self.log.add(name, f"{column}@{over}" if over else column, array_bytes(values))
+        self.reads.append((name, f"table@{over}" if over else "table"))
         return dict(table)
 
     def path(self, name: str, kind: type[Layer] | type[Table]) -> Path:
@@ -146,12 +120,15 @@ class Inputs(Mapping[str, InputVolume]):
             expected=f"one of {', '.join(known)}",
         )
 
-    def check_complete(self, name: str, box: Box | None) -> None:
-        """Raise :class:`Blocked` where tasks that make ``name`` (inside ``box``) failed."""
-        for text in self.context.incomplete.get(name, ()):
-            if box is None or not text or not (Box.parse(text) & box).is_empty:
-                what = f"{name} ({self._owner(name)})"
-                raise Blocked(f"{what} is not done at box {text or 'unknown'}", where=f"step {self.context.step}")
+    def check_reach(self, name: str, box: Box) -> None:
+        """Raise a RunError where a task reads voxels that the engine does not wait for."""
+        if self.reach is not None and not self.reach.contains(box & self.context.bounds):
+            raise RunError(
+                f"stage {self.context.stage_name} reads {name} at box {box} (z,y,x)",
+                where=f"step {self.context.step}",
+                expected=f"a box inside of {self.reach}: the block and the halo that its part declares",
+                fix="declare a larger halo in the stage",
+            )
 
     def explain(self, name: str, error: DataError, box: Box | None) -> DataError:
         """Return ``error`` with the input, the box and the command that repairs it."""

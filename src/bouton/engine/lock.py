@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from bouton.engine.control import holder, this_process
 from bouton.errors import RunError
 
 
@@ -25,13 +25,13 @@ def run_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            handle.seek(0)
             raise RunError(
-                f"the run is being worked on by process {handle.read().strip() or 'unknown'}",
+                f"the run is being worked on by {holder(folder) or 'an unknown process'}",
                 where=str(folder),
-                fix="wait for it or end it, then run the same command again; --name gives a second run its own folder",
+                fix="wait for it or end it (bouton cancel), then run the same command again; --name gives a second run "
+                "its own folder",
             ) from None
         handle.truncate(0)
-        handle.write(str(os.getpid()))
+        handle.write(this_process().decode())
         handle.flush()
         yield

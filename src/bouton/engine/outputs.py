@@ -11,9 +11,9 @@ import numpy as np
 
 from bouton.engine.tasks import OutputFile
 from bouton.errors import RunError
-from bouton.geometry import ZYX, Box
+from bouton.geometry import Box
 from bouton.stage import Layer, Output, Table, TableData
-from bouton.volume import WritableVolume, checksum, shard_file, write_table
+from bouton.volume import ShardEncoder, bytes_checksum, checksum, publish, publish_folder, table_bytes
 
 
 def check_layers(found: Mapping[str, np.ndarray], declared: Mapping[str, Layer], core: Box | None, where: str) -> None:
@@ -64,44 +64,67 @@ def _check_names(what: str, found: Mapping[str, object], declared: Mapping[str, 
         raise RunError(f"{what}: {shown}", where=where, expected=", ".join(sorted(declared)) or "none")
 
 
-def write_layers(
-    root: Path, writers: Mapping[str, WritableVolume], output: Output, index: ZYX, core: Box
-) -> list[OutputFile]:
+class Conflict(RunError):
+    """Another content stands under the name of a file that a task wrote. ``path`` is relative to the step's folder."""
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self.path = path.relative_to(root).as_posix()
+        super().__init__("another content stands there already", where=str(path), expected="no file, or the same bytes")
+
+
+def write_layers(root: Path, encoders: Mapping[str, ShardEncoder], output: Output, core: Box) -> list[OutputFile]:
     """Write a task's layers, one shard each, and return the files.
 
-    What an earlier attempt left in a shard is removed first: bytes depend on this task alone.
+    Raises
+    ------
+    Conflict
+        Another content stands there.
     """
-    files = []
-    for name, array in sorted(output.layers.items()):
-        path = shard_file(root / name, index)
-        path.unlink(missing_ok=True)
-        writers[name].write(core, array)
-        files.append(file_record(root, path))
-    return files
+    return [
+        write_new(root, encoders[name].file(core), encoders[name].encode(core, array))
+        for name, array in sorted(output.layers.items())
+    ]
 
 
 def write_tables(
     root: Path, paths: Mapping[str, Path], output: Output, declared: Mapping[str, Table]
 ) -> list[OutputFile]:
-    """Write a task's tables and return the files."""
-    files = []
-    for name, table in sorted(output.tables.items()):
-        paths[name].parent.mkdir(parents=True, exist_ok=True)
-        write_table(paths[name], table, declared[name].columns)
-        files.append(file_record(root, paths[name]))
-    return files
+    """Write a task's tables and return the files.
+
+    Raises
+    ------
+    Conflict
+        Another content stands there.
+    """
+    return [
+        write_new(root, paths[name], table_bytes(table, declared[name].columns, str(paths[name])))
+        for name, table in sorted(output.tables.items())
+    ]
+
+
+def write_new(root: Path, path: Path, data: bytes) -> OutputFile:
+    """Make a file durable under a name that is free, or that holds the same bytes: a late finisher changes nothing.
+
+    Raises
+    ------
+    Conflict
+        Another content stands there.
+    """
+    if not publish(path, data):
+        raise Conflict(root, path)
+    return OutputFile(path.relative_to(root).as_posix(), len(data), bytes_checksum(data))
 
 
 def adopt_folder(root: Path, temporary: Path, final: Path) -> list[OutputFile]:
-    """Make a folder of files that a task wrote durable, move it to its final name, and return its files."""
-    for path in all_files(temporary):
-        fsync(path)
-    for folder in [temporary, *(p for p in temporary.rglob("*") if p.is_dir())]:
-        fsync(folder)
-    if final.exists():
-        shutil.rmtree(final)
-    temporary.rename(final)
-    fsync(final.parent)
+    """Make a folder of files that a task wrote durable, move it to its final name, and return its files.
+
+    Raises
+    ------
+    Conflict
+        Another content stands there.
+    """
+    if not publish_folder(temporary, final):
+        raise Conflict(root, final)
     return [file_record(root, path) for path in all_files(final)]
 
 
@@ -128,13 +151,4 @@ def remove_leftovers(root: Path) -> None:
 
 def is_temporary(name: str) -> bool:
     """Return whether a file or folder name is one of an unfinished write."""
-    return name.startswith(".tmp-") or name.endswith((".__lock", ".partial"))
-
-
-def fsync(path: Path) -> None:
-    """Make a file or folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return name.startswith(".tmp-") or name.endswith(".partial")

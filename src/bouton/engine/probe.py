@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from bouton.engine.context import make_context
+from bouton.engine.coordinator import run_step
 from bouton.engine.events import Event, Subscriber, TaskFailed
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger
@@ -247,7 +248,7 @@ def _probe_step(place: _Place, step: Step, pool: Executor, subscribers: tuple[Su
 
     context, box = make_context(place.workflow, step, place.folder), place.chosen.box
     started = time.perf_counter()
-    summary = StepRun(context, pool, emit, 0, box).run()
+    summary = run_step(StepRun(context, emit, 0, box), pool)
     wall = time.perf_counter() - started
     if failed:
         raise _failure(failed[0], place.folder)

@@ -1,90 +1,44 @@
 """Blocks that an earlier run over other bounds computed already: copied where they read the same bytes.
 
 The folders of one step differ by key. Two of them whose descriptions differ in bounds and input names alone hold
-equal blocks wherever core and read boxes are equal and the voxels and rows that were read have the same hash.
+equal blocks wherever core and read boxes are equal and the voxels and rows that were read are the same. Workers
+compare them when they come to a block: nothing is hashed for the sake of a later run.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from bouton.engine.context import StepContext, context_from_json, halo_of
-from bouton.engine.inputs import Inputs, ReadLog, array_bytes
+from bouton.engine.inputs import Inputs
+from bouton.engine.leases import Done
 from bouton.engine.ledger import Ledger
-from bouton.engine.outputs import file_record, fsync
-from bouton.engine.tasks import OutputFile, TaskId, TaskResult, task_box
+from bouton.engine.outputs import write_new
+from bouton.engine.tasks import TaskId, task_box
 from bouton.errors import BoutonError
 from bouton.geometry import Box
-from bouton.stage import BlockPart, Part, Stage
+from bouton.stage import BlockPart, Part, Stage, TableData
+from bouton.volume import bytes_checksum
 
 
-class Siblings:
-    """The folders of the same step with other bounds."""
+def sibling_folders(context: StepContext) -> tuple[str, ...]:
+    """Return the folders of the same step with other bounds, relative to the run folder."""
+    return tuple(other.folder for other in _candidates(context) if is_sibling(context, other))
 
-    def __init__(self, context: StepContext, stage: Stage, params: object) -> None:
-        self.context, self.stage, self.params = context, stage, params
-        self._folders = [folder for folder in self._candidates() if is_sibling(context, folder)]
 
-    def _candidates(self) -> Iterator[StepContext]:
-        own = self.context.root
-        for folder in sorted(own.parent.iterdir()):
-            if folder != own and (folder / "ledger.sqlite").is_file():
-                try:
-                    relative = folder.relative_to(self.context.run_folder)
-                    yield context_from_json(Path(self.context.run_folder), relative.as_posix())
-                except BoutonError:
-                    continue
-
-    def take(self, part: Part, tasks: Iterator[TaskId], commit: Callable[[list[TaskResult]], None]) -> Iterator[TaskId]:
-        """Copy the tasks that a sibling did, and yield the others."""
-        if not self._folders or not isinstance(part, BlockPart):
-            yield from tasks
-            return
-        inputs = Inputs(self.context, self.stage, self.params)
-        for task in tasks:
-            result = self._copied(part, task, inputs)
-            if result is None:
-                yield task
-            else:
-                commit([result])
-
-    def _copied(self, part: BlockPart, task: TaskId, inputs: Inputs) -> TaskResult | None:
-        for sibling in self._folders:
-            core = task_box(self.context, part, task)
-            halo = halo_of(part, self.params, self.context.voxel_size_nm)
-            assert core is not None
-            same_core = task_box(sibling, part, task) == core
-            if not same_core or core.grow(halo) & self.context.bounds != core.grow(halo) & sibling.bounds:
-                continue
-            with Ledger(sibling.root / "ledger.sqlite", readonly=True) as ledger:
-                reads = ledger.reads_of(part.name, task.name)
-                files = ledger.outputs_of(part.name, task.name)
-            if reads and same_reads(inputs, reads) and self._copy(sibling, files):
-                return TaskResult(task, files, core.voxels, reads=reads, reused=True)
-        return None
-
-    def _copy(self, sibling: StepContext, files: tuple[OutputFile, ...]) -> bool:
-        """Copy files durably; False where one is not what its ledger says."""
-        for file in files:
-            source, target = sibling.root / file.path, self.context.root / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".tmp-{target.name}")
+def _candidates(context: StepContext) -> Iterator[StepContext]:
+    own = context.root
+    for folder in sorted(own.parent.iterdir()):
+        if folder != own and (folder / "ledger.sqlite").is_file():
             try:
-                shutil.copyfile(source, temporary)
-            except FileNotFoundError:
-                return False
-            fsync(temporary)
-            if file_record(temporary.parent, temporary).checksum != file.checksum:
-                temporary.unlink()
-                return False
-            temporary.replace(target)
-            fsync(target.parent)
-        return True
+                relative = folder.relative_to(context.run_folder)
+                yield context_from_json(Path(context.run_folder), relative.as_posix())
+            except BoutonError:
+                continue
 
 
 def is_sibling(context: StepContext, other: StepContext) -> bool:
@@ -101,21 +55,82 @@ def _models(context: StepContext) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def _read_again(inputs: Inputs, name: str, place: str) -> np.ndarray:
-    """Return what :class:`Inputs` noted as ``place``: a box, a table's column, or a column over a box."""
-    column, _, over = place.partition("@")
-    if over:
-        return inputs.table(name, Box.parse(over))[column]
-    return inputs[name].read(Box.parse(place)) if ":" in place else inputs.table(name)[place]
+class Siblings:
+    """The folders of the same step with other bounds, as a worker reads them."""
+
+    def __init__(self, context: StepContext, stage: Stage, params: object) -> None:
+        self.context, self.params, self.inputs = context, params, Inputs(context, stage, params)
+        self._others = [
+            _Sibling(other, Inputs(other, stage, params), Ledger(other.root / "ledger.sqlite", readonly=True))
+            for other in (context_from_json(Path(context.run_folder), folder) for folder in context.siblings)
+        ]
+
+    def take(self, part: Part, task: TaskId, number: int) -> Done | None:
+        """Copy what a sibling made of the same block, if it read the same."""
+        core = task_box(self.context, part, task) if isinstance(part, BlockPart) else None
+        if core is None:
+            return None
+        near = core.grow(halo_of(part, self.params, self.context.voxel_size_nm))
+        for other in self._others:
+            bounds = other.context.bounds
+            if task_box(other.context, part, task) != core or near & bounds != near & self.context.bounds:
+                continue
+            found = other.ledger.find(part.name, task.name)
+            if found is not None and self._same_reads(other, found.reads) and self._copy(other, found):
+                return Done(number, found.files, core.voxels, reads=found.reads, reused=True)
+        return None
+
+    def _same_reads(self, other: _Sibling, reads: tuple[tuple[str, str], ...]) -> bool:
+        try:
+            return all(self._is_same(other, name, place) for name, place in reads)
+        except (BoutonError, KeyError):
+            return False
+
+    def _is_same(self, other: _Sibling, name: str, place: str) -> bool:
+        mine, its = self.context.inputs.get(name), other.context.inputs.get(name)
+        if mine is not None and its is not None:
+            if not (mine.step and its.step):
+                return mine == its and _identity(self.context, name) == _identity(other.context, name)
+            if mine.path == its.path:
+                return True
+        return _equal(_read(self.inputs, name, place), _read(other.inputs, name, place))
+
+    def _copy(self, other: _Sibling, found: Done) -> bool:
+        """Copy files durably; False where one is not what its ledger says."""
+        for file in found.files:
+            try:
+                data = (other.context.root / file.path).read_bytes()
+            except OSError:
+                return False
+            if bytes_checksum(data) != file.checksum:
+                return False
+            write_new(self.context.root, self.context.root / file.path, data)
+        return True
 
 
-def same_reads(inputs: Inputs, recorded: str) -> bool:
-    """Return whether what a task of a sibling read has the same bytes here."""
-    values = json.loads(recorded)
-    log = ReadLog()
-    try:
-        for name, place in values["reads"]:
-            log.add(name, place, array_bytes(_read_again(inputs, name, place)))
-    except (BoutonError, KeyError):
-        return False
-    return json.loads(log.to_json()) == values
+class _Sibling:
+    """One folder of the same step."""
+
+    def __init__(self, context: StepContext, inputs: Inputs, ledger: Ledger) -> None:
+        self.context, self.inputs, self.ledger = context, inputs, ledger
+
+
+def _identity(context: StepContext, name: str) -> str:
+    """Return what the key knows of a source: a file that changed since is not what was read."""
+    return str(context.description.get("reads", {}).get(name))
+
+
+def _read(inputs: Inputs, name: str, place: str) -> np.ndarray | TableData:
+    """Return what :class:`Inputs` noted as ``place``: a box, a table, or a table's rows over a box."""
+    kind, _, over = place.partition("@")
+    if kind == "table":
+        return inputs.table(name, Box.parse(over) if over else None)
+    return inputs[name].read(Box.parse(place))
+
+
+def _equal(one: np.ndarray | TableData, other: np.ndarray | TableData) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(_equal(one[name], other[name]) for name in one)
+    assert isinstance(one, np.ndarray)
+    assert isinstance(other, np.ndarray)
+    return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")

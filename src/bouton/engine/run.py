@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from bouton.engine.context import make_context, output_path, step_folder
+from bouton.engine.context import main_output, make_context
+from bouton.engine.control import asked, forget
+from bouton.engine.coordinator import Coordinator, opened
+from bouton.engine.dependencies import Source
 from bouton.engine.events import Event, RunFinished, RunStarted, StepSkipped, Subscriber, TaskFailed, to_json
 from bouton.engine.execute import is_disk_error
 from bouton.engine.executors import Executor, make_executor
@@ -35,7 +39,7 @@ class RunSummary:
     folder : Path
         The run folder.
     state : str
-        ``done`` or ``failed``.
+        ``done``, ``failed``, ``paused`` or ``cancelled``.
     steps : mapping of step name -> StepSummary
     failures : tuple of TaskFailed
         The quarantined tasks.
@@ -48,7 +52,7 @@ class RunSummary:
 
     def raise_if_failed(self) -> None:
         """Raise a RunError that names the failed blocks, if there are any."""
-        if self.state == "done":
+        if self.state in ("done", "paused", "cancelled"):
             return
         shown = [f"{f.step} {f.task} (box {f.box_zyx or '-'}): {f.error}" for f in self.failures[:SHOWN]]
         more = len(self.failures) - SHOWN
@@ -66,7 +70,7 @@ class EventLog:
     """A subscriber that appends every event to ``events.jsonl``."""
 
     def __init__(self, path: Path) -> None:
-        torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+        torn = _ends_torn(path)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         # A coordinator that was killed while it wrote leaves half a line: it must not swallow our first one.
         self._file.write("\n" if torn else "")
@@ -79,6 +83,15 @@ class EventLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _ends_torn(path: Path) -> bool:
+    """Return whether the last line of a file lacks its end."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def run_workflow(
@@ -163,7 +176,6 @@ class _Run:
         self.subscribers = subscribers
         self.record = RunRecord(workflow, folder)
         self.failures: list[TaskFailed] = []
-        self.incomplete: dict[str, tuple[str, ...]] = {}
 
     def emit(self, event: Event) -> None:
         if isinstance(event, TaskFailed):
@@ -174,6 +186,7 @@ class _Run:
     def run(self) -> RunSummary:
         started = time.perf_counter()
         flow = self.workflow
+        forget(self.folder)
         write_bytes(self.folder / "workflow.yaml", flow.text.encode())
         self.record.write()
         keep_plan(flow, self.folder, self.executor.workers)
@@ -184,27 +197,45 @@ class _Run:
         for name, reason in flow.skipped.items():
             self.emit(StepSkipped(name, reason))
         state = "paused"
+        steps: dict[str, StepRun] = {}
         try:
-            for step in flow.steps:
-                self._run_step(step)
-            failed = any(summary.state != "done" for summary in self.record.states.values())
-            state = "failed" if failed else "done"
+            with opened(steps.values()):
+                try:
+                    state = self._run_steps(steps)
+                finally:
+                    self.record.states |= {name: step.summary() for name, step in steps.items() if step.has_ledger}
         finally:
             self._finish(state, time.perf_counter() - started)
         return RunSummary(self.folder, state, self.record.states, tuple(self.failures))
+
+    def _run_steps(self, steps: dict[str, StepRun]) -> str:
+        for step in self.workflow.steps:
+            steps[step.name] = StepRun(make_context(self.workflow, step, self.folder), self.emit, self.retries)
+            steps[step.name].open(self._sources(step, steps))
+        for run in steps.values():
+            if run.is_over:
+                self._ended(run)
+        coordinator = Coordinator(
+            list(steps.values()), self.executor, self.emit, lambda: asked(self.folder), self._ended
+        )
+        state = coordinator.run()
+        if state == "done" and any(run.summary().state != "done" for run in steps.values()):
+            return "failed"
+        return state
+
+    def _sources(self, step: Step, steps: Mapping[str, StepRun]) -> dict[str, Source]:
+        owners = {step.name: step for step in self.workflow.steps}
+        return {
+            name: steps[ref.owner].source(ref.output or main_output(owners[ref.owner]))
+            for name, ref in step.reads.items()
+            if ref.owner in steps
+        }
+
+    def _ended(self, run: StepRun) -> None:
+        self.record.states[run.context.step] = run.summary()
+        self.record.write()
 
     def _finish(self, state: str, seconds: float) -> None:
         blocked = sum(summary.counts.get("blocked", 0) for summary in self.record.states.values())
         self.emit(RunFinished(self.workflow.name, state, round(seconds, 3), len(self.failures), blocked))
         self.record.finish(state)
-
-    def _run_step(self, step: Step) -> None:
-        context = make_context(self.workflow, step, self.folder)
-        paths = {name: place.path for name, place in context.inputs.items()}
-        incomplete = {name: self.incomplete[path] for name, path in paths.items() if path in self.incomplete}
-        runner = StepRun(replace(context, incomplete=incomplete), self.executor, self.emit, self.retries)
-        summary = runner.run()
-        for name, boxes in summary.incomplete.items():
-            self.incomplete[f"{step_folder(step)}/{output_path(step.stage, step.params, name)}"] = boxes
-        self.record.states[step.name] = summary
-        self.record.write()

@@ -1,21 +1,17 @@
-"""The coordinator's work on one step: what is done already, what is left, in which order, and what failed."""
+"""The books of one step while it runs: what is done already, what may run now, what failed."""
 
 from __future__ import annotations
 
-import itertools
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bouton.engine.context import (
-    StepContext,
-    context_to_json,
-    load_stage_of,
-    params_from_json,
-    part_layers,
-)
+import numpy as np
+
+from bouton.engine.context import StepContext, context_to_json, load_stage_of, params_from_json, part_layers
+from bouton.engine.dependencies import PartFront, Source, finished_fronts, fronts_of
 from bouton.engine.events import (
     Event,
     PartStarted,
@@ -29,228 +25,315 @@ from bouton.engine.events import (
     TasksDone,
 )
 from bouton.engine.execute import NODES, count_ids
-from bouton.engine.executors import Executor
-from bouton.engine.inputs import Blocked
+from bouton.engine.frontier import BAD, DONE, PENDING
+from bouton.engine.leases import OWN_FAULTS, Batch, Failure, Lease, runs_of, without
 from bouton.engine.ledger import Ledger, disk_full
 from bouton.engine.outputs import all_files, file_record, remove_leftovers
-from bouton.engine.reuse import Siblings
-from bouton.engine.tasks import TaskId, TaskResult, count_tasks, parents_of, range_size, task_box, waves
+from bouton.engine.reuse import sibling_folders
+from bouton.engine.tasks import OutputFile, task_grids
 from bouton.geometry import Box, Grid
 from bouton.stage import Layer, MergePart, ObjectPart, Part, Stage, part_tables
 from bouton.volume import create_volume, write_bytes
 
-LAYERS = ""
+LOSSES = 12
+"""How often a task may take its worker with it, or lose it, before it is quarantined although it seems innocent."""
 
 
 @dataclass
 class StepSummary:
-    """How a step ended. ``incomplete`` names its outputs with failed tasks, and these tasks' boxes."""
+    """How a step ended: ``state`` is done, failed, blocked or pending."""
 
     step: str
     state: str
     tasks: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     computed: int = 0
-    incomplete: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class StepRun:
-    """Runs one step to its end.
+    """One step of a run.
 
     Parameters
     ----------
     context : StepContext
-    executor : Executor
     emit : callable
         Takes events.
     retries : int
-        How often a task that failed is tried again before it is quarantined.
+        How often a task that failed by its own fault is tried again before it is quarantined.
     only : Box, optional
         For a probe: of the block parts, compute the blocks that share a voxel with this box. None is copied from
         another run, and the step does not count as complete.
+
+    Attributes
+    ----------
+    fronts : list of PartFront
+        In the order of the parts, a merge's leaves first; after :meth:`open`.
+    is_over : bool
+        Whether every task is done, quarantined or blocked.
     """
 
     def __init__(
-        self,
-        context: StepContext,
-        executor: Executor,
-        emit: Callable[[Event], None],
-        retries: int,
-        only: Box | None = None,
+        self, context: StepContext, emit: Callable[[Event], None], retries: int, only: Box | None = None
     ) -> None:
-        self.context, self.executor, self.emit, self.retries, self.only = context, executor, emit, retries, only
+        self.context, self.emit, self.retries, self.only = context, emit, retries, only
         self.root = context.root
         self.stage: Stage = load_stage_of(context)
         self.params = params_from_json(self.stage, context.params)
-        self._given = dict(context.incomplete)
-        self._incomplete: dict[str, tuple[str, ...]] = {}
-        self._computed = 0
-        self._total = 0
+        self.fronts: list[PartFront] = []
+        self.is_over = False
+        self.computed = 0
+        self._told: set[str] = set()
+        self._folded: set[str] = set()
+        self._own_faults: dict[tuple[str, int, int], int] = defaultdict(int)
+        self._losses: dict[tuple[str, int, int], int] = defaultdict(int)
+        self._suspects: deque[tuple[PartFront, int]] = deque()
+        self._seconds = 0.0
+        self._news: list[Event] = []
 
-    def run(self) -> StepSummary:
-        """Run what is left of the step.
+    def open(self, sources: Mapping[str, Source], lost: Iterable[tuple[str, str]] = ()) -> None:
+        """Read the ledger, take what is lost off it, and build the fronts.
 
-        Raises
-        ------
-        RunError
-            The disk is full; nothing half-written counts.
+        Parameters
+        ----------
+        sources : mapping of input name -> Source
+            What makes the inputs, of steps that are open already.
+        lost : iterable of (part, task)
+            Tasks to compute again though the ledger has them.
         """
-        started = time.perf_counter()
         self.root.mkdir(parents=True, exist_ok=True)
-        with Ledger(self.root / "ledger.sqlite") as ledger:
-            lost = self._forget_lost(ledger)
-            if ledger.fact("complete") and not lost:
-                self._total = int(ledger.fact("tasks"))
-                self.emit(StepReused(self.context.step, self._total))
-                return StepSummary(self.context.step, "done", self._total, ledger.counts())
-            self.emit(StepStarted(self.context.step, self.context.stage_name, self.context.key))
-            self._prepare(ledger)
-            try:
-                for part in self.stage.parts:
-                    self._run_part(ledger, part)
-            finally:
-                ledger.set_fact("seconds", ledger.fact("seconds") + time.perf_counter() - started)
-            return self._finish(ledger)
-
-    def _prepare(self, ledger: Ledger) -> None:
+        self.ledger = Ledger(self.root / "ledger.sqlite")
+        self.remove(lost)
+        self._forget_lost()
+        if self.ledger.fact("complete"):
+            self._reuse()
+            return
         remove_leftovers(self.root)
-        ledger.forget_unfinished()
+        self.ledger.forget_unfinished()
+        if self.only is None:
+            self.context = replace(self.context, siblings=sibling_folders(self.context))
         write_bytes(self.root / "step.json", context_to_json(self.context))
-        self._siblings = Siblings(self.context, self.stage, self.params)
         for part in self.stage.parts:
             for name, layer in part_layers(part, self.params).items():
-                if name not in ledger.done(LAYERS):
-                    result = make_layer(self.context, self.context.grid(part), name, layer)
-                    ledger.commit([result])
+                if name not in self.ledger.layers():
+                    self.ledger.commit_layer(name, make_layer(self.context, self.context.grid(part), name, layer))
+        self.fronts = fronts_of(self.context, self.stage.parts, self.params, sources, self.only)
+        self.ledger.set_grids(pf.front.grid for pf in self.fronts if pf.front.grid is not None)
+        for pf in self.fronts:
+            if pf.front.grid is not None:
+                pf.front.load(self.ledger.done_runs(pf.part.name, pf.level))
 
-    def _forget_lost(self, ledger: Ledger) -> bool:
+    def _reuse(self) -> None:
+        grids = {(grid.part, grid.level): grid for grid in self.ledger.grids()}
+        self.fronts = finished_fronts(self.context, self.stage.parts, grids)
+        self.is_over = True
+        self.emit(StepReused(self.context.step, int(self.ledger.fact("tasks"))))
+
+    def _forget_lost(self) -> None:
         """Take tasks with missing or short files off the ledger, and say so."""
         lost: dict[tuple[str, str], None] = {}
-        for row in ledger.outputs():
+        for row in self.ledger.outputs():
             found = missing_or_short(self.root, row.file.path, row.file.size_bytes)
             if found:
                 self.emit(TaskLost(self.context.step, row.part, row.task, row.file.path, found))
                 lost[(row.part, row.task)] = None
-        ledger.forget(lost)
-        for part, _ in lost:
-            ledger.unfold(part)
-        return bool(lost)
+        self.remove(lost)
 
-    def _finish(self, ledger: Ledger) -> StepSummary:
-        counts = ledger.counts()
-        state = "failed" if counts["failed"] else "blocked" if counts["blocked"] else "done"
-        ledger.set_fact("tasks", self._total)
-        if state == "done":
-            ledger.set_fact("voxels", self.context.bounds.voxels)
-            ledger.set_fact("complete", self.only is None)
-        seconds, peak = ledger.fact("seconds"), ledger.peak_bytes()
-        numbers = (self._total, counts["failed"], counts["blocked"], counts["reused"], round(seconds, 3), peak)
-        self.emit(StepFinished(self.context.step, state, *numbers))
-        return StepSummary(self.context.step, state, self._total, counts, self._computed, self._incomplete)
-
-    def _run_part(self, ledger: Ledger, part: Part) -> None:
-        # who reads a name gets the input, where an output is called the same
-        own = {name: boxes for name, boxes in self._incomplete.items() if name not in self.context.inputs}
-        self.context = replace(self.context, incomplete=own | self._given)
-        try:
-            objects = count_ids(self.context, part) if isinstance(part, ObjectPart) else 0
-        except Blocked as error:
-            self._commit(
-                ledger, part, [TaskResult(TaskId(part.name, "00000000", (0,)), cause="blocked", error=str(error))]
-            )
-            return
-        done, total = ledger.done(part.name), count_tasks(self.context, part, objects, self.only)
-        self._total += total
-        voxels = 0 if isinstance(part, ObjectPart) else self.context.bounds.voxels
-        done_voxels = ledger.voxels(part.name)
-        self.emit(PartStarted(self.context.step, part.name, part.shape, total, len(done), voxels, done_voxels))
-        root = self._root_name(part)
-        if root not in done:
-            for wave in waves(self.context, part, objects, self.only):
-                left = (task for task in wave if task.name not in done)
-                self._run_wave(ledger, part, self._unblocked(ledger, part, left, done), total)
-                if isinstance(part, MergePart) or part.shape == "chain":
-                    done = ledger.done(part.name)
-        if isinstance(part, MergePart) and root in ledger.done(part.name):
-            ledger.fold(part.name, root, NODES)
-            shutil.rmtree(self.root / NODES / part.name, ignore_errors=True)
-
-    def _root_name(self, part: Part) -> str:
-        if not isinstance(part, MergePart):
-            return ""
-        *_, last = waves(self.context, part)
-        return next(last).name
-
-    def _unblocked(self, ledger: Ledger, part: Part, tasks: Iterable[TaskId], done: set[str]) -> Iterator[TaskId]:
-        """Yield the tasks whose predecessors in the same part are done; record the others as blocked."""
-        for task in tasks:
-            missing = [name for name in parents_of(self.context, part, task) if name not in done]
-            if missing:
-                text = f"{part.shape} {missing[0]} of part {part.name} is not done"
-                self._commit(ledger, part, [TaskResult(task, cause="blocked", error=text)])
-            else:
-                yield task
-
-    def _run_wave(self, ledger: Ledger, part: Part, tasks: Iterator[TaskId], total: int) -> None:
-        size = range_size(total, self.executor.workers)
-        if self.only is None:
-            tasks = self._siblings.take(part, tasks, lambda results: self._commit(ledger, part, results))
-        for attempt in range(1, self.retries + 2):
-            failed: list[TaskResult] = []
-            for results in self.executor.run(self.context, _ranges(tasks, size)):
-                failed += self._settle(ledger, part, results, attempt)
-            tasks, size = iter([result.task for result in failed]), 1
-            if not failed:
-                return
-
-    def _settle(self, ledger: Ledger, part: Part, results: list[TaskResult], attempt: int) -> list[TaskResult]:
-        """Commit results and return those that are to be tried again."""
-        again = [r for r in results if r.cause in ("exception", "died") and attempt <= self.retries]
-        full = [r for r in results if r.cause == "disk"]
-        final = [replace(r, attempts=attempt) for r in results if r not in again and r not in full]
-        self._commit(ledger, part, final)
-        if full:
-            raise disk_full(self.root, full[0].error)
-        for r in again:
-            self.emit(TaskRetried(self.context.step, part.name, r.task.name, attempt, r.error))
-        return again
-
-    def _commit(self, ledger: Ledger, part: Part, results: list[TaskResult]) -> None:
-        boxes = {r.task.name: str(task_box(self.context, part, r.task) or "") for r in results}
-        ledger.commit(results, boxes)
-        good = [r for r in results if not r.cause]
-        self._computed += sum(not r.reused for r in good)
-        if good:
-            reused, voxels = sum(r.reused for r in good), sum(r.voxels for r in good)
-            self.emit(TasksDone(self.context.step, part.name, len(good), voxels, reused))
-        for r in results:
-            if r.cause:
-                self._note_failure(part, r, boxes[r.task.name])
-
-    def _note_failure(self, part: Part, result: TaskResult, box: str) -> None:
-        if result.cause == "blocked":
-            self.emit(TasksBlocked(self.context.step, part.name, 1, result.error))
-        else:
-            name = result.task.name
-            self.emit(TaskFailed(self.context.step, part.name, name, box, result.attempts, result.error))
-        outputs = [*part_layers(part, self.params), *part_tables(part), *getattr(part, "files", ())]
-        for output in outputs:
-            self._incomplete[output] = (*self._incomplete.get(output, ()), box)
-
-    def repair(self, ledger: Ledger, tasks: Iterable[tuple[str, str]]) -> None:
-        """Take tasks (part, task) off the ledger and remove their files, so that :meth:`run` computes them again."""
+    def remove(self, tasks: Iterable[tuple[str, str]]) -> None:
+        """Take tasks (part, task) off the ledger and remove their files, so that they are computed again."""
         tasks = list(tasks)
         for part, task in tasks:
-            for file in ledger.outputs_of(part, task):
+            for file in self.ledger.outputs_of(part, task):
                 (self.root / file.path).unlink(missing_ok=True)
-        ledger.forget(tasks)
+        self.ledger.forget(tasks)
         for part in {part for part, _ in tasks}:
-            ledger.unfold(part)
+            self.ledger.unfold(part)
+
+    def next_lease(self, pf: PartFront, size: int, number: int) -> Lease | None:
+        """Return tasks of a front that may run now, or None."""
+        if pf.front.grid is None and not self._count_objects(pf):
+            return None
+        suspect = next((each for each in self._suspects if each[0] is pf), None)
+        if suspect is not None:
+            self._suspects.remove(suspect)
+            tasks = np.array([suspect[1]], np.int64)
+        else:
+            tasks, hopeless = pf.front.take(size)
+            if len(hopeless):
+                self._block(pf, hopeless)
+        if not len(tasks):
+            return None
+        self._tell(pf)
+        return Lease(number, self.context, pf.part.name, pf.level, tasks, pf.gpu, (pf.seconds or 0.0) * len(tasks))
+
+    def _count_objects(self, pf: PartFront) -> bool:
+        """Build the grid of an object part when all that it reads is done; return whether it is built."""
+        waits = [dependency.front for dependency in pf.front.dependencies]
+        if not all(front.is_settled for front in waits):
+            return False
+        assert isinstance(pf.part, ObjectPart)
+        hopeless = any(front.bad for front in waits)
+        objects = 1 if hopeless else count_ids(self.context, pf.part)
+        (pf.front.grid,) = task_grids(self.context, pf.part, objects)
+        if not hopeless:
+            self.ledger.set_grids([pf.front.grid])
+            pf.front.load(self.ledger.done_runs(pf.part.name))
+        pf.front.version += 1
+        return True
+
+    def _tell(self, pf: PartFront) -> None:
+        """Announce the step and the part, the first time."""
+        if not self._told:
+            self.emit(StepStarted(self.context.step, self.context.stage_name, self.context.key))
+        if pf.part.name in self._told:
+            return
+        self._told.add(pf.part.name)
+        own = [each.front for each in self.fronts if each.part is pf.part]
+        voxels = 0 if isinstance(pf.part, ObjectPart) else self.context.bounds.voxels
+        numbers = (sum(front.total for front in own), sum(front.done for front in own), voxels)
+        self.emit(
+            PartStarted(self.context.step, pf.part.name, pf.part.shape, *numbers, self.ledger.voxels(pf.part.name))
+        )
+
+    def commit(self, pf: PartFront, batch: Batch) -> None:
+        """Enter finished tasks into the ledger, inside of its transaction.
+
+        What is done already does not change, whoever comes late with it.
+        """
+        late = pf.front.is_done(batch.numbers)
+        news = without(batch, batch.numbers[late]) if late.any() else batch
+        if news is None:
+            return
+        self.ledger.commit(pf.part.name, pf.level, news)
+        pf.front.mark(news.numbers, DONE)
+        mean = news.seconds / len(news.numbers)
+        pf.seconds = mean if pf.seconds is None else 0.7 * pf.seconds + 0.3 * mean
+        self.computed += len(news.numbers) - news.reused
+        runs = tuple((int(a), int(b)) for a, b in runs_of(news.numbers))
+        numbers = (len(news.numbers), news.voxels, news.reused, pf.level)
+        self._news.append(TasksDone(self.context.step, pf.part.name, *numbers, runs))
+
+    def fail(self, pf: PartFront, lease: int, failure: Failure) -> None:
+        """Note a try that failed, inside of the ledger's transaction: it is tried again, alone, or quarantined.
+
+        Raises
+        ------
+        RunError
+            The disk is full.
+        """
+        if failure.cause == "disk":
+            raise disk_full(self.root, failure.error)
+        assert pf.front.grid is not None
+        if pf.front.is_done(np.array([failure.task]))[0]:
+            return
+        name, place = pf.front.grid.name(failure.task), (pf.part.name, pf.level, failure.task)
+        box = str(pf.front.grid.box(failure.task) or "")
+        self.ledger.commit_attempt(pf.part.name, name, box, lease, failure)
+        for path in failure.files:
+            # The task is not done, so nobody has relied on this file.
+            _remove(self.root / path)
+        counts, limit = (self._own_faults, self.retries) if failure.cause in OWN_FAULTS else (self._losses, LOSSES)
+        counts[place] += 1
+        tries = self._own_faults[place] + self._losses[place]
+        if counts[place] <= limit:
+            self._suspects.append((pf, failure.task))
+            self._news.append(TaskRetried(self.context.step, pf.part.name, name, tries, failure.error))
+            return
+        self.ledger.quarantine(pf.part.name, name, box, tries, failure)
+        pf.front.mark(np.array([failure.task], np.int64), BAD)
+        self._news.append(TaskFailed(self.context.step, pf.part.name, name, box, tries, failure.error))
+
+    def release(self, pf: PartFront, tasks: np.ndarray) -> None:
+        """Give tasks back that a lease did not come to."""
+        if len(tasks):
+            pf.front.mark(tasks, PENDING)
+
+    def tell_news(self) -> None:
+        """Emit what the ledger's transaction has made true."""
+        news, self._news = self._news, []
+        for event in news:
+            self.emit(event)
+
+    def source(self, output: str) -> Source:
+        """Return what makes output ``output``."""
+        fronts = [pf for pf in self.fronts if output in part_outputs(pf.part, self.params)]
+        return Source(f"{output} (step {self.context.step})", fronts)
+
+    def _block(self, pf: PartFront, tasks: np.ndarray) -> None:
+        """Note tasks that never will run: something that they read is not done."""
+        self._tell(pf)
+        labels = [label for each, label in zip(pf.front.dependencies, pf.labels, strict=True) if each.front.bad]
+        assert pf.front.grid is not None
+        box = pf.front.grid.box(int(tasks[0]))
+        text = f"{' and '.join(dict.fromkeys(labels))} is not done" + (f" around box {box}" if box else "")
+        self.ledger.block(pf.part.name, pf.level, tasks)
+        runs = tuple((int(a), int(b)) for a, b in runs_of(tasks))
+        self.emit(TasksBlocked(self.context.step, pf.part.name, len(tasks), text, pf.level, runs))
+
+    def settle(self) -> bool:
+        """Fold finished merges; return whether the step came to its end just now."""
+        for pf in self.fronts:
+            if isinstance(pf.part, MergePart) and pf.part.name not in self._folded and self._root(pf).front.done:
+                self._folded.add(pf.part.name)
+                self.ledger.fold(pf.part.name)
+                shutil.rmtree(self.root / NODES / pf.part.name, ignore_errors=True)
+        if self.is_over or not all(pf.front.is_settled for pf in self.fronts):
+            return False
+        self.is_over = True
+        self._finish()
+        return True
+
+    def _root(self, pf: PartFront) -> PartFront:
+        return [each for each in self.fronts if each.part is pf.part][-1]
+
+    def spend(self, seconds: float) -> None:
+        """Count time of the run that was this step's."""
+        self._seconds += seconds
+
+    def _finish(self) -> None:
+        counts = self.ledger.counts()
+        tasks = sum(pf.front.total for pf in self.fronts)
+        self.ledger.set_fact("tasks", tasks)
+        self._keep_seconds()
+        if not counts["failed"] and not counts["blocked"]:
+            self.ledger.set_fact("voxels", self.context.bounds.voxels)
+            self.ledger.set_fact("complete", self.only is None)
+        if not self._told and self.fronts:
+            self._tell(self.fronts[0])
+        numbers = (tasks, counts["failed"], counts["blocked"], counts["reused"])
+        seconds, peak = round(self.ledger.fact("seconds"), 3), self.ledger.peak_bytes()
+        self.emit(StepFinished(self.context.step, self._state(counts), *numbers, seconds, peak))
+
+    def _keep_seconds(self) -> None:
+        self.ledger.set_fact("seconds", self.ledger.fact("seconds") + self._seconds)
+        self._seconds = 0.0
+
+    def _state(self, counts: Mapping[str, int]) -> str:
+        if not self.is_over:
+            return "pending"
+        return "failed" if counts["failed"] else "blocked" if counts["blocked"] else "done"
+
+    def summary(self) -> StepSummary:
+        """Return how far the step came."""
+        counts = self.ledger.counts()
+        tasks = int(self.ledger.fact("tasks")) if self.is_over else sum(pf.front.total for pf in self.fronts)
+        return StepSummary(self.context.step, self._state(counts), tasks, counts, self.computed)
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether the ledger was opened."""
+        return hasattr(self, "ledger")
+
+    def close(self) -> None:
+        """Close the ledger, if it is open."""
+        if self.has_ledger:
+            if self._seconds:
+                self._keep_seconds()
+            self.ledger.close()
 
 
-def _ranges(tasks: Iterator[TaskId], size: int) -> Iterator[list[TaskId]]:
-    while chunk := list(itertools.islice(tasks, size)):
-        yield chunk
+def part_outputs(part: Part, params: object) -> set[str]:
+    """Return the names of all that a part writes."""
+    return {*part_layers(part, params), *part_tables(part), *getattr(part, "files", ())}
 
 
 def missing_or_short(root: Path, path: str, size_bytes: int) -> str:
@@ -262,7 +345,14 @@ def missing_or_short(root: Path, path: str, size_bytes: int) -> str:
     return "" if found == size_bytes else f"{found} bytes instead of {size_bytes}"
 
 
-def make_layer(context: StepContext, grid: Grid, name: str, layer: Layer) -> TaskResult:
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def make_layer(context: StepContext, grid: Grid, name: str, layer: Layer) -> list[OutputFile]:
     """Create an empty layer over the whole data set, or its metadata alone where blocks exist already.
 
     It is made under a temporary name, so that a layer with half of its metadata never exists.
@@ -286,5 +376,4 @@ def make_layer(context: StepContext, grid: Grid, name: str, layer: Layer) -> Tas
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target, (temporary / file).read_bytes())
     shutil.rmtree(temporary.parent)
-    records = tuple(file_record(root, root / name / file) for file in files)
-    return TaskResult(TaskId(LAYERS, name), records)
+    return [file_record(root, root / name / file) for file in files]

@@ -1,4 +1,4 @@
-"""The tasks of a part, in waves: the tasks of one wave are independent of one another, waves run in order."""
+"""The tasks of a part: numbered in C order in one grid, of a merge in one grid a level of its octree."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 from bouton.engine.context import StepContext
 from bouton.geometry import ZYX, Box, Grid, block_name
-from bouton.stage import BlockPart, ChainPart, MergePart, ObjectPart, Part, WholePart
-
-RANGE = 256
-RANGES_PER_WORKER = 8
+from bouton.stage import ChainPart, MergePart, ObjectPart, Part, WholePart
 
 
 @dataclass(frozen=True)
@@ -34,30 +31,6 @@ class OutputFile:
 
 
 @dataclass(frozen=True)
-class TaskResult:
-    """What a worker reports.
-
-    ``cause`` is empty (done), ``exception``, ``died`` (the worker process ended), ``blocked`` (an input is not done)
-    or ``disk`` (full or read-only: no fault of the task). ``cpu_seconds`` are the worker's, of all threads;
-    ``start_bytes`` its resident memory when the task began.
-    """
-
-    task: TaskId
-    files: tuple[OutputFile, ...] = ()
-    voxels: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_bytes: int = 0
-    start_bytes: int = 0
-    cause: str = ""
-    error: str = ""
-    traceback: str = ""
-    attempts: int = 1
-    reads: str = ""
-    reused: bool = False
-
-
-@dataclass(frozen=True)
 class Octree:
     """Nodes of fan_out^3 children over a grid of blocks; level 0 are the blocks, the top level is one node."""
 
@@ -76,15 +49,15 @@ class Octree:
 
     def nodes(self, level: int) -> Iterator[ZYX]:
         """Yield the nodes of a level in C order."""
-        yield from self._level(level)
+        yield from self.level(level)
 
     def children(self, level: int, index: ZYX) -> list[ZYX]:
         """Return the nodes of ``level - 1`` under a node, in C order."""
-        return list(self._level(level - 1).blocks_in(self.box(level, index)))
+        return list(self.level(level - 1).blocks_in(self.box(level, index)))
 
     def box(self, level: int, index: ZYX) -> Box:
         """Return the voxels under a node."""
-        return self._level(level).core(index)
+        return self.level(level).core(index)
 
     def count(self) -> int:
         """Return the number of nodes of all levels."""
@@ -92,12 +65,104 @@ class Octree:
 
     def count_at(self, level: int) -> int:
         """Return the number of nodes of a level."""
-        return len(self._level(level))
+        return len(self.level(level))
 
-    def _level(self, level: int) -> Grid:
+    def level(self, level: int) -> Grid:
+        """Return the nodes of a level as a grid."""
         z, y, x = self.grid.block
         size = self.fan_out**level
         return Grid(self.grid.bounds, (z * size, y * size, x * size))
+
+
+@dataclass(frozen=True)
+class TaskGrid:
+    """The tasks of one part, of a merge those of one level.
+
+    Attributes
+    ----------
+    part, shape : str
+        The part's name, and which of the five shapes it has.
+    level : int
+        Of a merge: 0 are the leaves.
+    first, counts : (z, y, x)
+        The lowest index, and how many there are along each axis. Ranges of objects and whole parts lie along z.
+    bounds : Box or None
+        The voxels of all tasks; None for objects.
+    block : (z, y, x) or None
+        The voxels of one; None for objects and whole parts.
+    """
+
+    part: str
+    shape: str
+    level: int
+    first: ZYX
+    counts: ZYX
+    bounds: Box | None = None
+    block: ZYX | None = None
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def index(self, number: int) -> ZYX:
+        """Return the place (z, y, x) of task ``number``."""
+        rest, x = divmod(int(number), self.counts[2])
+        z, y = divmod(rest, self.counts[1])
+        return z + self.first[0], y + self.first[1], x + self.first[2]
+
+    def name(self, number: int) -> str:
+        """Return the task's name, as in ledgers, logs and file names."""
+        if self.shape == "whole":
+            return "whole"
+        if self.shape == "object":
+            return f"{int(number):08d}"
+        index = self.index(number)
+        return node_name(self.level, index) if self.shape == "merge" else block_name(index)
+
+    def task(self, number: int) -> TaskId:
+        """Return task ``number``."""
+        index: tuple[int, ...] = self.index(number)
+        if self.shape in ("whole", "object"):
+            index = index[:1] if self.shape == "object" else ()
+        return TaskId(self.part, self.name(number), index, self.level)
+
+    def box(self, number: int) -> Box | None:
+        """Return the voxels that task ``number`` owns; None for objects, the bounds for a whole part."""
+        if self.bounds is None or self.block is None:
+            return self.bounds
+        return Grid(self.bounds, self.block).core(self.index(number))
+
+    def number(self, name: str) -> int | None:
+        """Return the number of the task called ``name``, or None where none is."""
+        if self.shape == "whole":
+            return 0 if name == "whole" else None
+        head, _, tail = name.partition("-") if self.shape == "merge" else ("", "", name)
+        if self.shape == "merge" and head != f"level{self.level}":
+            return None
+        places = tail.split("-")
+        if not all(place.isdigit() for place in places) or len(places) != (1 if self.shape == "object" else 3):
+            return None
+        at = [int(place) for place in places] + [0, 0] * (self.shape == "object")
+        relative = [a - f for a, f in zip(at, self.first, strict=True)]
+        if any(not 0 <= r < n for r, n in zip(relative, self.counts, strict=True)):
+            return None
+        return (relative[0] * self.counts[1] + relative[1]) * self.counts[2] + relative[2]
+
+
+def task_grids(context: StepContext, part: Part, objects: int = 0) -> list[TaskGrid]:
+    """Return the grids of a part, leaves of a merge first. ``objects`` is the number of ids of an object part."""
+    if isinstance(part, ObjectPart):
+        return [TaskGrid(part.name, part.shape, 0, (0, 0, 0), (math.ceil(objects / part.ids_per_task), 1, 1))]
+    if isinstance(part, WholePart):
+        return [TaskGrid(part.name, part.shape, 0, (0, 0, 0), (1, 1, 1), context.bounds)]
+    if isinstance(part, MergePart):
+        tree = octree(context, part)
+        grids = [tree.level(level) for level in range(tree.levels)]
+    else:
+        grids = [context.grid(part)]
+    return [
+        TaskGrid(part.name, part.shape, level, grid.first, grid.counts, grid.bounds, grid.block)
+        for level, grid in enumerate(grids)
+    ]
 
 
 def octree(context: StepContext, part: MergePart) -> Octree:
@@ -110,46 +175,13 @@ def node_name(level: int, index: ZYX) -> str:
     return f"level{level}-{block_name(index)}"
 
 
-def range_size(tasks: int, workers: int) -> int:
-    """Return how many tasks a worker of ``workers`` gets at a time, of a part of ``tasks`` tasks."""
-    return max(1, min(RANGE, tasks // (workers * RANGES_PER_WORKER)))
-
-
-def waves(context: StepContext, part: Part, objects: int = 0, only: Box | None = None) -> Iterator[Iterator[TaskId]]:
-    """Yield the waves of a part.
-
-    ``objects`` is the number of ids of an object part; of a block part, only the blocks in the box ``only`` count.
-    """
-    if isinstance(part, MergePart):
-        tree = octree(context, part)
-        for level in range(tree.levels):
-            yield (TaskId(part.name, node_name(level, i), i, level) for i in tree.nodes(level))
-    elif isinstance(part, ObjectPart):
-        count = math.ceil(objects / part.ids_per_task)
-        yield (TaskId(part.name, f"{i:08d}", (i,)) for i in range(count))
-    elif isinstance(part, WholePart):
-        yield iter([TaskId(part.name, "whole")])
-    elif isinstance(part, ChainPart):
-        for index in context.grid(part):
-            yield iter([TaskId(part.name, block_name(index), index)])
-    else:
-        yield (TaskId(part.name, block_name(i), i) for i in context.grid(part).blocks_in(only or context.bounds))
-
-
-def count_tasks(context: StepContext, part: Part, objects: int = 0, only: Box | None = None) -> int:
-    """Return the number of tasks of a part; of a block part, of those in the box ``only``."""
-    if isinstance(part, MergePart):
-        return octree(context, part).count()
-    if isinstance(part, ObjectPart):
-        return math.ceil(objects / part.ids_per_task)
-    if isinstance(part, WholePart):
-        return 1
-    grid = context.grid(part)
-    return len(Grid(grid.bounds & only, grid.block)) if only and isinstance(part, BlockPart) else len(grid)
+def count_tasks(context: StepContext, part: Part, objects: int = 0) -> int:
+    """Return the number of tasks of a part."""
+    return sum(len(grid) for grid in task_grids(context, part, objects))
 
 
 def parents_of(context: StepContext, part: Part, task: TaskId) -> list[str]:
-    """Return the names of the tasks of the same part that must be done before ``task``."""
+    """Return the names of the tasks of the same part whose tables ``task`` gets."""
     if isinstance(part, MergePart) and task.level:
         z, y, x = task.index
         children = octree(context, part).children(task.level, (z, y, x))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bouton.engine.context import context_from_json
+from bouton.engine.coordinator import run_step
 from bouton.engine.events import Event
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger
@@ -121,7 +122,6 @@ def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
 def _repair_step(run: Run, step: str, damages: list[Damage], executor: Executor, emit: Callable[[Event], None]) -> int:
     """Recompute the damaged tasks of one step; return how many."""
     context = context_from_json(run.folder, run.steps[step].folder)
-    runner = StepRun(context, executor, emit, retries=1)
     tasks = sorted({(damage.part, damage.task) for damage in damages})
     path = context.root / "ledger.sqlite"
     if any(damage.path.endswith("ledger.sqlite") for damage in damages):
@@ -130,10 +130,9 @@ def _repair_step(run: Run, step: str, damages: list[Damage], executor: Executor,
             where=str(path),
             fix=f"delete {context.root} and run the workflow again: the step is computed anew",
         )
-    with Ledger(path) as ledger:
+    with Ledger(path, readonly=True) as ledger:
         before = {task: ledger.outputs_of(*task) for task in tasks}
-        runner.repair(ledger, tasks)
-    summary = runner.run()
+    summary = run_step(StepRun(context, emit, retries=1), executor, tasks)
     with Ledger(path, readonly=True) as ledger:
         failures = ledger.failures()
         if failures:

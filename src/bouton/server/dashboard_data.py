@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bouton.engine.context import context_from_json, load_stage_of
-from bouton.engine.ledger import Failure, Ledger, database_error
+from bouton.engine.ledger import Attempt, Ledger, Quarantined, database_error
 from bouton.engine.step_states import LEDGER, run_state
 from bouton.errors import DataError
 from bouton.geometry import Box, Grid
@@ -94,12 +94,11 @@ class DashboardData:
         with self._ledger(step) as ledger:
             failures = ledger.failures()
             shown = [self._map(step, part, grids, ledger, failures) for part, grids in parts]
-        quarantined = [failure for failure in failures if failure.state == "failed"]
         return {
             "step": name,
             "parts": shown,
-            "failures": [_failure(failure) for failure in quarantined[:SHOWN_FAILURES]],
-            "more_failures": max(0, len(quarantined) - SHOWN_FAILURES),
+            "failures": [_failure(failure) for failure in failures[:SHOWN_FAILURES]],
+            "more_failures": max(0, len(failures) - SHOWN_FAILURES),
         }
 
     def task(self, name: str, part: str, task: str) -> dict[str, Any]:
@@ -114,14 +113,13 @@ class DashboardData:
         if not (self.folder / step.folder / LEDGER).is_file():
             raise DataError(f"step {name} has not begun", where=str(self.folder))
         with self._ledger(step) as ledger:
-            found = [failure for failure in ledger.failures() if (failure.part, failure.task) == (part, task)]
             return {
                 "step": name,
                 "part": part,
                 "task": task,
                 "box_zyx": ledger.box_of(part, task),
                 "files": [asdict(file) for file in ledger.outputs_of(part, task)],
-                "attempts": [_failure(failure) | {"traceback": failure.traceback} for failure in found],
+                "attempts": [_attempt(attempt) for attempt in ledger.attempts(part, task)],
             }
 
     def _find(self, name: str) -> RunStep:
@@ -140,7 +138,7 @@ class DashboardData:
             raise database_error(error, path) from error
 
     def _map(
-        self, step: RunStep, part: Part, grids: Sequence[Grid], ledger: Ledger, failures: Iterable[Failure]
+        self, step: RunStep, part: Part, grids: Sequence[Grid], ledger: Ledger, failures: Iterable[Quarantined]
     ) -> dict[str, Any]:
         if isinstance(part, ObjectPart):
             grids = [self._ranges(step, part, ledger)]
@@ -152,10 +150,10 @@ class DashboardData:
                 "counts_zyx": list(grid.counts),
                 "block_zyx": list(grid.block),
                 "bounds_zyx": [list(grid.bounds.start), list(grid.bounds.stop)],
-                "done": done_runs(ledger, part, level, grid),
+                "done": ledger.done_runs(part.name, level).ravel().tolist(),
                 "reused": [],
-                "failed": _runs(_numbers(own, "failed", level, grid)),
-                "blocked": _runs(_numbers(own, "blocked", level, grid)),
+                "failed": _runs(_numbers(own, level, grid)),
+                "blocked": ledger.blocked_runs(part.name, level).ravel().tolist(),
             }
             for level, grid in enumerate(grids)
         ]
@@ -164,8 +162,7 @@ class DashboardData:
     def _ranges(self, step: RunStep, part: Part, ledger: Ledger) -> Grid:
         """Return a row with a place for each range of objects; how many there are is known once the part begins."""
         told = self.index.current().parts.get((step.name, part.name), {}).get("tasks", 0)
-        one = Grid(Box((0, 0, 0), (1, 1, 1)), (1, 1, 1))
-        known = max([told if isinstance(told, int) else 0, *done_runs(ledger, part, 0, one)[-1:]])
+        known = max([told if isinstance(told, int) else 0, *ledger.done_runs(part.name).ravel().tolist()[-1:]])
         return Grid(Box((0, 0, 0), (1, 1, known)), (1, 1, 1))
 
 
@@ -199,13 +196,8 @@ def _grids(grid: Grid, part: Part) -> tuple[Grid, ...]:
     return tuple(grids)
 
 
-def done_runs(ledger: Ledger, part: Part, level: int, grid: Grid) -> list[int]:
-    """Return the finished tasks of a level as a flat list of half-open runs."""
-    return _runs(sorted(n for n in (_number(name, level, grid) for name in ledger.done(part.name)) if n is not None))
-
-
-def _numbers(failures: Iterable[Failure], state: str, level: int, grid: Grid) -> list[int]:
-    numbers = (_number(failure.task, level, grid) for failure in failures if failure.state == state)
+def _numbers(failures: Iterable[Quarantined], level: int, grid: Grid) -> list[int]:
+    numbers = (_number(failure.task, level, grid) for failure in failures)
     return sorted(number for number in numbers if number is not None)
 
 
@@ -234,6 +226,11 @@ def _runs(numbers: Sequence[int]) -> list[int]:
     return found
 
 
-def _failure(failure: Failure) -> dict[str, Any]:
+def _failure(failure: Quarantined) -> dict[str, Any]:
     names = ("part", "task", "box_zyx", "attempts", "error", "cause")
     return {name: getattr(failure, name) for name in names}
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    names = ("part", "task", "box_zyx", "error", "cause", "traceback", "log", "host", "pid")
+    return {name: getattr(attempt, name) for name in names}

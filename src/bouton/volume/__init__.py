@@ -1,16 +1,27 @@
 """Arrays and tables on disk: OME-Zarr, precomputed, N5, HDF5, image stacks; Parquet."""
 
 from bouton.volume.base import KINDS, Volume, WritableVolume, check_volume
-from bouton.volume.files import checksum, fingerprint, publish, publish_folder, write_bytes, write_folder
+from bouton.volume.files import (
+    bytes_checksum,
+    checksum,
+    fingerprint,
+    publish,
+    publish_folder,
+    write_bytes,
+    write_folder,
+)
 from bouton.volume.ome_zarr import create_volume, open_for_writing, shard_file
 from bouton.volume.open import open_volume
-from bouton.volume.tables import TableData, part_file, read_table, write_csv, write_table
+from bouton.volume.shards import ShardEncoder
+from bouton.volume.tables import TableData, part_file, read_table, table_bytes, write_csv, write_table
 
 __all__ = [
     "KINDS",
+    "ShardEncoder",
     "TableData",
     "Volume",
     "WritableVolume",
+    "bytes_checksum",
     "check_volume",
     "checksum",
     "create_volume",
@@ -22,6 +33,7 @@ __all__ = [
     "publish_folder",
     "read_table",
     "shard_file",
+    "table_bytes",
     "write_bytes",
     "write_csv",
     "write_folder",

@@ -257,6 +257,11 @@ def checksum(path: str | Place) -> str:
         return total.hexdigest()
 
 
+def bytes_checksum(data: bytes) -> str:
+    """Return the :func:`checksum` of a file that holds ``data``."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
 def _hash_file(path: Place) -> str:
     total = hashlib.blake2b(digest_size=32)
     with path.open("rb") as file:

@@ -42,14 +42,19 @@ def write_table(path: str | Place, table: Mapping[str, np.ndarray], columns: Map
     DataError
         Columns are missing, too many, of different lengths or of another type; or the disk is full.
     """
+    write_bytes(path, table_bytes(table, columns, str(path)))
+
+
+def table_bytes(table: Mapping[str, np.ndarray], columns: Mapping[str, str], where: str) -> bytes:
+    """Return a table as the bytes of a Parquet file: the same bytes for the same rows; see :func:`write_table`."""
     if set(table) != set(columns):
-        raise DataError(f"columns {sorted(table)}", where=str(path), expected=f"{sorted(columns)}")
+        raise DataError(f"columns {sorted(table)}", where=where, expected=f"{sorted(columns)}")
     arrays = [
-        _arrow_column(np.asarray(table[name]), dtype, f"{path}, column {name}") for name, dtype in columns.items()
+        _arrow_column(np.asarray(table[name]), dtype, f"{where}, column {name}") for name, dtype in columns.items()
     ]
     lengths = {name: len(array) for name, array in zip(columns, arrays, strict=True)}
     if len(set(lengths.values())) > 1:
-        raise DataError(f"columns of different lengths {lengths}", where=str(path), expected="one length")
+        raise DataError(f"columns of different lengths {lengths}", where=where, expected="one length")
     sink = pa.BufferOutputStream()
     pq.write_table(
         pa.table(arrays, names=list(columns)),
@@ -58,7 +63,7 @@ def write_table(path: str | Place, table: Mapping[str, np.ndarray], columns: Map
         write_page_checksum=True,
         store_schema=False,
     )
-    write_bytes(path, sink.getvalue().to_pybytes())
+    return sink.getvalue().to_pybytes()
 
 
 def write_csv(path: str | Place, table: Mapping[str, np.ndarray]) -> None:

@@ -60,6 +60,8 @@ def _misbehave(how: str, image: np.ndarray, rows: dict) -> tuple[np.ndarray, dic
         raise SystemExit(0)
     if how == "leave":
         os._exit(0)
+    if how == "flip":
+        return image ^ 1, rows
     if how == "shape":
         return image[1:], rows
     if how == "dtype":

@@ -1,27 +1,43 @@
-"""Executors hand ranges of independent tasks to workers.
+"""Executors give leases to workers and bring back what these report.
 
-An executor has one method that matters, ``run(context, ranges)``: it yields lists of results as they come, one result
-for each task, and takes the next range from the iterator only when a worker is free. A task that ends its worker
-process comes back as a result too (``cause="died"``); the other tasks of its range go to another worker.
+A lease is executed by :meth:`bouton.engine.execute.Worker.work`, wherever the worker is. An executor says how many
+leases it takes now, takes them, and returns reports as they come. A worker that is lost comes back as a report too: the
+failure of the task that it died in, ``ended``; the other tasks of its lease go back to the coordinator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from bouton.engine.context import StepContext
-from bouton.engine.tasks import TaskId, TaskResult
+from bouton.engine.leases import Lease, Report
 from bouton.errors import SpecError
 
 
 class Executor(Protocol):
-    """What the coordinator needs of an executor; its class, in lower case, is its name in events."""
+    """What the coordinator needs of an executor; its class, in lower case, is its name in events.
+
+    Attributes
+    ----------
+    workers : int
+        How many leases run at once.
+    lease_seconds : float
+        How long a lease should take.
+    """
 
     workers: int
+    lease_seconds: float
 
-    def run(self, context: StepContext, ranges: Iterable[list[TaskId]]) -> Iterator[list[TaskResult]]:
-        """Execute the tasks of all ranges, in any order, and yield their results."""
+    def room(self, gpu: bool) -> int:
+        """Return how many leases (of parts that a GPU helps, or of others) it takes now."""
+
+    def submit(self, lease: Lease) -> None:
+        """Take a lease."""
+
+    def reports(self, timeout_s: float) -> list[Report]:
+        """Return what came in; wait for it if nothing did, at most ``timeout_s``."""
+
+    def drain(self) -> None:
+        """Let the leases that are out end after the task at hand."""
 
     def close(self) -> None:
         """End the workers."""

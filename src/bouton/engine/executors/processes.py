@@ -1,65 +1,93 @@
-"""Runs tasks in worker processes of this machine.
+"""Runs leases in worker processes of this machine.
 
 ``concurrent.futures`` fails every task in flight when one worker dies and cannot say which task killed it. Here each
-worker reports task by task over its own socket, so that a death costs exactly the task that it happened in.
-Workers are started afresh (``python -m``), never forked: forking breaks the threads of TensorStore and torch.
+worker has its own socket, and a few bytes of shared memory in which it notes the task at hand, so that a death costs
+exactly the task that it happened in. Workers are started afresh (``python -m``), never forked: forking breaks the
+threads of TensorStore and torch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+import platform
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from bouton.engine.context import StepContext
 from bouton.engine.execute import THREAD_VARIABLES
-from bouton.engine.tasks import TaskId, TaskResult
+from bouton.engine.leases import Failure, Lease, Report
 from bouton.errors import RunError
 
-COMMIT_SECONDS = 0.5
 WORKER_VARIABLE = "BOUTON_WORKER"
+PLACE = struct.Struct("=qq")
+CELL = struct.Struct("=qqb")
+"""What a worker and the coordinator share: number of the lease, task at hand (-1: none), whether to stop."""
+SHORT_SECONDS = 1.0
+"""A worker with leases that are shorter gets the next one before it asks."""
+STOPPED_SECONDS = 60.0
+"""How long a worker may be stopped (SIGSTOP) before its lease is over and it is killed."""
 
 
 class _Child:
-    """One worker process and the range of tasks that it has. ``number`` lets it choose among several GPUs."""
+    """One worker process and its leases, the first one at hand. ``number`` lets it choose among several GPUs."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, program: Sequence[str]) -> None:
         self.number = number
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), WORKER_VARIABLE: str(number)}
-        command = [sys.executable, "-m", "bouton.engine.executors.worker", str(theirs.fileno()), str(os.getpid())]
-        with theirs:
+        with theirs, tempfile.TemporaryFile() as shared:
+            shared.truncate(CELL.size)
+            self.cell = mmap.mmap(shared.fileno(), CELL.size)
+            CELL.pack_into(self.cell, 0, 0, -1, 0)
+            environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), WORKER_VARIABLE: str(number)}
+            pipes = [theirs.fileno(), shared.fileno()]
+            command = [sys.executable, *program, *map(str, pipes), str(os.getpid())]
             # A task that prints must not disturb what the coordinator prints: its stdout is our stderr.
-            self.process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env=environment, stdout=2, close_fds=True
-            )
+            self.process = subprocess.Popen(command, pass_fds=pipes, env=environment, stdout=2, close_fds=True)
         self.connection = Connection(ours.detach())
         self.context: StepContext | None = None
-        self.tasks: deque[TaskId] = deque()
-        self.results: list[TaskResult] = []
-        self.committed_at = time.monotonic()
+        self.leases: dict[int, Lease] = {}
+        self.oom_kills = oom_kills()
+        self.stopped_seconds = 0.0
         self.is_ready = False
 
-    def give(self, context: StepContext, tasks: list[TaskId]) -> None:
-        self.tasks, self.committed_at = deque(tasks), time.monotonic()
+    @property
+    def room(self) -> int:
+        """How many leases it takes now: one, and one more behind a short one."""
+        if not self.leases:
+            return 1
+        return int(len(self.leases) == 1 and all(lease.seconds < SHORT_SECONDS for lease in self.leases.values()))
+
+    def give(self, lease: Lease) -> None:
+        self.leases[lease.number] = lease
         # A worker that is dead already shows it when we wait for its answer.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            if self.context != context:
-                self.connection.send(context)
-                self.context = context
-            self.connection.send(tasks)
+            if self.context != lease.context:
+                self.connection.send(lease.context)
+                self.context = lease.context
+            self.connection.send((lease.number, lease.part, lease.level, lease.tasks))
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody stopped it (SIGSTOP); on Linux."""
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "Tt"
+        return False
 
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
         self.connection.close()
+        self.cell.close()
 
 
 class Processes:
@@ -69,31 +97,52 @@ class Processes:
     ----------
     workers : int
         Number of worker processes. They start on first use and live until :meth:`close`.
+    stopped_seconds : float
+        How long a worker may be stopped before it is given up.
     """
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        self._children: list[_Child] = []
+    lease_seconds = 0.5
+    program: Sequence[str] = ("-m", "bouton.engine.executors.worker")
 
-    def run(self, context: StepContext, ranges: Iterable[list[TaskId]]) -> Iterator[list[TaskResult]]:
-        """Execute the tasks; results come in lists as workers finish ranges, or every half second.
+    def __init__(self, workers: int, stopped_seconds: float = STOPPED_SECONDS) -> None:
+        self.workers, self.stopped_seconds = workers, stopped_seconds
+        self._children: list[_Child] = []
+        self._looked_at = time.monotonic()
+
+    def room(self, gpu: bool) -> int:
+        """Return how many leases it takes now."""
+        return sum(child.room for child in self._children) + self.workers - len(self._children)
+
+    def submit(self, lease: Lease) -> None:
+        """Give a lease to the worker that has least, or to a new one."""
+        if all(child.leases for child in self._children) and len(self._children) < self.workers:
+            taken = {child.number for child in self._children}
+            self._children.append(_Child(min(set(range(self.workers)) - taken), self.program))
+        min(self._children, key=lambda child: len(child.leases)).give(lease)
+
+    def reports(self, timeout_s: float) -> list[Report]:
+        """Return what workers reported; wait for it at most ``timeout_s``.
 
         Raises
         ------
         RunError
             A worker cannot start.
         """
-        source, again = iter(ranges), deque[list[TaskId]]()
-        while True:
-            self._hand_out(context, source, again)
-            busy = [child for child in self._children if child.tasks]
-            if not busy:
-                return
-            for connection in wait([child.connection for child in busy]):
-                child = next(c for c in busy if c.connection is connection)
-                results = self._hear(child, again)
-                if results:
-                    yield results
+        busy = {child.connection: child for child in self._children if child.leases}
+        found: list[Report] = []
+        ready = wait(list(busy), timeout_s)
+        while ready:
+            for connection in ready:
+                found += self._hear(busy[connection])  # type: ignore[index]
+            busy = {connection: child for connection, child in busy.items() if child in self._children}
+            ready = wait(list(busy), 0) if len(found) < 64 else []
+        self._look_for_stopped()
+        return found
+
+    def drain(self) -> None:
+        """Let the leases that are out end after the task at hand."""
+        for child in self._children:
+            child.cell[PLACE.size] = 1
 
     def close(self) -> None:
         """End all workers."""
@@ -101,52 +150,75 @@ class Processes:
             child.end()
         self._children.clear()
 
-    def _hand_out(self, context: StepContext, source: Iterator[list[TaskId]], again: deque[list[TaskId]]) -> None:
-        idle = [child for child in self._children if not child.tasks]
-        while idle or len(self._children) < self.workers:
-            tasks = again.popleft() if again else next(source, [])
-            if not tasks:
-                return
-            if not idle:
-                taken = {child.number for child in self._children}
-                self._children.append(_Child(min(set(range(self.workers)) - taken)))
-                idle.append(self._children[-1])
-            idle.pop().give(context, tasks)
-
-    def _hear(self, child: _Child, again: deque[list[TaskId]]) -> list[TaskResult]:
+    def _hear(self, child: _Child) -> list[Report]:
         try:
             message = child.connection.recv()
-        except (EOFError, ConnectionResetError):
-            return self._bury(child, again)
+        except (EOFError, OSError):
+            return self._bury(child)
         if message is None:
             child.is_ready = True
             return []
-        child.results.append(message)
-        child.tasks.popleft()
-        if child.tasks and time.monotonic() - child.committed_at < COMMIT_SECONDS:
-            return []
-        results, child.results, child.committed_at = child.results, [], time.monotonic()
-        return results
+        if message.ended:
+            child.leases.pop(message.lease, None)
+        return [message]
 
-    def _bury(self, child: _Child, again: deque[list[TaskId]]) -> list[TaskResult]:
-        """Return the results of a dead worker, the last one of the task that it died in; keep its other tasks."""
+    def _look_for_stopped(self) -> None:
+        """Kill workers that are stopped for too long; what they had comes back when their socket closes.
+
+        Only time in which this process ran itself counts: after a pause of the whole machine all workers get theirs.
+        """
+        passed = min(time.monotonic() - self._looked_at, 1.0)
+        self._looked_at = time.monotonic()
+        for child in self._children:
+            if not child.leases:
+                continue
+            child.stopped_seconds = child.stopped_seconds + passed if child.is_stopped else 0.0
+            if child.stopped_seconds > self.stopped_seconds:
+                child.process.kill()
+
+    def _bury(self, child: _Child) -> list[Report]:
+        """Return the ends of a dead worker's leases; the first one with the failure of the task that it died in."""
         status = child.process.wait()
+        lease, task, _ = CELL.unpack_from(child.cell, 0)
         child.connection.close()
+        child.cell.close()
         self._children.remove(child)
         if not child.is_ready:
             raise RunError(
                 f"a worker process cannot start ({exit_text(status)})", fix="see its message on stderr above"
             )
-        suspect = child.tasks.popleft()
-        if child.tasks:
-            again.append(list(child.tasks))
-        return [*child.results, TaskResult(suspect, cause="died", error=f"its worker process {exit_text(status)}")]
+        cause = exit_cause(status, oom_kills() > child.oom_kills)
+        text = f"its worker process {exit_text(status)}" + (": out of memory" if cause == "memory" else "")
+        if child.stopped_seconds > self.stopped_seconds:
+            text = f"its worker process was stopped for more than {self.stopped_seconds:g} s, and killed"
+        failure = Failure(task, cause, text, host=platform.node(), pid=child.process.pid)
+        return [
+            Report(number, failures=(failure,) if number == lease and task >= 0 else (), ended=True)
+            for number in child.leases
+        ]
+
+
+def exit_cause(status: int, out_of_memory: bool) -> str:
+    """Return why a worker ended: ``exit``, ``signal`` (a crash), ``memory``, or ``lost`` (killed from outside)."""
+    if status >= 0:
+        return "exit"
+    if -status in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        return "memory" if -status == signal.SIGKILL and out_of_memory else "lost"
+    return "signal"
+
+
+def oom_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory, as far as this one can see."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(path).read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
 
 
 def exit_text(status: int) -> str:
     """Return how a process ended, in words."""
     if status >= 0:
         return f"ended with status {status}"
-    name = signal.Signals(-status).name
-    hint = ": out of memory, or killed by hand" if -status == signal.SIGKILL else ""
-    return f"was killed by signal {-status} ({name}{hint})"
+    return f"was killed by signal {-status} ({signal.Signals(-status).name})"

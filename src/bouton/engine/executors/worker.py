@@ -1,11 +1,12 @@
-"""The program of one worker process: ``python -m bouton.engine.executors.worker SOCKET PARENT``.
+"""The program of one worker process: ``python -m bouton.engine.executors.worker SOCKET SHARED PARENT``.
 
-It receives a step's context, then ranges of tasks, and answers task by task. It dies with its coordinator.
+It receives a step's context, then leases, and answers with reports. It dies with its coordinator.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import sys
@@ -15,19 +16,20 @@ from multiprocessing.connection import Connection
 
 from bouton.engine.context import StepContext
 from bouton.engine.execute import Worker, limit_threads
+from bouton.engine.executors.processes import CELL, PLACE
+from bouton.engine.leases import Lease
 
 PR_SET_PDEATHSIG = 1
 
 
-def main(descriptor: int, parent: int) -> None:
-    """Serve tasks until the coordinator closes the socket."""
+def main(worker: Worker, descriptor: int, shared: int, parent: int) -> None:
+    """Serve leases until the coordinator closes the socket."""
     die_with(parent)
     # Ctrl-C goes to the whole terminal group; the coordinator decides when workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads()
-    worker = Worker()
     context: StepContext | None = None
-    with Connection(descriptor) as connection:
+    with Connection(descriptor) as connection, mmap.mmap(shared, CELL.size) as cell:
         connection.send(None)
         while True:
             try:
@@ -36,10 +38,17 @@ def main(descriptor: int, parent: int) -> None:
                     context = message
                     continue
                 assert context is not None
-                for task in message:
-                    connection.send(worker.execute(context, task))
+                number, part, level, tasks = message
+                _work(worker, Lease(number, context, part, level, tasks), connection, cell)
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 return
+
+
+def _work(worker: Worker, lease: Lease, connection: Connection, cell: mmap.mmap) -> None:
+    def at(task: int) -> None:
+        PLACE.pack_into(cell, 0, lease.number, task)
+
+    worker.work(lease, connection.send, lambda: bool(CELL.unpack_from(cell, 0)[2]), at)
 
 
 def die_with(parent: int) -> None:
@@ -59,4 +68,4 @@ def _watch(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(Worker(), *(int(argument) for argument in sys.argv[1:4]))

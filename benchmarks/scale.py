@@ -45,7 +45,7 @@ WHOLE = {
         "segmentation_scores._split_contacts",
         "segmentation_scores._merge_contacts",
     ],
-    "`synapse_types`": ["synapses.synapses", "synapse_types.features"],
+    "`synapse_types` (each worker of it holds `synapses`)": ["synapses.synapses", "synapse_types.features"],
     "`evaluate_synapses`": ["synapse_types.synapses", "tissue.synapses"],
     "`connectome` and the report": ["synapse_types.synapses"],
 }
@@ -156,11 +156,11 @@ def engine_limits(measured: Measured) -> Iterator[Limit]:
         "name the nodes above a block from the grid, or read the folder once a worker",
         lambda v: NODE_TABLES * measured.blocks(v) ** 2 * 8 / 7 * disk.part_s, lambda v: v * cpu,
     )  # fmt: skip
-    table = measured.rows.bytes_per_voxel("synapses.synapses")
+    synapses = measured.rows.per_voxel("synapses.synapses")
     yield Limit(
-        f"`synapse_types`: every block reads and hashes all of `synapses` ({disk.hash_bytes_s / 1e9:.2g} GB/s)",
+        f"`synapse_types`: every block looks through all rows of `synapses` ({disk.scan_row_s * 1e9:.2g} ns a row)",
         "blocks x synapses", "as much as all work", "rows of a block's own box alone: a table in parts by place",
-        lambda v: measured.blocks(v) * v * table / disk.hash_bytes_s, lambda v: v * cpu,
+        lambda v: measured.blocks(v) * v * synapses * disk.scan_row_s, lambda v: v * cpu,
     )  # fmt: skip
     yield Limit(
         f"one coordinator for all blocks ({found.lone_us:.0f} us a block of its processor)", "blocks",
@@ -255,7 +255,7 @@ def figures_table(measured: Measured) -> list[str]:
         f"| commits a second of SQLite (WAL, synchronous=FULL) | {disk.commits_s:.0f} |",
         f"| looking at a file | {disk.stat_s * 1e6:.2g} us |",
         f"| finding one's part in a table's folder, a part in it | {disk.part_s * 1e6:.3g} us of a processor |",
-        f"| hashing what a block reads | {disk.hash_bytes_s / 1e9:.2f} GB/s |",
+        f"| looking whether a row is in a box | {disk.scan_row_s * 1e9:.2g} ns |",
     ]  # fmt: skip
 
 

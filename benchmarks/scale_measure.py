@@ -195,7 +195,7 @@ class Disk:
     commits_s: float
     stat_s: float
     part_s: float
-    hash_bytes_s: float
+    scan_row_s: float
 
 
 def measure_disk(folder: Path, files: int = 200, parts: int = 4_000) -> Disk:
@@ -210,7 +210,9 @@ def measure_disk(folder: Path, files: int = 200, parts: int = 4_000) -> Disk:
         for number in range(files):
             (place / f"file{number}").stat()
         stat_s = (time.perf_counter() - started) / files
-        return Disk(files_s, _commits_s(place / "ledger", files), stat_s, _part_s(place / "table", parts), _hash_s())
+        return Disk(
+            files_s, _commits_s(place / "ledger", files), stat_s, _part_s(place / "table", parts), _scan_row_s()
+        )
 
 
 def _write_durably(place: Path, name: str) -> None:
@@ -264,13 +266,15 @@ def _part_s(folder: Path, blocks: int) -> float:
     return (time.process_time() - started) / count
 
 
-def _hash_s() -> float:
-    from bouton.engine.inputs import ReadLog
-
-    content, log = bytes(64 << 20), ReadLog()
+def _scan_row_s(rows: int = 1_000_000) -> float:
+    """Return the processor seconds, a row, to find the rows of a box in a table with three columns of places."""
+    places = np.random.default_rng(7).random((3, rows))
     started = time.process_time()
-    log.add("table", "column", content)
-    return len(content) / (time.process_time() - started)
+    inside = np.ones(rows, bool)
+    for column in places:
+        inside &= (column >= 0.4) & (column < 0.5)
+    np.flatnonzero(inside)
+    return (time.process_time() - started) / rows
 
 
 @dataclass(frozen=True, eq=False)

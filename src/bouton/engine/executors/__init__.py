@@ -7,14 +7,16 @@ failure of the task that it died in, ``ended``; the other tasks of its lease go 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
+from bouton.cluster import Cluster
 from bouton.engine.leases import Lease, Report
 from bouton.errors import SpecError
 
 
 class Executor(Protocol):
-    """What the coordinator needs of an executor; its class, in lower case, is its name in events.
+    """What the coordinator needs of an executor; its ``name``, else its class in lower case, is its name in events.
 
     Attributes
     ----------
@@ -43,7 +45,7 @@ class Executor(Protocol):
         """End the workers."""
 
 
-NAMES = ("serial", "processes")
+NAMES = ("serial", "processes", "dask")
 
 
 def make_executor(name: str, workers: int) -> Executor:
@@ -54,6 +56,7 @@ def make_executor(name: str, workers: int) -> Executor:
     SpecError
         There is none of this name, or the number of workers is less than one.
     """
+    from bouton.engine.cluster import dask_executor
     from bouton.engine.executors.processes import Processes
     from bouton.engine.executors.serial import Serial
 
@@ -63,4 +66,11 @@ def make_executor(name: str, workers: int) -> Executor:
         return Serial()
     if name == "processes":
         return Processes(workers)
+    if name == "dask":
+        return dask_executor(Cluster(kind="local", max_workers=workers), Path("cluster-logs"))
     raise SpecError(f"no executor {name!r}", expected=" or ".join(NAMES), fix="--executor processes")
+
+
+def executor_name(executor: Executor) -> str:
+    """Return what events call an executor: its own ``name``, else its class in lower case."""
+    return str(getattr(executor, "name", type(executor).__name__.lower()))

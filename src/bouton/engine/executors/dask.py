@@ -26,6 +26,7 @@ from distributed import Client, Future
 
 from bouton.cluster import Cluster
 from bouton.engine.executors.dask_clusters import SILENT, Machines, Wanted, dask_settings, make_machines
+from bouton.engine.executors.processes import SHORT_SECONDS
 from bouton.engine.executors.wire import unpack
 from bouton.engine.leases import Failure, Lease, Report
 from bouton.errors import RunError
@@ -105,7 +106,9 @@ class Dask:
             most = self.cluster.gpu.max_workers if self.cluster.gpu and self.cluster.adaptive else self._gpu_slots
             return max(0, int(most) - on_gpu)
         most = self.workers if self.cluster.adaptive else self._slots
-        return max(0, int(most) - out)
+        # Behind a short lease waits another one, so that nobody waits for the coordinator.
+        ahead = 2 if all(entry.lease.seconds < SHORT_SECONDS for entry in self._open.values()) else 1
+        return max(0, ahead * int(most) - out)
 
     def submit(self, lease: Lease) -> None:
         """Hand out a lease."""
@@ -283,11 +286,12 @@ class Dask:
     def _lost(self, number: int, why: str) -> Report:
         """Return the report of a lease whose worker is gone; its next task is the suspect, though hardly guilty."""
         entry = self._forget(number)
+        if not entry.worker:
+            return Report(number, ended=True)
         tasks = entry.lease.tasks
         suspect = int(tasks[min(entry.told, len(tasks) - 1)])
-        error = f"worker {entry.worker or '(none yet)'} was lost: {why}"
-        failure = Failure(task=suspect, cause="lost", error=error, traceback="", log="", host=entry.host, pid=entry.pid)
-        return Report(lease=number, batch=None, failures=(failure,), ended=True)
+        failure = Failure(suspect, "lost", f"worker {entry.worker} was lost: {why}", host=entry.host, pid=entry.pid)
+        return Report(number, failures=(failure,), ended=True)
 
     def _forget(self, number: int) -> _Open:
         entry = self._open.pop(number)

@@ -84,7 +84,7 @@ class Host:
 
         if self._must_stop(topic, lease.number):
             say({"started": True})
-            say({"report": pack(Report(lease.number, None, (), True))})
+            say({"report": pack(Report(lease.number, ended=True))})
             return
         with self._lock:
             self._running += 1

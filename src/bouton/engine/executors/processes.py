@@ -99,13 +99,15 @@ class Processes:
         Number of worker processes. They start on first use and live until :meth:`close`.
     stopped_seconds : float
         How long a worker may be stopped before it is given up.
+    first : int
+        Number of the first worker: they choose among several GPUs by it.
     """
 
     lease_seconds = 0.5
     program: Sequence[str] = ("-m", "bouton.engine.executors.worker")
 
-    def __init__(self, workers: int, stopped_seconds: float = STOPPED_SECONDS) -> None:
-        self.workers, self.stopped_seconds = workers, stopped_seconds
+    def __init__(self, workers: int, stopped_seconds: float = STOPPED_SECONDS, first: int = 0) -> None:
+        self.workers, self.stopped_seconds, self.first = workers, stopped_seconds, first
         self._children: list[_Child] = []
         self._looked_at = time.monotonic()
 
@@ -117,7 +119,7 @@ class Processes:
         """Give a lease to the worker that has least, or to a new one."""
         if all(child.leases for child in self._children) and len(self._children) < self.workers:
             taken = {child.number for child in self._children}
-            self._children.append(_Child(min(set(range(self.workers)) - taken), self.program))
+            self._children.append(_Child(min(set(range(self.first, self.first + self.workers)) - taken), self.program))
         min(self._children, key=lambda child: len(child.leases)).give(lease)
 
     def reports(self, timeout_s: float) -> list[Report]:

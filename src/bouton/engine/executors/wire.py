@@ -18,7 +18,7 @@ def pack(report: Report) -> dict[str, Any]:
 def unpack(values: dict[str, Any]) -> Report:
     """Return what :func:`pack` was given."""
     batch = values["batch"]
-    failures = tuple(Failure(**failure) for failure in values["failures"])
+    failures = tuple(Failure(**{**failure, "files": tuple(failure["files"])}) for failure in values["failures"])
     return Report(values["lease"], None if batch is None else _batch(batch), failures, values["ended"])
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -225,3 +226,20 @@ def test_damaged_results_are_named_and_the_rest_compared(done: Path, capsys: pyt
     page = (done / "runs/nine/compare.html").read_text()
     assert "Results that cannot be read" in page
     assert "second: " in page
+
+
+def test_a_dataset_that_is_paused_stops_the_others(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "bouton", "run", "nine.yaml", "--executor", "serial"]
+    command += ["--set", "steps.copy.params.seconds=0.5", "--dataset", "first", "--dataset", "box"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    events = here / "runs/nine-first/events.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (events.exists() and '"TasksDone"' in events.read_text()):
+        time.sleep(0.05)
+    assert bouton("pause", "nine-first") == 0
+    told = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, told
+    assert states(capsys) == {"first": "paused", "second": "pending", "box": "pending"}
+    # The same command goes on with all of them.
+    assert run("--set", "steps.copy.params.seconds=0.5", "--dataset", "first", "--dataset", "box") == 0
+    assert states(capsys) == {"first": "done", "second": "pending", "box": "done"}

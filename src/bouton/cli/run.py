@@ -33,6 +33,8 @@ from bouton.cli.run_options import RunOptions, keep_options
 from bouton.engine import RunSummary, run_workflow
 from bouton.engine.bundle.repeat import RepeatOptions
 from bouton.engine.environment import keep_environment
+from bouton.engine.executors import Executor, make_executor
+from bouton.engine.executors.shared import Shared
 from bouton.spec import Workflow
 
 
@@ -92,9 +94,14 @@ def command(
         return {**choose_executor(flow, executor, cluster, workers, runs), "retries": retries}
 
     if several:
-        DatasetsRun(several, runs, as_json).run(
-            lambda flow: _run(flow, runs, options(flow), options_of_dataset(kept, flow.dataset), as_json)
-        )
+        shared = Shared(lambda: _made(options(flow)))
+        warm = {"executor": shared, "retries": retries}
+        try:
+            DatasetsRun(several, runs, as_json).run(
+                lambda flow: _run(flow, runs, warm, options_of_dataset(kept, flow.dataset), as_json)
+            )
+        finally:
+            shared.end()
         return
     summary = _run(flow, runs, options(flow), kept, as_json)
     if not as_json:
@@ -102,6 +109,12 @@ def command(
     if repetition is not None:
         finish(repetition, summary, Console(), as_json)
     summary.raise_if_failed()
+
+
+def _made(options: dict[str, Any]) -> Executor:
+    """Return the executor of a run's options, made if only its name is there."""
+    found = options["executor"]
+    return make_executor(found, options["workers"]) if isinstance(found, str) else found
 
 
 def _run(flow: Workflow, runs: Path, options: dict[str, Any], kept: RunOptions, as_json: bool) -> RunSummary:

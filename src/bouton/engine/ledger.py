@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -253,10 +253,11 @@ class Ledger:
             if left is not None:
                 self.commit(part, level, left)
 
-    def forget_unfinished(self) -> None:
-        """Take quarantined and blocked tasks off the ledger; the tries are kept."""
+    def forget_unfinished(self, kept: Collection[tuple[str, str]] = ()) -> None:
+        """Take blocked and quarantined tasks off the ledger, but those that are ``kept``; the tries stay."""
+        gone = [(each.part, each.task) for each in self.failures() if (each.part, each.task) not in kept]
         with self.transaction():
-            self._db.execute("DELETE FROM failures")
+            self._db.executemany("DELETE FROM failures WHERE part=? AND task=?", gone)
             self._db.execute("DELETE FROM blocked")
 
     def fold(self, part: str) -> None:
@@ -274,12 +275,17 @@ class Ledger:
         """Return the finished tasks of a part's grid as sorted half-open runs of their numbers, int64 (n, 2)."""
         return self._all_runs("SELECT runs FROM batches WHERE part=? AND level=?", part, level)
 
+    def reused_runs(self, part: str, level: int = 0) -> np.ndarray:
+        """Return those of :meth:`done_runs` that were copied, not computed."""
+        query = "SELECT reused=tasks, runs, columns FROM batches WHERE part=? AND level=? AND reused>0"
+        found = [
+            _runs(runs) if all_of_them else runs_of(np.array([done.number for done in unpack(columns) if done.reused]))
+            for all_of_them, runs, columns in self._db.execute(query, (part, level))
+        ]
+        return _in_order(found)
+
     def _all_runs(self, query: str, part: str, level: int) -> np.ndarray:
-        found = [_runs(row[0]) for row in self._db.execute(query, (part, level))]
-        if not found:
-            return np.zeros((0, 2), np.int64)
-        runs = np.concatenate(found)
-        return _joined(runs[np.argsort(runs[:, 0], kind="stable")])
+        return _in_order([_runs(row[0]) for row in self._db.execute(query, (part, level))])
 
     def box_of(self, part: str, task: str) -> str:
         """Return the box (z, y, x) of a task, as text; empty where it has none."""
@@ -422,6 +428,14 @@ def _left(done: Done, part: str, folded: set[str]) -> list[OutputFile]:
 
 def _runs(data: bytes) -> np.ndarray:
     return np.frombuffer(data, np.int64).reshape(-1, 2)
+
+
+def _in_order(found: Sequence[np.ndarray]) -> np.ndarray:
+    """Return runs of several batches as sorted ones that do not touch."""
+    if not found:
+        return np.zeros((0, 2), np.int64)
+    runs = np.concatenate(found)
+    return _joined(runs[np.argsort(runs[:, 0], kind="stable")])
 
 
 def _joined(runs: np.ndarray) -> np.ndarray:

@@ -9,19 +9,22 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bouton.engine.context import context_from_json, load_stage_of
+from bouton.engine.leases import runs_of
 from bouton.engine.ledger import Attempt, Ledger, Quarantined, database_error
 from bouton.engine.step_states import LEDGER, run_state
-from bouton.errors import DataError
-from bouton.geometry import Box, Grid
+from bouton.engine.tasks import TaskGrid, task_grids
+from bouton.errors import BoutonError, DataError
+from bouton.geometry import Box
 from bouton.server.events import EventIndex
-from bouton.stage import MergePart, ObjectPart, Part, WholePart
 from bouton.volume.run_folder import RunStep, open_run
 
 SHOWN_FAILURES = 100
@@ -78,25 +81,24 @@ class DashboardData:
     def maps(self, name: str) -> dict[str, Any]:
         """Return the grids of a step's parts, and which of their tasks are in which state.
 
-        ``parts`` is a list of ``part``, ``shape`` and ``levels``; a level has its grid and, as flat lists of half-open
-        runs of task numbers (``a0, b0, a1, b1, ...``), the tasks that are ``done``, ``reused``, ``failed`` and
-        ``blocked``. Numbers are in C order in the grid. Object parts have a grid of one row.
+        ``levels`` has an entry for each part, of a merge for each level: its grid and, as flat lists of half-open runs
+        of task numbers (``a0, b0, a1, b1, ...``, in C order in the grid), the tasks that are ``done`` (the ``reused``
+        ones too), ``failed`` and ``blocked``.
 
         Raises
         ------
         DataError
-            There is no such step, or its stage cannot be read.
+            There is no such step, or its ledger cannot be read.
         """
         step = self._find(name)
         if not (self.folder / step.folder / LEDGER).is_file():
-            return {"step": name, "parts": [], "failures": [], "more_failures": 0}
-        parts = parts_of(self.folder, step.folder)
+            return {"step": name, "levels": [], "failures": [], "more_failures": 0}
         with self._ledger(step) as ledger:
             failures = ledger.failures()
-            shown = [self._map(step, part, grids, ledger, failures) for part, grids in parts]
+            levels = [_level(grid, ledger, failures) for grid in self._grids(step, ledger).values()]
         return {
             "step": name,
-            "parts": shown,
+            "levels": levels,
             "failures": [_failure(failure) for failure in failures[:SHOWN_FAILURES]],
             "more_failures": max(0, len(failures) - SHOWN_FAILURES),
         }
@@ -137,93 +139,47 @@ class DashboardData:
         except sqlite3.DatabaseError as error:
             raise database_error(error, path) from error
 
-    def _map(
-        self, step: RunStep, part: Part, grids: Sequence[Grid], ledger: Ledger, failures: Iterable[Quarantined]
-    ) -> dict[str, Any]:
-        if isinstance(part, ObjectPart):
-            grids = [self._ranges(step, part, ledger)]
-        own = [failure for failure in failures if failure.part == part.name]
-        levels = [
-            {
-                "level": level,
-                "first_zyx": list(grid.first),
-                "counts_zyx": list(grid.counts),
-                "block_zyx": list(grid.block),
-                "bounds_zyx": [list(grid.bounds.start), list(grid.bounds.stop)],
-                "done": ledger.done_runs(part.name, level).ravel().tolist(),
-                "reused": [],
-                "failed": _runs(_numbers(own, level, grid)),
-                "blocked": ledger.blocked_runs(part.name, level).ravel().tolist(),
-            }
-            for level, grid in enumerate(grids)
-        ]
-        return {"part": part.name, "shape": part.shape, "levels": levels}
-
-    def _ranges(self, step: RunStep, part: Part, ledger: Ledger) -> Grid:
-        """Return a row with a place for each range of objects; how many there are is known once the part begins."""
-        told = self.index.current().parts.get((step.name, part.name), {}).get("tasks", 0)
-        known = max([told if isinstance(told, int) else 0, *ledger.done_runs(part.name).ravel().tolist()[-1:]])
-        return Grid(Box((0, 0, 0), (1, 1, known)), (1, 1, 1))
-
-
-def parts_of(run_folder: Path, folder: str) -> tuple[tuple[Part, tuple[Grid, ...]], ...]:
-    """Return the parts of a step with the grid of each of their levels; an object part has none.
-
-    Raises
-    ------
-    DataError
-        ``step.json`` is missing or damaged.
-    """
-    path = run_folder / folder / "step.json"
-    return _parts_of(run_folder, folder, path.stat().st_mtime_ns if path.is_file() else 0)
+    def _grids(self, step: RunStep, ledger: Ledger) -> dict[tuple[str, int], TaskGrid]:
+        """Return the grids of a step by part and level: of parts that have not begun as planned."""
+        path = self.folder / step.folder / "step.json"
+        planned = planned_grids(self.folder, step.folder, path.stat().st_mtime_ns if path.is_file() else 0)
+        return {(grid.part, grid.level): grid for grid in (*planned, *ledger.grids())}
 
 
 @lru_cache(maxsize=256)
-def _parts_of(run_folder: Path, folder: str, stamp: int) -> tuple[tuple[Part, tuple[Grid, ...]], ...]:
-    context = context_from_json(run_folder, folder)
-    return tuple((part, _grids(context.grid(part), part)) for part in load_stage_of(context).parts)
+def planned_grids(run_folder: Path, folder: str, stamp: int) -> tuple[TaskGrid, ...]:
+    """Return the grids of all parts of a step in their order, those of objects empty; none if its stage is gone.
 
-
-def _grids(grid: Grid, part: Part) -> tuple[Grid, ...]:
-    if isinstance(part, ObjectPart):
+    ``stamp`` tells one content of ``step.json`` from another.
+    """
+    try:
+        context = context_from_json(run_folder, folder)
+        return tuple(grid for part in load_stage_of(context).parts for grid in task_grids(context, part))
+    except BoutonError:
+        # what the ledger knows is shown all the same
         return ()
-    if isinstance(part, WholePart):
-        return (Grid(grid.bounds, grid.bounds.stop),)
-    grids = [grid]
-    while isinstance(part, MergePart) and len(grids[-1]) > 1:
-        z, y, x = (size * part.fan_out for size in grids[-1].block)
-        grids.append(Grid(grid.bounds, (z, y, x)))
-    return tuple(grids)
 
 
-def _numbers(failures: Iterable[Quarantined], level: int, grid: Grid) -> list[int]:
-    numbers = (_number(failure.task, level, grid) for failure in failures)
-    return sorted(number for number in numbers if number is not None)
-
-
-def _number(name: str, level: int, grid: Grid) -> int | None:
-    """Return the place of a task in its grid, by its name; None if it is of another level."""
-    if name == "whole":
-        return 0
-    own, _, rest = name.removeprefix("level").partition("-") if name.startswith("level") else ("0", "", name)
-    if int(own) != level:
-        return None
-    index = [int(value) for value in rest.split("-")]
-    if len(index) == 1:
-        return index[0]
-    z, y, x = (value - first for value, first in zip(index, grid.first, strict=True))
-    return (z * grid.counts[1] + y) * grid.counts[2] + x
-
-
-def _runs(numbers: Sequence[int]) -> list[int]:
-    """Return sorted numbers as a flat list of half-open runs."""
-    found: list[int] = []
-    for number in numbers:
-        if found and found[-1] == number:
-            found[-1] = number + 1
-        else:
-            found += [number, number + 1]
-    return found
+def _level(grid: TaskGrid, ledger: Ledger, failures: Iterable[Quarantined]) -> dict[str, Any]:
+    bounds = grid.bounds or Box.of_shape(grid.counts)
+    numbers = [grid.number(failure.task) for failure in failures if failure.part == grid.part]
+    failed = np.array([number for number in numbers if number is not None], np.int64)
+    runs = {
+        "done": ledger.done_runs(grid.part, grid.level),
+        "reused": ledger.reused_runs(grid.part, grid.level),
+        "failed": runs_of(failed),
+        "blocked": ledger.blocked_runs(grid.part, grid.level),
+    }
+    return {
+        "part": grid.part,
+        "shape": grid.shape,
+        "level": grid.level,
+        "first_zyx": list(grid.first),
+        "counts_zyx": list(grid.counts),
+        "block_zyx": list(grid.block or bounds.shape),
+        "bounds_zyx": [list(bounds.start), list(bounds.stop)],
+        **{state: found.ravel().tolist() for state, found in runs.items()},
+    }
 
 
 def _failure(failure: Quarantined) -> dict[str, Any]:

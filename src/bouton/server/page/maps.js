@@ -7,8 +7,9 @@ const MOST_FRESH = 400;
 
 // One level of a merge, or all blocks, slabs, ranges or the one task of another part.
 export class Level {
-  constructor(part, shape, values, voxelSizeNm) {
-    Object.assign(this, { part, shape, level: values.level, first: values.first_zyx, block: values.block_zyx });
+  constructor(values, voxelSizeNm) {
+    Object.assign(this, { part: values.part, shape: values.shape, level: values.level });
+    Object.assign(this, { first: values.first_zyx, block: values.block_zyx });
     this.counts = values.counts_zyx;
     this.bounds = values.bounds_zyx;
     const whole = [0, 1, 2].map((axis) => this.bounds[1][axis] - this.bounds[0][axis]);
@@ -90,8 +91,7 @@ export class Level {
 
 export class StepMap {
   constructor(values, voxelSizeNm) {
-    const level = (part) => (one) => new Level(part.part, part.shape, one, voxelSizeNm);
-    this.levels = values.parts.flatMap((part) => part.levels.map(level(part)));
+    this.levels = values.levels.map((level) => new Level(level, voxelSizeNm));
     this.failures = values.failures;
     this.moreFailures = values.more_failures;
   }
@@ -102,12 +102,16 @@ export class StepMap {
 
   // Paint what an event tells; false if the map must be asked for anew.
   take(event) {
-    if (event.event === "TasksDone") {
+    if (event.event === "TasksDone" || event.event === "TasksBlocked") {
       const level = this.find(event.part, event.level);
-      if (!level || !Array.isArray(event.runs)) return false;
-      const state = event.reused && event.reused === event.tasks ? REUSED : DONE;
-      for (const [from, to] of event.runs) level.finish(from, to, state);
-      return true;
+      if (!level?.size || !event.runs?.length) return false;
+      const done = event.reused && event.reused === event.tasks ? REUSED : DONE;
+      for (const [from, to] of event.runs) {
+        if (event.event === "TasksDone") level.finish(from, to, done);
+        else level.paint(from, to, BLOCKED);
+      }
+      // of a mixture only the ledger knows which were copied
+      return !event.reused || event.reused === event.tasks;
     }
     const state = { TaskFailed: FAILED, TaskLost: PENDING }[event.event];
     const level = this.levels.find((one) => one.part === event.part && one.number(event.task) >= 0);

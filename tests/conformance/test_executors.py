@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,29 @@ from bouton.engine import run_workflow
 from bouton.engine.events import TaskRetried
 from bouton.errors import RunError
 from engine.flows import checksums, shapes_flow, trouble_flow
+from engine.on_dask import OnDask, start_grid_engine, start_loopback, start_slurm
 from engine.shuffled import Shuffled
 
-EXECUTORS = [("serial", 1), ("processes", 1), ("processes", 2), (Shuffled(1), 1), (Shuffled(2), 1)]
+Executor = str | Shuffled | OnDask
+ON_DASK = [OnDask("dask", start_loopback), OnDask("slurm", start_slurm), OnDask("sge", start_grid_engine)]
+EXECUTORS = [
+    ("serial", 1),
+    ("processes", 1),
+    ("processes", 2),
+    (Shuffled(1), 1),
+    (Shuffled(2), 1),
+    (ON_DASK[0], 2),
+    *(pytest.param(each, 2, marks=pytest.mark.cluster) for each in ON_DASK[1:]),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    for each in ON_DASK:
+        each.folder = tmp_path_factory.mktemp(each.name)
+    yield
+    for each in ON_DASK:
+        each.end()
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +42,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("executor", "workers"), EXECUTORS)
-def test_same_bytes(tmp_path: Path, executor: str | Shuffled, workers: int, undisturbed: dict[str, str]) -> None:
+def test_same_bytes(tmp_path: Path, executor: Executor, workers: int, undisturbed: dict[str, str]) -> None:
     summary = run_workflow(shapes_flow(), tmp_path, executor, workers)
     summary.raise_if_failed()
     assert checksums(summary.folder) == undisturbed
@@ -30,7 +51,7 @@ def test_same_bytes(tmp_path: Path, executor: str | Shuffled, workers: int, undi
 @pytest.mark.parametrize(("executor", "workers"), EXECUTORS)
 @pytest.mark.parametrize("how", ["raise", "exit", "shape", "dtype", "column", "column dtype", "length"])
 def test_a_poison_block_is_named_and_the_rest_finishes(
-    tmp_path: Path, executor: str | Shuffled, workers: int, how: str
+    tmp_path: Path, executor: Executor, workers: int, how: str
 ) -> None:
     if how not in ("raise", "dtype") and (executor, workers) != ("serial", 1):
         pytest.skip("one message is enough for each executor")
@@ -54,7 +75,7 @@ def test_a_poison_block_is_named_and_the_rest_finishes(
 
 
 @pytest.mark.parametrize(("executor", "workers"), EXECUTORS)
-def test_a_flaky_block_is_tried_again(tmp_path: Path, executor: str | Shuffled, workers: int) -> None:
+def test_a_flaky_block_is_tried_again(tmp_path: Path, executor: Executor, workers: int) -> None:
     (tmp_path / "marks").mkdir()
     events: list = []
     workflow = trouble_flow(how="once-raise", at=(4, 0, 0), marks=str(tmp_path / "marks"))

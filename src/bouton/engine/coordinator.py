@@ -41,6 +41,10 @@ class _Open:
         """Note that a report named these tasks."""
         self.seen[np.searchsorted(self.lease.tasks, tasks)] = True
 
+    def has_seen(self, task: int) -> bool:
+        """Return whether a report named this task."""
+        return bool(self.seen[np.searchsorted(self.lease.tasks, task)])
+
 
 class Coordinator:
     """Runs steps to their end.
@@ -71,6 +75,7 @@ class Coordinator:
         self._numbers = itertools.count(1)
         self._asked_at = 0.0
         self._wish = ""
+        self._is_starved = False
 
     def run(self) -> str:
         """Return ``done`` when nothing more can run, ``paused`` or ``cancelled`` where that was asked.
@@ -88,7 +93,8 @@ class Coordinator:
                 self.executor.drain()
             else:
                 self._hand_out()
-            if not self._open:
+            # A cluster may have no worker yet, or none any more.
+            if not self._open and (self._wish or not self._is_starved):
                 self._check_end()
                 return "paused" if self._wish else "done"
             began = time.monotonic()
@@ -127,8 +133,10 @@ class Coordinator:
 
     def _next_lease(self) -> _Open | None:
         room = {gpu: self.executor.room(gpu) for gpu in (False, True)}
+        self._is_starved = False
         for step, pf in self._deepest_first():
             if not room[pf.gpu]:
+                self._is_starved = True
                 continue
             lease = step.next_lease(pf, self._size(pf), next(self._numbers))
             if lease is not None:
@@ -164,6 +172,9 @@ class Coordinator:
             found.see(report.batch.numbers)
             found.step.commit(found.pf, report.batch)
         for failure in report.failures:
+            if found.has_seen(failure.task):
+                # the same message a second time
+                continue
             found.see(np.array([failure.task]))
             if failure.cause in LOST_CAUSES and not failure.traceback:
                 self.emit(WorkerLost(failure.cause, failure.error, failure.host, failure.pid))

@@ -17,7 +17,11 @@ import yaml
 from bouton.cli.main import main
 from bouton.engine.bundle.repeat import RepeatOptions, repeat
 from bouton.engine.environment import environment, note_environment
-from bouton.errors import BoutonError
+from bouton.errors import BoutonError, DataError
+from bouton.geometry import Box
+from bouton.volume import create_volume, fingerprint
+from bouton.volume.places import Place, place
+from object_server import KEYS, s3_server
 
 TOYS = Path(__file__).parents[1] / "engine" / "toys"
 WORKFLOW = """\
@@ -596,3 +600,32 @@ def test_a_large_source_is_known_by_samples_unless_read_whole(
     np.save(reader, np.zeros((12, 10, 9), np.uint8))
     for name in ("sample", "whole"):
         assert run(bouton, f"{name}.zip", "--trust-stages", "--name", f"{name}2")[0] == 3
+
+
+def test_a_source_in_an_object_store_is_recognised_at_its_url(
+    bouton: Bouton, here: Path, reader: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("moto", reason="needs moto[server]")
+    bundle, values, url = exported(bouton), np.load(reader), "s3://bucket/em.zarr"
+    with s3_server("bucket") as server:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": server}.items():
+            monkeypatch.setenv(name, value)
+        fill(place(url), values)
+        stored = {"path": url, "fingerprint": fingerprint(url), "content": "", "sample": ""}
+        remote = rewritten(bundle, edit(lambda v: v["sources"]["image"].update(stored)), "remote.zip")
+        found = repeat(remote, here / "a", None, RepeatOptions({}, trusts_stages=True))
+        assert (str(found.workflow.sources["image"].path), found.unchecked) == (url, [])
+        # a copy elsewhere may be the same, but the bundle does not tell its content
+        fill(here / "em.zarr", values)
+        elsewhere = RepeatOptions({"image": str(here / "em.zarr")}, trusts_stages=True)
+        assert repeat(remote, here / "b", None, elsewhere).unchecked == ["image"]
+        place(url).remove_below()
+        fill(place(url), values)
+        with pytest.raises(DataError, match="is another one"):
+            repeat(remote, here / "c", None, RepeatOptions({}, trusts_stages=True))
+
+
+def fill(path: Place, values: np.ndarray) -> None:
+    """Write a volume whose blocks are one file each."""
+    new = {"shape_zyx": values.shape, "dtype": "uint8", "voxel_size_nm": (30, 10, 10), "block_zyx": values.shape}
+    create_volume(path, **new, kind="image").write(Box.of_shape(values.shape), values)

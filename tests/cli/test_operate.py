@@ -83,7 +83,7 @@ def test_a_killed_coordinator_is_told_and_its_run_resumed(
     assert bouton("resume", "toy", "--json", "--workers", "2") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     parts = [event for event in events if event["event"] == "PartStarted" and event["step"] == "trouble"]
-    assert parts[0]["done"] >= min(done, 11)
+    assert sum(event["done"] for event in parts) >= done > 2
     assert read_options(detached).values["workers"] == 2
     assert run("--name", "undisturbed") == 0
     assert checksums(detached) == checksums(here / "runs/undisturbed")

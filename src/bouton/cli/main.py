@@ -23,6 +23,8 @@ VERBS = (
     "diff",
     "du",
     "gc",
+    "logs",
+    "retry",
     "verify",
     "report",
     "view",

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from bouton.engine.store import begun_store
 from bouton.errors import DataError, RunError
 from bouton.geometry import NM, ZYX, Box, Grid
 from bouton.spec import Ref, Step, Workflow
@@ -30,6 +31,8 @@ from bouton.stage import (
     WholePart,
     load_stage,
 )
+
+from bouton.volume.places import Place, place
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class StepContext:
         What :func:`bouton.stage.load_stage` takes; a private stage's file as an absolute path.
     params : mapping
         The parameters as JSON types.
+    store : str
+        The run's place in a store; empty where the data of steps lie in the run folder.
     siblings : tuple of str
         Folders (relative to the run folder) of the same step over other bounds: blocks may be copied from there.
     """
@@ -77,11 +82,17 @@ class StepContext:
     inputs: Mapping[str, InputPlace]
     description: Mapping[str, Any] = field(default_factory=dict)
     siblings: tuple[str, ...] = ()
+    store: str = ""
 
     @property
     def root(self) -> Path:
-        """The step's folder."""
+        """The step's folder: ledger and ``step.json``."""
         return Path(self.run_folder) / self.folder
+
+    @property
+    def data(self) -> Place:
+        """Where the step's layers, tables and files lie: its folder, or its place in the run's store."""
+        return place(self.store) / self.folder if self.store else self.root
 
     @cached_property
     def bounds(self) -> Box:
@@ -95,9 +106,10 @@ class StepContext:
             block = (block[0], self.shape_zyx[1], self.shape_zyx[2])
         return Grid(self.bounds, block)
 
-    def input_path(self, name: str) -> Path:
+    def input_path(self, name: str) -> Place:
         """Return where input ``name`` lies."""
-        return Path(self.run_folder) / self.inputs[name].path
+        found = self.inputs[name]
+        return (place(self.store or self.run_folder) / found.path) if found.step else place(found.path)
 
 
 def step_folder(step: Step) -> str:
@@ -171,6 +183,7 @@ def make_context(workflow: Workflow, step: Step, run_folder: Path) -> StepContex
         voxel_size_nm=workflow.voxel_size_nm,
         inputs={name: _place(workflow, ref, step.stage.reads[name]) for name, ref in step.reads.items()},
         description=step.description,
+        store=begun_store(run_folder).data,
     )
 
 

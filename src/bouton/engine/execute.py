@@ -45,6 +45,7 @@ from bouton.stage import (
     part_tables,
 )
 from bouton.volume import ShardEncoder, part_file, read_table
+from bouton.volume.places import Place
 
 NODES = "_nodes"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -64,17 +65,17 @@ def limit_threads() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def table_path(context: StepContext, part: Part, task: TaskId, name: str) -> Path:
+def table_path(context: StepContext, part: Part, task: TaskId, name: str) -> Place:
     """Return the file of a task's table: the result of a merge or whole part, a block's rows, or a merge node."""
     if isinstance(part, WholePart):
-        return context.root / f"{name}.parquet"
+        return context.data / f"{name}.parquet"
     if isinstance(part, MergePart) and name in part.kept:
         box = task_box(context, part, task)
         assert box is not None
-        return context.root / name / part_file(f"{part.name}-{task.name}", box)
+        return context.data / name / part_file(f"{part.name}-{task.name}", box)
     if isinstance(part, MergePart):
-        return context.root / NODES / part.name / f"{task.name}.{name}.parquet"
-    return context.root / name / f"{task.name}.parquet"
+        return context.data / NODES / part.name / f"{task.name}.{name}.parquet"
+    return context.data / name / f"{task.name}.parquet"
 
 
 class Worker:
@@ -216,7 +217,7 @@ class _Job:
     def _write(
         self, part: Part, task: TaskId, output: Output, folder: Path | None, box: Box | None
     ) -> list[OutputFile]:
-        root = self.context.root
+        root = self.context.data
         paths = {name: self._table_path(part, task, name) for name in output.tables}
         files = write_tables(root, paths, output, part_tables(part))
         if output.layers:
@@ -229,7 +230,7 @@ class _Job:
 
     def _table_path(self, part: Part, task: TaskId, name: str) -> Path:
         if isinstance(part, MergePart) and name not in part.kept and self._is_root(part, task):
-            return self.context.root / output_path(self.stage, self.params, name)
+            return self.context.data / output_path(self.stage, self.params, name)
         return table_path(self.context, part, task, name)
 
     def _is_root(self, part: MergePart, task: TaskId) -> bool:
@@ -237,7 +238,7 @@ class _Job:
 
     def _encoder(self, name: str) -> ShardEncoder:
         if name not in self._encoders:
-            self._encoders[name] = ShardEncoder(self.context.root / name)
+            self._encoders[name] = ShardEncoder(self.context.data / name)
         return self._encoders[name]
 
     @contextlib.contextmanager
@@ -246,8 +247,11 @@ class _Job:
             yield None
             return
         # Of its own: a worker that was thought lost may still write another.
-        self.context.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".tmp-{part.files[0]}-", dir=self.context.root))
+        # Beside its final name where that is on a disk: then one rename moves it there.
+        beside = self.context.data if isinstance(self.context.data, Path) else None
+        if beside is not None:
+            beside.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".tmp-{part.files[0]}-", dir=beside))
         try:
             yield folder
         finally:
@@ -289,7 +293,7 @@ class _Job:
     def _children(self, part: MergePart, task: TaskId) -> list[Mapping[str, TableData]]:
         if task.level == 0:
             name = "-".join(str(i) for i in task.index)
-            return [{table: read_table(self.context.root / table / f"{name}.parquet") for table in part.source}]
+            return [{table: read_table(self.context.data / table / f"{name}.parquet") for table in part.source}]
         names = parents_of(self.context, part, task)
         return [self._tables_of(part, TaskId(part.name, name)) for name in names]
 

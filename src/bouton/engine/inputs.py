@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +11,8 @@ from bouton.errors import DataError, RunError, SpecError
 from bouton.geometry import ZYX, Box
 from bouton.stage import Files, Layer, Stage, Table, TableData
 from bouton.volume import Volume, open_volume, read_table
+from bouton.volume.places import Place
+from bouton.volume.tables import is_folder
 
 
 class InputVolume:
@@ -57,7 +58,7 @@ class Inputs(Mapping[str, InputVolume]):
     def __init__(self, context: StepContext, stage: Stage, params: object) -> None:
         self.context, self.stage = context, stage
         self._types = output_types(stage, params)
-        self._own = {name: context.root / output_path(stage, params, name) for name in self._types}
+        self._own = {name: context.data / output_path(stage, params, name) for name in self._types}
         self._volumes: dict[str, InputVolume] = {}
         self._tables: dict[str, TableData] = {}
         self.reads: list[tuple[str, str]] = []
@@ -88,7 +89,7 @@ class Inputs(Mapping[str, InputVolume]):
             It is missing or damaged.
         """
         path = self.path(name, Table)
-        over = over if path.is_dir() else None
+        over = over if over is not None and is_folder(path) else None
         table = self._tables.get(name) if over is None else None
         if table is None:
             try:
@@ -100,7 +101,7 @@ class Inputs(Mapping[str, InputVolume]):
         self.reads.append((name, f"table@{over}" if over else "table"))
         return dict(table)
 
-    def path(self, name: str, kind: type[Layer] | type[Table]) -> Path:
+    def path(self, name: str, kind: type[Layer] | type[Table]) -> Place:
         """Return where input or own output ``name`` lies.
 
         Raises

@@ -20,6 +20,7 @@ from bouton.engine.leases import Batch, Done, Failure, numbers_of, runs_of, unpa
 from bouton.engine.tasks import OutputFile, TaskGrid
 from bouton.errors import DataError, RunError
 from bouton.geometry import Box
+from bouton.volume import write_bytes
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS grids (part TEXT, level INTEGER, shape TEXT, fz INTEGER, fy INTEGER, fx INTEGER,
@@ -119,7 +120,8 @@ class Ledger:
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
         self._opened: tuple[int, dict[int, Done]] = (-1, {})
-        fresh = not readonly and not path.exists()
+        if not readonly and not path.exists():
+            write_bytes(path, _empty())
         try:
             if readonly:
                 self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
@@ -128,19 +130,9 @@ class Ledger:
                 self._db = sqlite3.connect(path, timeout=30)
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
-                # all tables or none: a ledger with a part of them could not be read
-                self._db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
             self._grids = {(grid.part, grid.level): grid for grid in self._read_grids()}
         except sqlite3.DatabaseError as error:
-            if fresh:
-                self._discard()
             raise database_error(error, path) from error
-
-    def _discard(self) -> None:
-        """Remove a ledger that a full disk kept from being made."""
-        self._db.close()
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def __enter__(self) -> Ledger:
         return self
@@ -421,6 +413,13 @@ class Ledger:
             self._db.execute("INSERT OR REPLACE INTO facts VALUES (?,?)", (name, value))
 
 
+def _empty() -> bytes:
+    """Return a ledger without tasks: made in memory, so that one with a part of its tables never lies on a disk."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMA)
+        return db.serialize()
+
+
 def _left(done: Done, part: str, folded: set[str]) -> list[OutputFile]:
     """Return a task's files but those that its parent in a folded merge has taken."""
     return [file for file in done.files if part not in folded or not file.path.startswith(f"_nodes/{part}/")]
@@ -460,7 +459,8 @@ def database_error(error: sqlite3.DatabaseError, path: Path) -> DataError | RunE
 
 def disk_full(root: Path, text: str) -> RunError:
     """Return the error of a run that pauses because nothing more can be written."""
-    free = shutil.disk_usage(root).free
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
     return RunError(
         f"the disk is full or read-only: {text}",
         where=str(root),

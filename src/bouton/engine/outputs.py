@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from bouton.errors import RunError
 from bouton.geometry import Box
 from bouton.stage import Layer, Output, Table, TableData
 from bouton.volume import ShardEncoder, bytes_checksum, checksum, publish, publish_folder, table_bytes
+from bouton.volume.places import Place, name_below
 
 
 def check_layers(found: Mapping[str, np.ndarray], declared: Mapping[str, Layer], core: Box | None, where: str) -> None:
@@ -67,12 +69,12 @@ def _check_names(what: str, found: Mapping[str, object], declared: Mapping[str, 
 class Conflict(RunError):
     """Another content stands under the name of a file that a task wrote. ``path`` is relative to the step's folder."""
 
-    def __init__(self, root: Path, path: Path) -> None:
-        self.path = path.relative_to(root).as_posix()
+    def __init__(self, root: Place, path: Place) -> None:
+        self.path = name_below(root, path)
         super().__init__("another content stands there already", where=str(path), expected="no file, or the same bytes")
 
 
-def write_layers(root: Path, encoders: Mapping[str, ShardEncoder], output: Output, core: Box) -> list[OutputFile]:
+def write_layers(root: Place, encoders: Mapping[str, ShardEncoder], output: Output, core: Box) -> list[OutputFile]:
     """Write a task's layers, one shard each, and return the files.
 
     Raises
@@ -87,7 +89,7 @@ def write_layers(root: Path, encoders: Mapping[str, ShardEncoder], output: Outpu
 
 
 def write_tables(
-    root: Path, paths: Mapping[str, Path], output: Output, declared: Mapping[str, Table]
+    root: Place, paths: Mapping[str, Place], output: Output, declared: Mapping[str, Table]
 ) -> list[OutputFile]:
     """Write a task's tables and return the files.
 
@@ -102,7 +104,7 @@ def write_tables(
     ]
 
 
-def write_new(root: Path, path: Path, data: bytes) -> OutputFile:
+def write_new(root: Place, path: Place, data: bytes) -> OutputFile:
     """Make a file durable under a name that is free, or that holds the same bytes: a late finisher changes nothing.
 
     Raises
@@ -112,10 +114,10 @@ def write_new(root: Path, path: Path, data: bytes) -> OutputFile:
     """
     if not publish(path, data):
         raise Conflict(root, path)
-    return OutputFile(path.relative_to(root).as_posix(), len(data), bytes_checksum(data))
+    return OutputFile(name_below(root, path), len(data), bytes_checksum(data))
 
 
-def adopt_folder(root: Path, temporary: Path, final: Path) -> list[OutputFile]:
+def adopt_folder(root: Place, temporary: Path, final: Place) -> list[OutputFile]:
     """Make a folder of files that a task wrote durable, move it to its final name, and return its files.
 
     Raises
@@ -128,14 +130,14 @@ def adopt_folder(root: Path, temporary: Path, final: Path) -> list[OutputFile]:
     return [file_record(root, path) for path in all_files(final)]
 
 
-def all_files(folder: Path) -> Iterator[Path]:
+def all_files(folder: Place) -> Iterator[Any]:
     """Yield the files under a folder, sorted."""
     yield from sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def file_record(root: Path, path: Path) -> OutputFile:
+def file_record(root: Place, path: Place) -> OutputFile:
     """Return a file's name inside ``root``, size and checksum."""
-    return OutputFile(path.relative_to(root).as_posix(), path.stat().st_size, checksum(path))
+    return OutputFile(name_below(root, path), path.stat().st_size, checksum(path))
 
 
 def remove_leftovers(root: Path) -> None:

@@ -12,6 +12,7 @@ from bouton.engine.context import make_context, output_path, params_to_json, ste
 from bouton.engine.ledger import Ledger
 from bouton.engine.plan import step_tasks
 from bouton.engine.step_run import StepSummary
+from bouton.engine.store import begun_store
 from bouton.spec import Step, Workflow
 from bouton.stage import Files, Layer
 from bouton.volume import write_bytes
@@ -46,6 +47,7 @@ class RunRecord:
             "sources": sources,
             "skipped": dict(flow.skipped),
             "steps": [self._step(step) for step in flow.steps],
+            "store": begun_store(self.folder).data,
             "state": self.state,
             "started": self.started,
             "finished": self.finished,

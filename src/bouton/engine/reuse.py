@@ -99,12 +99,12 @@ class Siblings:
         """Copy files durably; False where one is not what its ledger says."""
         for file in found.files:
             try:
-                data = (other.context.root / file.path).read_bytes()
+                data = (other.context.data / file.path).read_bytes()
             except OSError:
                 return False
             if bytes_checksum(data) != file.checksum:
                 return False
-            write_new(self.context.root, self.context.root / file.path, data)
+            write_new(self.context.data, self.context.data / file.path, data)
         return True
 
 

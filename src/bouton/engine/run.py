@@ -7,22 +7,23 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bouton.engine.context import main_output, make_context
-from bouton.engine.control import asked, forget
+from bouton.engine.control import asked, forget, take_choice
 from bouton.engine.coordinator import Coordinator, opened
 from bouton.engine.dependencies import Source
 from bouton.engine.events import Event, RunFinished, RunStarted, StepSkipped, Subscriber, TaskFailed, to_json
 from bouton.engine.execute import is_disk_error
-from bouton.engine.executors import Executor, make_executor
+from bouton.engine.executors import Executor, executor_name, make_executor
 from bouton.engine.ledger import database_error, disk_full
 from bouton.engine.lock import run_lock
 from bouton.engine.plan_file import keep_plan
 from bouton.engine.record import RunRecord
 from bouton.engine.step_run import StepRun, StepSummary
+from bouton.engine.store import open_store
 from bouton.errors import BoutonError, DataError, RunError, SpecError
 from bouton.spec import Step, Workflow
 from bouton.volume import write_bytes
@@ -168,6 +169,11 @@ def guarded(folder: Path) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
+def _among(chosen: Collection[tuple[str, str, str]] | None, step: str) -> Callable[[str, str], bool]:
+    """Return whether a quarantined task (part, name) of a step is to be tried again."""
+    return lambda part, task: chosen is None or (step, part, task) in chosen
+
+
 class _Run:
     def __init__(
         self, workflow: Workflow, folder: Path, executor: Executor, subscribers: list[Subscriber], retries: int
@@ -187,13 +193,12 @@ class _Run:
         started = time.perf_counter()
         flow = self.workflow
         forget(self.folder)
+        open_store(flow, self.folder)
         write_bytes(self.folder / "workflow.yaml", flow.text.encode())
         self.record.write()
         keep_plan(flow, self.folder, self.executor.workers)
         names = tuple(step.name for step in flow.steps)
-        self.emit(
-            RunStarted(flow.name, str(self.folder), names, type(self.executor).__name__.lower(), self.executor.workers)
-        )
+        self.emit(RunStarted(flow.name, str(self.folder), names, executor_name(self.executor), self.executor.workers))
         for name, reason in flow.skipped.items():
             self.emit(StepSkipped(name, reason))
         state = "paused"
@@ -209,8 +214,10 @@ class _Run:
         return RunSummary(self.folder, state, self.record.states, tuple(self.failures))
 
     def _run_steps(self, steps: dict[str, StepRun]) -> str:
+        chosen = take_choice(self.folder)
         for step in self.workflow.steps:
-            steps[step.name] = StepRun(make_context(self.workflow, step, self.folder), self.emit, self.retries)
+            context, again = make_context(self.workflow, step, self.folder), _among(chosen, step.name)
+            steps[step.name] = StepRun(context, self.emit, self.retries, again=again)
             steps[step.name].open(self._sources(step, steps))
         for run in steps.values():
             if run.is_over:

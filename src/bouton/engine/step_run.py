@@ -27,13 +27,15 @@ from bouton.engine.events import (
 from bouton.engine.execute import NODES, count_ids
 from bouton.engine.frontier import BAD, DONE, PENDING
 from bouton.engine.leases import OWN_FAULTS, Batch, Failure, Lease, runs_of, without
-from bouton.engine.ledger import Ledger, disk_full
+from bouton.engine.ledger import Ledger, Quarantined, disk_full
 from bouton.engine.outputs import all_files, file_record, remove_leftovers
 from bouton.engine.reuse import sibling_folders
 from bouton.engine.tasks import OutputFile, task_grids
 from bouton.geometry import Box, Grid
 from bouton.stage import Layer, MergePart, ObjectPart, Part, Stage, part_tables
-from bouton.volume import create_volume, write_bytes
+from bouton.volume import checksum, create_volume, write_bytes
+from bouton.volume.objects import ObjectPath
+from bouton.volume.places import Place, name_below
 
 LOSSES = 12
 """How often a task may take its worker with it, or lose it, before it is quarantined although it seems innocent."""
@@ -63,6 +65,8 @@ class StepRun:
     only : Box, optional
         For a probe: of the block parts, compute the blocks that share a voxel with this box. None is copied from
         another run, and the step does not count as complete.
+    again : callable, optional
+        Takes part and name of a task that an earlier run quarantined; whether it is tried again. Default: all are.
 
     Attributes
     ----------
@@ -73,10 +77,16 @@ class StepRun:
     """
 
     def __init__(
-        self, context: StepContext, emit: Callable[[Event], None], retries: int, only: Box | None = None
+        self,
+        context: StepContext,
+        emit: Callable[[Event], None],
+        retries: int,
+        only: Box | None = None,
+        again: Callable[[str, str], bool] = lambda part, task: True,
     ) -> None:
-        self.context, self.emit, self.retries, self.only = context, emit, retries, only
-        self.root = context.root
+        self.context, self.emit, self.retries, self.only, self._again = context, emit, retries, only, again
+        self._kept: list[Quarantined] = []
+        self.root, self.data = context.root, context.data
         self.stage: Stage = load_stage_of(context)
         self.params = params_from_json(self.stage, context.params)
         self.fronts: list[PartFront] = []
@@ -107,8 +117,11 @@ class StepRun:
         if self.ledger.fact("complete"):
             self._reuse()
             return
-        remove_leftovers(self.root)
-        self.ledger.forget_unfinished()
+        for folder in {self.root, self.data}:
+            if isinstance(folder, Path):
+                remove_leftovers(folder)
+        self._kept = [each for each in self.ledger.failures() if not self._again(each.part, each.task)]
+        self.ledger.forget_unfinished({(each.part, each.task) for each in self._kept})
         if self.only is None:
             self.context = replace(self.context, siblings=sibling_folders(self.context))
         write_bytes(self.root / "step.json", context_to_json(self.context))
@@ -121,6 +134,17 @@ class StepRun:
         for pf in self.fronts:
             if pf.front.grid is not None:
                 pf.front.load(self.ledger.done_runs(pf.part.name, pf.level))
+                self._keep_quarantined(pf)
+
+    def _keep_quarantined(self, pf: PartFront) -> None:
+        """Give up the tasks of a front that are not tried again."""
+        assert pf.front.grid is not None
+        for each in self._kept:
+            number = pf.front.grid.number(each.task) if each.part == pf.part.name else None
+            if number is not None:
+                pf.front.mark(np.array([number], np.int64), BAD)
+                told = (each.part, each.task, each.box_zyx, each.attempts, each.error)
+                self.emit(TaskFailed(self.context.step, *told))
 
     def _reuse(self) -> None:
         grids = {(grid.part, grid.level): grid for grid in self.ledger.grids()}
@@ -129,10 +153,14 @@ class StepRun:
         self.emit(StepReused(self.context.step, int(self.ledger.fact("tasks"))))
 
     def _forget_lost(self) -> None:
-        """Take tasks with missing or short files off the ledger, and say so."""
+        """Take tasks with missing or short files, and layers with changed metadata, off the ledger, and say so."""
         lost: dict[tuple[str, str], None] = {}
+        look = look_at(self.data)
         for row in self.ledger.outputs():
-            found = missing_or_short(self.root, row.file.path, row.file.size_bytes)
+            found = look(row.file.path, row.file.size_bytes)
+            # Metadata are small, and every block trusts them.
+            if not row.part and not found and checksum(self.data / row.file.path) != row.file.checksum:
+                found = "changed"
             if found:
                 self.emit(TaskLost(self.context.step, row.part, row.task, row.file.path, found))
                 lost[(row.part, row.task)] = None
@@ -143,7 +171,7 @@ class StepRun:
         tasks = list(tasks)
         for part, task in tasks:
             for file in self.ledger.outputs_of(part, task):
-                (self.root / file.path).unlink(missing_ok=True)
+                (self.data / file.path).unlink(missing_ok=True)
         self.ledger.forget(tasks)
         for part in {part for part, _ in tasks}:
             self.ledger.unfold(part)
@@ -177,6 +205,7 @@ class StepRun:
         if not hopeless:
             self.ledger.set_grids([pf.front.grid])
             pf.front.load(self.ledger.done_runs(pf.part.name))
+            self._keep_quarantined(pf)
         pf.front.version += 1
         return True
 
@@ -230,7 +259,7 @@ class StepRun:
         self.ledger.commit_attempt(pf.part.name, name, box, lease, failure)
         for path in failure.files:
             # The task is not done, so nobody has relied on this file.
-            _remove(self.root / path)
+            _remove(self.data / path)
         counts, limit = (self._own_faults, self.retries) if failure.cause in OWN_FAULTS else (self._losses, LOSSES)
         counts[place] += 1
         tries = self._own_faults[place] + self._losses[place]
@@ -275,7 +304,7 @@ class StepRun:
             if isinstance(pf.part, MergePart) and pf.part.name not in self._folded and self._root(pf).front.done:
                 self._folded.add(pf.part.name)
                 self.ledger.fold(pf.part.name)
-                shutil.rmtree(self.root / NODES / pf.part.name, ignore_errors=True)
+                _remove(self.data / NODES / pf.part.name)
         if self.is_over or not all(pf.front.is_settled for pf in self.fronts):
             return False
         self.is_over = True
@@ -336,6 +365,17 @@ def part_outputs(part: Part, params: object) -> set[str]:
     return {*part_layers(part, params), *part_tables(part), *getattr(part, "files", ())}
 
 
+def look_at(data: Place) -> Callable[[str, int], str]:
+    """Return a function that tells what is wrong with the presence or size of a file of a step, or nothing.
+
+    Objects are listed once: a request for each would take longer than many a step, and none is ever short.
+    """
+    if isinstance(data, ObjectPath):
+        names = {name_below(data, path) for path in data.rglob("*")}
+        return lambda path, size_bytes: "" if path in names else "missing"
+    return lambda path, size_bytes: missing_or_short(data, path, size_bytes)
+
+
 def missing_or_short(root: Path, path: str, size_bytes: int) -> str:
     """Return what is wrong with the presence or size of a file, or nothing."""
     try:
@@ -345,8 +385,12 @@ def missing_or_short(root: Path, path: str, size_bytes: int) -> str:
     return "" if found == size_bytes else f"{found} bytes instead of {size_bytes}"
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def _remove(path: Place) -> None:
+    """Remove a file or folder, if there is one."""
+    if isinstance(path, ObjectPath):
+        path.unlink(missing_ok=True)
+        path.remove_below()
+    elif path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -357,8 +401,7 @@ def make_layer(context: StepContext, grid: Grid, name: str, layer: Layer) -> lis
 
     It is made under a temporary name, so that a layer with half of its metadata never exists.
     """
-    root = context.root
-    temporary = root / ".tmp-layers" / name
+    root, temporary = context.data, context.root / ".tmp-layers" / name
     shutil.rmtree(temporary, ignore_errors=True)
     assert isinstance(layer.dtype, str)
     create_volume(

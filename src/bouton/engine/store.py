@@ -72,6 +72,11 @@ def open_store(workflow: Workflow, run_folder: Path) -> RunStore:
     return checked
 
 
+def begun_store(run_folder: Path) -> RunStore:
+    """Return the place that a run began with, the run folder itself if it has no other."""
+    return _begun(run_folder) or RunStore()
+
+
 def _begun(run_folder: Path) -> RunStore | None:
     path = run_folder / NAME
     if not path.is_file():

@@ -13,7 +13,7 @@ from bouton.engine.events import Event
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger
 from bouton.engine.lock import run_lock
-from bouton.engine.step_run import StepRun, missing_or_short
+from bouton.engine.step_run import StepRun, look_at
 from bouton.errors import DataError, RunError
 from bouton.volume import checksum
 from bouton.volume.run_folder import Run, open_run
@@ -99,17 +99,18 @@ def repair_run(
 
 def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
     step = run.steps[name]
-    root = run.folder / step.folder
-    path = root / "ledger.sqlite"
+    data = run.data / step.folder
+    path = run.folder / step.folder / "ledger.sqlite"
     if not path.is_file():
         if step.state != "pending":
             yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", "missing"), 0
         return
     try:
         with Ledger(path, readonly=True) as ledger:
+            look = look_at(data)
             for row in ledger.outputs():
-                found = missing_or_short(root, row.file.path, row.file.size_bytes)
-                if not found and checksum(root / row.file.path) != row.file.checksum:
+                found = look(row.file.path, row.file.size_bytes)
+                if not found and checksum(data / row.file.path) != row.file.checksum:
                     found = "changed (its checksum differs)"
                 place = f"{step.folder}/{row.file.path}"
                 damage = Damage(name, row.part, row.task, ledger.box_of(row.part, row.task), place, found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import tensorstore as ts
@@ -11,6 +10,7 @@ import tensorstore as ts
 from bouton.errors import RunError
 from bouton.geometry import Box, Grid
 from bouton.volume.ome_zarr import read_json
+from bouton.volume.places import Place
 from bouton.volume.store import open_store
 
 
@@ -19,7 +19,7 @@ class ShardEncoder:
 
     Parameters
     ----------
-    path : Path
+    path : Path or ObjectPath
         The volume.
 
     Raises
@@ -28,7 +28,7 @@ class ShardEncoder:
         There is none, or its metadata are damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path, array = path, path / "0"
         metadata = read_json(array / "zarr.json")
         known = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "dimension_names", "fill_value", "codecs")
@@ -39,7 +39,7 @@ class ShardEncoder:
         self._grid = Grid(Box.of_shape(metadata["shape"][-3:]), tuple(block[-3:]))
         self._channels = len(metadata["shape"]) - 3
 
-    def file(self, core: Box) -> Path:
+    def file(self, core: Box) -> Place:
         """Return the file of the block that holds ``core``."""
         return self.path / "0" / self._key(core)
 

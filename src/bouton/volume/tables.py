@@ -151,7 +151,7 @@ def read_table(path: str | Place, over: Box | None = None) -> TableData:
         Nothing is there, a part is damaged, or the parts' columns differ.
     """
     path = place(path)
-    if _is_folder(path):
+    if is_folder(path):
         parts = [part for part in _parts_of(path) if over is None or _concerns(part, over)]
         return _join([_read_part(part, file) for part, file in zip(parts, _opened(parts, path), strict=True)], path)
     return _read_part(path, next(_opened([path], path)))
@@ -168,7 +168,8 @@ def _opened(parts: Sequence[Place], where: Place) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _is_folder(path: Place) -> bool:
+def is_folder(path: Place) -> bool:
+    """Whether a table lies there as a folder of parts."""
     # A missing object is taken for a folder without parts, which is told; a listing tells the same, at more cost.
     return not path.is_file() if isinstance(path, ObjectPath) else path.is_dir()
 
@@ -176,7 +177,7 @@ def _is_folder(path: Place) -> bool:
 def table_columns(path: str | Place) -> list[str]:
     """Return the names of a table's columns without reading its rows; see :func:`read_table`."""
     path = place(path)
-    first = _parts_of(path)[0] if _is_folder(path) else path
+    first = _parts_of(path)[0] if is_folder(path) else path
     with disk_errors(first), first.open("rb") as file:
         try:
             return list(pq.ParquetFile(file).schema_arrow.names)
@@ -188,7 +189,7 @@ def table_rows(path: str | Place) -> int:
     """Return the number of a table's rows without reading them; see :func:`read_table`."""
     path = place(path)
     rows = 0
-    for part in _parts_of(path) if _is_folder(path) else [path]:
+    for part in _parts_of(path) if is_folder(path) else [path]:
         with disk_errors(part), part.open("rb") as file:
             try:
                 rows += pq.ParquetFile(file).metadata.num_rows

@@ -22,6 +22,7 @@ from bouton.engine.events import (
     TaskRetried,
     TasksBlocked,
     TasksDone,
+    WorkerLost,
     to_json,
 )
 
@@ -102,6 +103,9 @@ class ProgressBars:
         elif isinstance(event, TaskLost):
             path = escape(event.path)
             self.console.print(f"[yellow]lost[/yellow] {event.step} {event.task}: {path} is {event.found}")
+        elif isinstance(event, WorkerLost):
+            where = f"process {event.pid} on {event.host}" if event.pid else "a worker"
+            self.console.print(f"[yellow]lost[/yellow] {escape(where)}: {escape(event.error)}")
         elif isinstance(event, TaskRetried):
             self.console.print(f"[yellow]again[/yellow] {event.step} {event.task}: {escape(event.error)}")
         elif isinstance(event, TaskFailed):

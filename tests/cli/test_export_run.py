@@ -19,7 +19,7 @@ from bouton.engine.bundle.repeat import RepeatOptions, repeat
 from bouton.engine.environment import environment, note_environment
 from bouton.errors import BoutonError, DataError
 from bouton.geometry import Box
-from bouton.volume import create_volume, fingerprint
+from bouton.volume import checksum, create_volume, fingerprint
 from bouton.volume.places import Place, place
 from object_server import KEYS, s3_server
 
@@ -619,8 +619,16 @@ def test_a_source_in_an_object_store_is_recognised_at_its_url(
         fill(here / "em.zarr", values)
         elsewhere = RepeatOptions({"image": str(here / "em.zarr")}, trusts_stages=True)
         assert repeat(remote, here / "b", None, elsewhere).unchecked == ["image"]
+        # read whole, it does, and voxels written anew under the same metadata are found out
+        told = edit(lambda v: v["sources"]["image"].update(stored, content=checksum(url)))
+        whole = rewritten(bundle, told, "whole.zip")
+        assert repeat(whole, here / "d", None, RepeatOptions({}, trusts_stages=True)).unchecked == []
         place(url).remove_below()
-        fill(place(url), values)
+        fill(place(url), values + 1)
+        with pytest.raises(DataError, match="is another one"):
+            repeat(whole, here / "e", None, RepeatOptions({}, trusts_stages=True))
+        place(url).remove_below()
+        fill(place(url), values[:-1])
         with pytest.raises(DataError, match="is another one"):
             repeat(remote, here / "c", None, RepeatOptions({}, trusts_stages=True))
 

@@ -220,15 +220,14 @@ def _hint(source: SourceRecord) -> str:
 def _is_checked(name: str, source: SourceRecord, path: Place) -> bool:
     """Compare a source with what the run read; False where the bundle does not tell what that was.
 
-    Objects at the run's own URL are compared by their fingerprint, which tells as much there as on disk and costs less.
+    Objects at the run's own URL whose content the bundle does not tell are compared by their fingerprint.
     """
-    at_same_url = not isinstance(path, Path) and str(path) == source.path
-    if at_same_url:
-        found = Content()
-        same = fingerprint(path, source.dataset) == source.fingerprint
-    elif source.content or (source.sample and isinstance(path, Path)):
+    if source.content or (source.sample and isinstance(path, Path)):
         found = look_at(path, whole=bool(source.content))
         same = found.content == source.content if source.content else found.sample == source.sample
+    elif not isinstance(path, Path) and str(path) == source.path:
+        found = Content()
+        same = fingerprint(path, source.dataset) == source.fingerprint
     else:
         return False
     if not same:

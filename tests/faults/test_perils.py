@@ -73,7 +73,6 @@ def failure_of(summary: RunSummary) -> tuple[str, str]:
     [
         ("segfault", "signal", "SIGSEGV"),
         ("abort", "signal", "SIGABRT"),
-        ("kill", "signal", "SIGKILL"),
         ("leave", "exit", "status 0"),
         ("out of memory", "memory", "MemoryError"),
     ],

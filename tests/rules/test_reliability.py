@@ -40,7 +40,7 @@ def test_every_promise_has_a_row() -> None:
 
 def test_every_test_of_faults_is_on_the_page() -> None:
     """Tests of processes, storage and time that nobody can find from the promise are half as good."""
-    for name in ("test_system_calls", "test_chunks", "test_time", "test_perils", "test_configuration"):
+    for name in ("test_system_calls", "test_chunks", "test_time", "test_perils", "test_configuration", "test_queue"):
         tests = {test for test in functions_of(ROOT / "tests" / "faults" / f"{name}.py") if test.startswith("test_")}
         helpers = {"test_the_checksum_is_the_published_one", "test_the_clock_turns_up_in_what_is_shown"}
         missing = {test for test in tests - helpers if f"{name}.py::{test}`" not in PAGE}

@@ -195,7 +195,7 @@ def test_a_scheduler_that_dies_and_comes_back(tmp_path: Path, undisturbed: dict[
 
 
 def test_no_scheduler(tmp_path: Path) -> None:
-    executor = Dask(Cluster(kind="address", address="tcp://127.0.0.1:9"), tmp_path)
+    executor = Dask(Cluster(kind="address", address="tcp://127.0.0.1:9"), tmp_path, reattach_s=1.0)
     with pytest.raises(RunError, match="no Dask scheduler answers") as caught:
         run_workflow(trouble_flow(), tmp_path, executor)
     assert "\n" not in str(caught.value)

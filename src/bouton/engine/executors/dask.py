@@ -185,7 +185,7 @@ class Dask:
                 self._machines.tend(self._wanted())
                 self._client = Client(
                     self._machines.target,
-                    timeout=CONNECT_S,
+                    timeout=min(CONNECT_S, self.reattach_s),
                     set_as_default=False,
                     name="bouton",
                     direct_to_workers=False,

@@ -92,6 +92,10 @@ BoundsZYX = Annotated[
 BlockZYX = Annotated[
     str | None, typer.Option("--block-zyx", metavar="Z,Y,X", help="Compute block of every step, in voxels.")
 ]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="Where the data of the steps go: s3://..., gs://... or a folder; default: the run's."),
+]
 RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders lie.")]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's folder, or its name.", autocompletion=complete_runs)
@@ -101,6 +105,11 @@ Result = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes; default: one a core.")]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+
+
+def store_override(store: str | None) -> list[str]:
+    """Return ``--store`` as the override it is; a folder is meant from here, not from the workflow's file."""
+    return [f"store={store if '://' in store else Path(store).absolute()}"] if store else []
 
 
 def read_workflow(path: Path, choices: Choices, name: str | None = None) -> Workflow:

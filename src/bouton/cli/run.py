@@ -17,11 +17,13 @@ from bouton.cli.choices import (
     Json,
     Overrides,
     RunsFolder,
+    StoreOption,
     Until,
     Workers,
     WorkflowFile,
     make_choices,
     read_workflow,
+    store_override,
 )
 from bouton.cli.cluster_option import ClusterOption, ExecutorOption, choose_executor
 from bouton.cli.datasets import Datasets, DatasetsRun, options_of_dataset, read_datasets
@@ -51,6 +53,7 @@ def command(
     cluster: ClusterOption = None,
     runs: RunsFolder = Path("runs"),
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; default: the workflow's.")] = None,
+    store: StoreOption = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="New tries of a block that fails.")] = 2,
     detach: Annotated[bool, typer.Option("--detach", help="Go on without this terminal; see bouton attach.")] = False,
     data: Data = None,
@@ -69,18 +72,21 @@ def command(
     bouton run workflows/demo.yaml --set steps.fragments.params.low=0.05 --workers 4
     bouton run workflows/demo.yaml --detach
     bouton run workflows/demo.yaml --cluster slurm --workers 64
+    bouton run workflows/demo.yaml --store s3://bucket/bouton
     bouton run workflows/datasets.yaml --dataset cortex
     bouton run paper.crate.zip --data image=/data/em.zarr      (what bouton export-run wrote: repeat it, and compare)
     """
     changed = {"--set": overrides, "--until": until, "--bounds-zyx": bounds_zyx, "--block-zyx": block_zyx}
-    changed |= {"--dataset": datasets}
+    changed |= {"--dataset": datasets, "--store": store}
     repetition = open_repetition(workflow, runs, name, RepeatOptions(parse_data(data), trust_stages), changed)
     several = None
     if repetition is not None:
         flow = repetition.workflow
         show_before(repetition, Console(quiet=as_json))
     else:
-        choices = make_choices([*(overrides or ()), *data_overrides(data)], bounds_zyx, block_zyx, until)
+        choices = make_choices(
+            [*(overrides or ()), *store_override(store), *data_overrides(data)], bounds_zyx, block_zyx, until
+        )
         several = read_datasets(workflow, choices, name, datasets)
         flow = several.flows[0] if several else read_workflow(workflow, choices, name)
     kept = RunOptions.of(context)

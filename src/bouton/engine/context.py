@@ -31,7 +31,6 @@ from bouton.stage import (
     WholePart,
     load_stage,
 )
-
 from bouton.volume.places import Place, place
 
 

@@ -228,7 +228,7 @@ class _Job:
             files += adopt_folder(root, folder, root / part.files[0])
         return files
 
-    def _table_path(self, part: Part, task: TaskId, name: str) -> Path:
+    def _table_path(self, part: Part, task: TaskId, name: str) -> Place:
         if isinstance(part, MergePart) and name not in part.kept and self._is_root(part, task):
             return self.context.data / output_path(self.stage, self.params, name)
         return table_path(self.context, part, task, name)

@@ -36,6 +36,8 @@ SHORT_SECONDS = 1.0
 """A worker with leases that are shorter gets the next one before it asks."""
 STOPPED_SECONDS = 60.0
 """How long a worker may be stopped (SIGSTOP) before its lease is over and it is killed."""
+KILLED_STARTS = 12
+"""How many workers in a row may be killed (SIGKILL) before they are ready."""
 
 
 class _Child:
@@ -109,6 +111,7 @@ class Processes:
     def __init__(self, workers: int, stopped_seconds: float = STOPPED_SECONDS, first: int = 0) -> None:
         self.workers, self.stopped_seconds, self.first = workers, stopped_seconds, first
         self._children: list[_Child] = []
+        self._killed_starts = 0
         self._looked_at = time.monotonic()
 
     def room(self, gpu: bool) -> int:
@@ -185,7 +188,9 @@ class Processes:
         child.connection.close()
         child.cell.close()
         self._children.remove(child)
-        if not child.is_ready:
+        self._killed_starts = 0 if child.is_ready else self._killed_starts + 1
+        # whoever kills workers at random hits some that are still starting
+        if not child.is_ready and (status != -signal.SIGKILL or self._killed_starts > KILLED_STARTS):
             raise RunError(
                 f"a worker process cannot start ({exit_text(status)})", fix="see its message on stderr above"
             )

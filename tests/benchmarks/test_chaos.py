@@ -19,8 +19,9 @@ import chaos_run  # noqa: E402
 
 @pytest.mark.parametrize("kind", chaos_damage.KINDS)
 def test_a_damage_changes_the_file(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "step" / "table").mkdir(parents=True)
     for seed in range(20):
-        path, other = tmp_path / "a.parquet", tmp_path / "b.parquet"
+        path, other = (tmp_path / "step" / "table" / name for name in ("a.parquet", "b.parquet"))
         path.write_bytes(b"first")
         other.write_bytes(b"second")
         assert chaos_damage.KINDS[kind](path, random.Random(seed))
@@ -29,9 +30,10 @@ def test_a_damage_changes_the_file(tmp_path: Path, kind: str) -> None:
 
 
 def test_equal_files_are_no_swap(tmp_path: Path) -> None:
+    (tmp_path / "step" / "table").mkdir(parents=True)
     for name in ("a", "b"):
-        (tmp_path / name).write_bytes(b"same")
-    assert not chaos_damage.swap(tmp_path / "a", random.Random(0))
+        (tmp_path / "step" / "table" / name).write_bytes(b"same")
+    assert not chaos_damage.swap(tmp_path / "step" / "table" / "a", random.Random(0))
 
 
 def test_time_in_blocks_counts_those_that_were_killed(tmp_path: Path) -> None:

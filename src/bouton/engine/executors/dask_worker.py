@@ -150,7 +150,7 @@ class Slot:
                 if not self._execute(pool, lease, say, must_stop):
                     pool = _closed(pool)
             except (BoutonError, OSError) as error:
-                say({"broken": str(error)})
+                say({"broken": error.found if isinstance(error, BoutonError) else str(error)})
                 pool = _closed(pool)
                 self.on_broken()
             finally:

@@ -46,7 +46,7 @@ def test_wrong_memory(text: str) -> None:
         memory_bytes(text)
 
 
-def _load(tmp_path: Path, cluster: str):  # noqa: ANN202
+def _load(tmp_path: Path, cluster: str):
     path = tmp_path / "w.yaml"
     path.write_text(WORKFLOW + cluster)
     return load_workflow(path)

@@ -16,7 +16,7 @@ from engine.flows import shapes_flow
 SLURM = Cluster(kind="slurm", queue="normal", max_workers=64, min_workers=4)
 
 
-def _chosen(executor: str | None, cluster: str | None, workers: int | None = None, section: Cluster | None = None):  # noqa: ANN202
+def _chosen(executor: str | None, cluster: str | None, workers: int | None = None, section: Cluster | None = None):
     flow = replace(shapes_flow(), cluster=section)
     return choose_executor(flow, executor, cluster, workers, Path("runs"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ def context_and_parts(block=(4, 5, 6), bounds=None, reach=2):
     source = step("source", {}, {}, bounds, block)
     smooth = step("smooth", {"reach": reach}, {"image": source}, bounds, block)
     work = flow(source, smooth)
-    return make_context(work, smooth, "runs"), {part.name: part for part in smooth.stage.parts}, smooth.params
+    return make_context(work, smooth, Path("runs")), {part.name: part for part in smooth.stage.parts}, smooth.params
 
 
 @pytest.mark.parametrize("block", [(4, 5, 6), (5, 4, 2), (12, 10, 9), (1, 1, 1)])

@@ -295,7 +295,8 @@ def _sizes(samples: StepSamples, voxels: int) -> Estimate:
     """Return the bytes of all outputs: as many a voxel as at the measured places, and the layers' metadata."""
     places = [place for place in samples.places if not place.is_warmup] or list(samples.places)
     sizes = [
-        sum(task.size_bytes for task in samples.tasks if task.place == place.place and task.part) for place in places
+        sum(task.size_bytes * task.weight for task in samples.tasks if task.place == place.place and task.part)
+        for place in places
     ]
     measured = [float(place.voxels) for place in places]
     if not sum(measured):

@@ -165,9 +165,10 @@ def columns_of(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def unpack(data: bytes) -> Iterator[Done]:
-    """Yield the tasks of packed columns."""
-    for row in columns_of(data).to_pylist():
+def unpack(data: bytes, rows: Sequence[int] | None = None) -> Iterator[Done]:
+    """Yield the tasks of packed columns, or those in some rows."""
+    found = columns_of(data)
+    for row in (found if rows is None else found.take(pa.array(rows, pa.int64()))).to_pylist():
         files = tuple(OutputFile(f["path"], f["bytes"], f["checksum"]) for f in row.pop("files"))
         reads = tuple((r["name"], r["place"]) for r in row.pop("reads"))
         yield Done(files=files, reads=reads, **row)

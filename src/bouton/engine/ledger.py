@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS attempts (id INTEGER PRIMARY KEY, part TEXT, task TEX
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value REAL) WITHOUT ROWID;
 """
 FOLDED = "folded "
+MEASURED = 4096
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Measured:
         Of its worker, all threads.
     peak_bytes, start_bytes : int
         Largest resident memory of its worker; what it held before the task: libraries, models, open files.
+    weight : int
+        How many tasks it stands for.
     """
 
     part: str
@@ -70,6 +73,7 @@ class Measured:
     start_bytes: int
     size_bytes: int
     files: int
+    weight: int = 1
 
 
 @dataclass(frozen=True)
@@ -383,24 +387,36 @@ class Ledger:
     def _sum(self, column: str, where: str = "", values: Sequence[object] = ()) -> int:
         return self._db.execute(f"SELECT coalesce(sum({column}), 0) FROM batches {where}", values).fetchone()[0]
 
-    def measured(self) -> Iterator[Measured]:
-        """Yield what the tasks took that were computed here, and the metadata of the layers (part and task "")."""
+    def measured(self, most: int = MEASURED) -> Iterator[Measured]:
+        """Yield what the tasks took that were computed here, and the metadata of the layers (part and task "").
+
+        Of a grid with more than ``most`` tasks, every so many-th one, with the weight of those that it stands for.
+        """
         try:
             layers = self._db.execute("SELECT coalesce(sum(bytes), 0), count(*) FROM layers").fetchone()
             if layers[1]:
                 yield Measured("", "", 0.0, 0.0, 0, 0, *layers)
             folded = self._folded()
-            query = "SELECT part, level, columns FROM batches ORDER BY part, level, first"
-            for part, level, columns in self._db.execute(query):
-                grid = self._grids[part, level]
-                for done in unpack(columns):
-                    if not done.reused:
-                        files = _left(done, part, folded)
-                        numbers = (done.seconds, done.cpu_seconds, done.peak_bytes, done.start_bytes)
-                        size = sum(file.size_bytes for file in files)
-                        yield Measured(part, grid.name(done.number), *numbers, size, len(files))
+            for (part, level), grid in sorted(self._grids.items()):
+                for stride, done in self._regular(part, level, most):
+                    files = _left(done, part, folded)
+                    numbers = (done.seconds, done.cpu_seconds, done.peak_bytes, done.start_bytes)
+                    size = sum(file.size_bytes for file in files)
+                    yield Measured(part, grid.name(done.number), *numbers, size, len(files), stride)
         except sqlite3.DatabaseError as error:
             raise database_error(error, self.path) from error
+
+    def _regular(self, part: str, level: int, most: int) -> Iterator[tuple[int, Done]]:
+        """Yield every so many-th task that was computed here, with how many it stands for."""
+        where = "WHERE part=? AND level=?"
+        stride = max(1, -(-self._sum("tasks", where, (part, level)) // most))
+        before = 0
+        query = f"SELECT tasks, reused, columns FROM batches {where} ORDER BY first"
+        for tasks, reused, columns in self._db.execute(query, (part, level)):
+            chosen = range(-before % stride, tasks, stride)
+            before += tasks
+            if chosen and reused < tasks:
+                yield from ((stride, done) for done in unpack(columns, chosen) if not done.reused)
 
     def fact(self, name: str, default: float = 0.0) -> float:
         """Return a number kept under ``name``."""

@@ -30,6 +30,8 @@ class Sample:
         The first tasks of workers, on a small box: they load libraries and models.
     work : float
         See :mod:`bouton.engine.work`.
+    weight : int
+        How many tasks of its grid it stands for.
     """
 
     part: str
@@ -43,6 +45,7 @@ class Sample:
     start_bytes: int
     size_bytes: int
     files: int
+    weight: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def read_place(context: StepContext, stage: Stage, place: int, is_warmup: bool, 
         elif not (core_of(context, parts[row.part], row.task) & box).is_empty:
             level, work = _work(context, parts[row.part], params, row.task, objects)
             numbers = (row.seconds, row.cpu_seconds, row.peak_bytes, row.start_bytes, row.size_bytes, row.files)
-            tasks.append(Sample(row.part, level, place, is_warmup, work, *numbers))
+            tasks.append(Sample(row.part, level, place, is_warmup, work, *numbers, row.weight))
     inside = PlaceSample(place, is_warmup, (context.bounds & box).voxels, objects, wall)
     return StepSamples("", 1, tuple(tasks), (inside,))
 

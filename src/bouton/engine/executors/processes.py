@@ -25,7 +25,7 @@ from pathlib import Path
 
 from bouton.engine.context import StepContext
 from bouton.engine.execute import THREAD_VARIABLES
-from bouton.engine.leases import Failure, Lease, Report
+from bouton.engine.leases import Failure, Lease, Report, runs_of
 from bouton.errors import RunError
 
 WORKER_VARIABLE = "BOUTON_WORKER"
@@ -76,7 +76,7 @@ class _Child:
             if self.context != lease.context:
                 self.connection.send(lease.context)
                 self.context = lease.context
-            self.connection.send((lease.number, lease.part, lease.level, lease.tasks))
+            self.connection.send((lease.number, lease.part, lease.level, runs_of(lease.tasks)))
 
     @property
     def is_stopped(self) -> bool:

@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 
 from bouton.engine.context import StepContext
 from bouton.engine.execute import Worker, limit_threads
 from bouton.engine.executors.processes import CELL, PLACE
-from bouton.engine.leases import Lease
+from bouton.engine.leases import Lease, numbers_of
 
 PR_SET_PDEATHSIG = 1
 
@@ -28,20 +29,32 @@ def main(worker: Worker, descriptor: int, shared: int, parent: int) -> None:
     # Ctrl-C goes to the whole terminal group; the coordinator decides when workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads()
-    context: StepContext | None = None
     with Connection(descriptor) as connection, mmap.mmap(shared, CELL.size) as cell:
         connection.send(None)
-        while True:
+        leases: SimpleQueue[Lease | None] = SimpleQueue()
+        threading.Thread(target=_receive, args=(connection, leases), daemon=True).start()
+        while (lease := leases.get()) is not None:
             try:
-                message = connection.recv()
-                if isinstance(message, StepContext):
-                    context = message
-                    continue
-                assert context is not None
-                number, part, level, tasks = message
-                _work(worker, Lease(number, context, part, level, tasks), connection, cell)
-            except (EOFError, BrokenPipeError, ConnectionResetError):
+                _work(worker, lease, connection, cell)
+            except (BrokenPipeError, ConnectionResetError):
                 return
+
+
+def _receive(connection: Connection, leases: SimpleQueue[Lease | None]) -> None:
+    """Take leases whatever the worker does: who sends one must never wait for whom it has to listen to."""
+    context: StepContext | None = None
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            leases.put(None)
+            return
+        if isinstance(message, StepContext):
+            context = message
+            continue
+        assert context is not None
+        number, part, level, runs = message
+        leases.put(Lease(number, context, part, level, numbers_of(runs)))
 
 
 def _work(worker: Worker, lease: Lease, connection: Connection, cell: mmap.mmap) -> None:

@@ -1,0 +1,43 @@
+"""The executor of processes: leases that are larger than a socket's buffer."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from bouton.engine.context import make_context
+from bouton.engine.executors.processes import Processes
+from bouton.engine.leases import Lease
+from engine.flows import shapes_flow
+
+NO_OPS = Path(__file__).parents[2] / "benchmarks" / "no_op_worker.py"
+
+
+def test_large_leases_do_not_lock_worker_and_coordinator(tmp_path: Path) -> None:
+    """Both write more than a socket holds before either reads."""
+    flow = shapes_flow()
+    context = make_context(flow, flow.steps[0], tmp_path)
+    pool = Processes(1)
+    pool.program = (str(NO_OPS),)
+    # every other task: as many runs as tasks
+    leases = [Lease(number, context, "source", 0, np.arange(0, 400_000, 2, dtype=np.int64)) for number in (1, 2)]
+    done: list[int] = []
+
+    def exchange() -> None:
+        for lease in leases:
+            pool.submit(lease)
+        ended = 0
+        while ended < len(leases):
+            for report in pool.reports(0.5):
+                done.append(len(report.batch.numbers) if report.batch else 0)
+                ended += report.ended
+
+    thread = threading.Thread(target=exchange, daemon=True)
+    thread.start()
+    thread.join(60)
+    is_stuck = thread.is_alive()
+    pool.close()
+    assert not is_stuck
+    assert sum(done) == 400_000

@@ -12,7 +12,7 @@ from bouton.geometry import ZYX, Box
 from bouton.stage import Files, Layer, Stage, Table, TableData
 from bouton.volume import Volume, open_volume, read_table
 from bouton.volume.places import Place
-from bouton.volume.tables import is_folder
+from bouton.volume.tables import TableParts, is_folder
 
 
 class InputVolume:
@@ -45,7 +45,8 @@ class InputVolume:
 class Inputs(Mapping[str, InputVolume]):
     """The volumes and tables that tasks of a step read: its inputs, and what earlier parts of it wrote.
 
-    Volumes open on first use and stay open; tables are read once.
+    Volumes open on first use and stay open; tables are read once and their folders listed once, for nobody reads a
+    table before it is complete.
 
     Attributes
     ----------
@@ -61,6 +62,7 @@ class Inputs(Mapping[str, InputVolume]):
         self._own = {name: context.data / output_path(stage, params, name) for name in self._types}
         self._volumes: dict[str, InputVolume] = {}
         self._tables: dict[str, TableData] = {}
+        self._parts: dict[str, TableParts] = {}
         self.reads: list[tuple[str, str]] = []
         self.reach: Box | None = None
 
@@ -89,17 +91,22 @@ class Inputs(Mapping[str, InputVolume]):
             It is missing or damaged.
         """
         path = self.path(name, Table)
-        over = over if over is not None and is_folder(path) else None
-        table = self._tables.get(name) if over is None else None
-        if table is None:
-            try:
-                table = read_table(path, over)
-            except DataError as error:
-                raise self.explain(name, error, over) from error
-            if over is None:
-                self._tables[name] = table
+        try:
+            parts = self._parts_of(name, path) if over is not None else None
+            over = over if parts else None
+            table = parts.read(over) if parts else self._tables.get(name)
+            if table is None:
+                table = self._tables[name] = read_table(path)
+        except DataError as error:
+            raise self.explain(name, error, over) from error
         self.reads.append((name, f"table@{over}" if over else "table"))
         return dict(table)
+
+    def _parts_of(self, name: str, path: Place) -> TableParts | None:
+        """Return the parts of a table that lies as a folder."""
+        if name not in self._parts and is_folder(path):
+            self._parts[name] = TableParts(path)
+        return self._parts.get(name)
 
     def path(self, name: str, kind: type[Layer] | type[Table]) -> Place:
         """Return where input or own output ``name`` lies.

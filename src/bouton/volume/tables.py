@@ -19,7 +19,7 @@ from bouton.volume.objects import ObjectPath, read_all
 from bouton.volume.places import Place, place
 
 TableData = dict[str, np.ndarray]
-_BOX = re.compile(r"_(\d+)-(\d+)_(\d+)-(\d+)_(\d+)-(\d+)$")
+_BOX = re.compile("_" + "_".join([r"(\d{1,18})-(\d{1,18})"] * 3) + r"\.parquet$")
 _NODE = re.compile(r"^(.*)-level(\d+)-")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -138,7 +138,7 @@ def read_table(path: str | Place, over: Box | None = None) -> TableData:
     ----------
     over : Box, optional
         Of a folder, read only the parts named by :func:`part_file` whose box shares a voxel with this one, and parts
-        whose name tells no box.
+        whose name tells no box. Who asks for many boxes of a folder keeps its :class:`TableParts`.
 
     Returns
     -------
@@ -152,9 +152,45 @@ def read_table(path: str | Place, over: Box | None = None) -> TableData:
     """
     path = place(path)
     if is_folder(path):
-        parts = [part for part in _parts_of(path) if over is None or _concerns(part, over)]
-        return _join([_read_part(part, file) for part, file in zip(parts, _opened(parts, path), strict=True)], path)
+        return TableParts(path).read(over)
     return _read_part(path, next(_opened([path], path)))
+
+
+class TableParts:
+    """The parts of a table that is complete: a folder that is listed once and read many times.
+
+    Parameters
+    ----------
+    folder : path
+        Parts that come later are not seen.
+
+    Raises
+    ------
+    DataError
+        No part is there, or a part of an octree's node is missing.
+    """
+
+    def __init__(self, folder: str | Place) -> None:
+        self.folder = place(folder)
+        # Names, not paths: these are kept for as long as a worker works on a step, and may be a million.
+        self._names = [part.name for part in _parts_of(self.folder)]
+        boxes = [_box_of(name) for name in self._names]
+        self._anywhere = np.array([box is None for box in boxes])
+        self._start = np.array([box.start if box else (0, 0, 0) for box in boxes], np.int64)
+        self._stop = np.array([box.stop if box else (0, 0, 0) for box in boxes], np.int64)
+
+    def read(self, over: Box | None = None) -> TableData:
+        """Return the rows of all parts, or of those over a box; see :func:`read_table`."""
+        parts = [self.folder / name for name in self._over(over)]
+        return _join(
+            [_read_part(part, file) for part, file in zip(parts, _opened(parts, self.folder), strict=True)], self.folder
+        )
+
+    def _over(self, box: Box | None) -> list[str]:
+        if box is None:
+            return self._names
+        shared = np.maximum(self._start, box.start) < np.minimum(self._stop, box.stop)
+        return [self._names[number] for number in np.flatnonzero(shared.all(axis=1) | self._anywhere)]
 
 
 def _opened(parts: Sequence[Place], where: Place) -> Iterator[IO[bytes]]:
@@ -212,7 +248,7 @@ def _check_levels(parts: Sequence[Place], folder: Place) -> None:
     """Raise unless the parts of an octree's nodes are all there: every level tiles the same voxels, the top is one."""
     trees: dict[str, dict[int, list[int]]] = {}
     for part in parts:
-        node, box = _NODE.search(part.stem), _box_of(part)
+        node, box = _NODE.search(part.stem), _box_of(part.name)
         if node and box:
             trees.setdefault(node[1], {}).setdefault(int(node[2]), []).append(box.voxels)
     for name, levels in trees.items():
@@ -224,17 +260,12 @@ def _check_levels(parts: Sequence[Place], folder: Place) -> None:
             )  # fmt: skip
 
 
-def _box_of(part: Place) -> Box | None:
-    found = _BOX.search(part.stem)
+def _box_of(name: str) -> Box | None:
+    found = _BOX.search(name)
     if found is None:
         return None
     z0, z1, y0, y1, x0, x1 = (int(number) for number in found.groups())
     return Box((z0, y0, x0), (z1, y1, x1))
-
-
-def _concerns(part: Place, over: Box) -> bool:
-    box = _box_of(part)
-    return box is None or not (box & over).is_empty
 
 
 def _read_part(path: Place, file: IO[bytes]) -> TableData:

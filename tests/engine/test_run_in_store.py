@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bouton.engine import run_workflow
+from bouton.engine import run_workflow, verify
 from bouton.engine.ledger import Ledger
 from bouton.engine.verify import repair_run, verify_run
-from bouton.errors import BoutonError
+from bouton.errors import BoutonError, DataError
 from bouton.volume import checksum
 from bouton.volume import objects as objects_module
 from bouton.volume.objects import ObjectPath
@@ -110,6 +110,28 @@ def test_damaged_and_lost_objects_are_found_and_repaired(tmp_path: Path, store: 
     assert _sums(folder) == before
 
 
+def test_verify_reads_each_object_once_and_tells_a_store_that_refuses(
+    tmp_path: Path, store: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_workflow(replace(shapes_flow(), store=store), tmp_path, executor="serial").folder
+    files = _objects(folder)
+    # One object a batch, where it is no smaller than that.
+    for most in (verify.BATCH_BYTES, 1):
+        monkeypatch.setattr(verify, "BATCH_BYTES", most)
+        with faulty(server) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+            report = verify_run(folder)
+            assert (report.files, report.damages) == (len(files), ())
+            asked = [path for _, path, *_ in proxy.seen if "list-type" not in path]
+            assert len(asked) == len(files)
+    with faulty(server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.faults.append(Fault("GET", files[0].key, 403, "AccessDenied", times=99))
+        with pytest.raises(DataError, match=r"AccessDenied.*credentials"):
+            verify_run(folder)
+        assert proxy.seen
+
+
 def test_a_lost_object_is_computed_again_by_the_next_run(tmp_path: Path, store: str) -> None:
     flow = replace(shapes_flow(), store=store)
     folder = run_workflow(flow, tmp_path, executor="serial").folder
@@ -158,7 +180,7 @@ from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from engine.flows import shapes_flow
-from bouton.engine import run_workflow
+from bouton.engine import run_workflow, verify
 run_workflow(replace(shapes_flow(), store={store!r}), Path({runs!r}), executor="processes", workers=2)
 """
 

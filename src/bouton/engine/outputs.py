@@ -15,6 +15,7 @@ from bouton.errors import RunError
 from bouton.geometry import Box
 from bouton.stage import Layer, Output, Table, TableData
 from bouton.volume import ShardEncoder, bytes_checksum, checksum, publish, publish_folder, table_bytes
+from bouton.volume.objects import ObjectPath
 from bouton.volume.places import Place, name_below
 
 
@@ -137,6 +138,9 @@ def all_files(folder: Place) -> Iterator[Any]:
 
 def file_record(root: Place, path: Place) -> OutputFile:
     """Return a file's name inside ``root``, size and checksum."""
+    if isinstance(path, ObjectPath):
+        data = path.read_bytes()
+        return OutputFile(name_below(root, path), len(data), bytes_checksum(data))
     return OutputFile(name_below(root, path), path.stat().st_size, checksum(path))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +11,27 @@ from bouton.engine.context import context_from_json
 from bouton.engine.coordinator import run_step
 from bouton.engine.events import Event
 from bouton.engine.executors import Executor, make_executor
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import Ledger, OutputRow
 from bouton.engine.lock import run_lock
 from bouton.engine.step_run import StepRun, look_at
 from bouton.errors import DataError, RunError
 from bouton.volume import checksum
+from bouton.volume.files import bytes_checksum, disk_errors
+from bouton.volume.objects import ObjectPath, read_all
+from bouton.volume.places import Place
 from bouton.volume.run_folder import Run, open_run
+
+BATCH = 256
+BATCH_BYTES = 256 << 20
+"""How many objects, and how much of them, are read at a time: one after another, each answer is waited for."""
+CHANGED = "changed (its checksum differs)"
 
 
 @dataclass(frozen=True)
 class Damage:
     """One file that is not what the ledger says.
 
-    ``found`` is ``missing``, ``changed``, or its size where that differs.
+    ``found`` is ``missing``, ``changed``, ``unreadable``, or its size where that differs.
     """
 
     step: str
@@ -60,15 +68,21 @@ def verify_run(folder: Path, seen: Callable[[int], None] = lambda size_bytes: No
         The run folder.
     seen : callable, optional
         Called with the size of each file when it is checked.
+
+    Raises
+    ------
+    DataError
+        The run's store cannot be read: that is no damage.
     """
     run = open_run(folder)
     damages: list[Damage] = []
     files = size = 0
-    for name in run.steps:
-        for damage, size_bytes in _check_step(run, name):
-            files, size = files + 1, size + size_bytes
-            seen(size_bytes)
-            damages += [damage] if damage else []
+    with disk_errors(run.data):
+        for name in run.steps:
+            for damage, size_bytes in _check_step(run, name):
+                files, size = files + 1, size + size_bytes
+                seen(size_bytes)
+                damages += [damage] if damage else []
     return VerifyReport(run.folder, files, size, tuple(damages))
 
 
@@ -107,17 +121,50 @@ def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
         return
     try:
         with Ledger(path, readonly=True) as ledger:
-            look = look_at(data)
-            for row in ledger.outputs():
-                found = look(row.file.path, row.file.size_bytes)
-                if not found and checksum(data / row.file.path) != row.file.checksum:
-                    found = "changed (its checksum differs)"
+            for row, found in _compared(data, ledger.outputs()):
                 place = f"{step.folder}/{row.file.path}"
                 damage = Damage(name, row.part, row.task, ledger.box_of(row.part, row.task), place, found)
                 yield (damage if found else None), row.file.size_bytes
     except (DataError, sqlite3.DatabaseError) as error:
         found = error.found if isinstance(error, DataError) else str(error)
         yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", f"damaged ({found})"), 0
+
+
+def _compared(data: Place, rows: Iterable[OutputRow]) -> Iterator[tuple[OutputRow, str]]:
+    """Yield the outputs of a step with what is wrong with each, or nothing."""
+    look = look_at(data)
+    if not isinstance(data, ObjectPath):
+        for row in rows:
+            yield row, look(row.file.path, row.file.size_bytes) or _changed(data / row.file.path, row.file.checksum)
+        return
+    for batch in _batches(rows):
+        missing = {row.file.path: look(row.file.path, row.file.size_bytes) for row in batch}
+        there = [data / path for path, found in missing.items() if not found]
+        sums = {path: bytes_checksum(read) for path, read in zip(there, read_all(there), strict=True)}
+        for row in batch:
+            found = missing[row.file.path]
+            yield row, found or ("" if sums[data / row.file.path] == row.file.checksum else CHANGED)
+
+
+def _batches(rows: Iterable[OutputRow]) -> Iterator[list[OutputRow]]:
+    """Yield outputs in groups whose bytes may be in memory at a time."""
+    batch: list[OutputRow] = []
+    room = BATCH_BYTES
+    for row in rows:
+        if batch and (row.file.size_bytes > room or len(batch) == BATCH):
+            yield batch
+            batch, room = [], BATCH_BYTES
+        batch.append(row)
+        room -= row.file.size_bytes
+    if batch:
+        yield batch
+
+
+def _changed(file: Path, wanted: str) -> str:
+    try:
+        return "" if checksum(file) == wanted else CHANGED
+    except DataError as error:
+        return f"unreadable ({error.found})"
 
 
 def _repair_step(run: Run, step: str, damages: list[Damage], executor: Executor, emit: Callable[[Event], None]) -> int:

@@ -46,13 +46,6 @@ _OUT_OF_REACH = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", *(code for code 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
-@dataclass(frozen=True)
-class ObjectStat:
-    """What :meth:`ObjectPath.stat` tells."""
-
-    st_size: int
-
-
 @dataclass(frozen=True, order=True)
 class ObjectPath:
     """An object, or a folder of objects, by its URL; used like a :class:`pathlib.Path`.
@@ -159,10 +152,6 @@ class ObjectPath:
     def exists(self) -> bool:
         """Whether there is such an object or folder."""
         return self.is_file() or self.is_dir()
-
-    def stat(self) -> ObjectStat:
-        """Return the size; TensorStore does not tell it alone, so this reads the object."""
-        return ObjectStat(len(self.read_bytes()))
 
     def generation(self) -> str:
         """Return what changes when the object's bytes do, without reading them; empty where there is no object.

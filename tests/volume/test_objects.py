@@ -123,6 +123,8 @@ def test_objects(root: ObjectPath) -> None:
         path.unlink()
     with pytest.raises(FileNotFoundError):
         path.read_bytes()
+    for number in range(100):
+        write_bytes(root / "a" / f"{number}", b"x")
     (root / "a").remove_below()
     assert [str(found.relative_to(root)) for found in root.rglob("*")] == ["aa"]
 

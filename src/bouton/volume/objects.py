@@ -203,8 +203,14 @@ class ObjectPath:
 
     def remove_below(self) -> None:
         """Remove every object below this name."""
-        keys = ts.KvStore.KeyRange(f"{self._start()}", _after(self._start()))
-        _result(self, _store(self).delete_range(keys))
+        # By name, for a store that does not heed the end of a range would lose the neighbours.
+        store, waiting = _store(self), deque[Any]()
+        for key in self._keys():
+            waiting.append(store.write(key, None))
+            if len(waiting) == _AT_ONCE:
+                _result(self, waiting.popleft())
+        for future in waiting:
+            _result(self, future)
 
     def iterdir(self) -> Iterator[ObjectPath]:
         """Yield objects and folders directly below, sorted."""

@@ -8,18 +8,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from bouton.cluster import Cluster
 from bouton.engine import RunSummary, run_workflow
+from bouton.engine.context import make_context
 from bouton.engine.events import Event, TaskFailed, TasksDone
-from bouton.engine.executors.dask import Dask
+from bouton.engine.executors.dask import Dask, _Open
+from bouton.engine.leases import Done, Failure, Lease, Report, pack
 from bouton.errors import RunError
 from dask_cluster import Loopback, children
 from engine.flows import checksums, trouble_flow
 
 SLOW = {"seconds": 0.15}
+
+
+def test_the_suspect_of_a_lost_worker_is_the_task_after_all_that_it_told(tmp_path: Path) -> None:
+    """Failed tasks count, too: else the blame falls on one of them, and who loses workers is never found out."""
+    flow = trouble_flow()
+    lease = Lease(1, make_context(flow, flow.steps[0], tmp_path), "draw", 0, np.arange(5, 10))
+    dask = Dask(Cluster(kind="local"))
+    dask._open[1] = entry = _Open(lease, cast(Any, None), needs_gpu=False, worker="tcp://gone")
+    dask._take(entry, Report(1, pack([Done(5), Done(6)]), (Failure(7, "exception", "poison"),)))
+    assert [failure.task for failure in dask._lost(1, "it died").failures] == [8]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from bouton.engine.context import InputPlace, make_context
 from bouton.engine.inputs import Inputs
-from bouton.errors import DataError
+from bouton.errors import DataError, RunError
 from bouton.geometry import Box
 from bouton.volume import part_file, write_table
 from engine.flows import shapes_flow
@@ -55,3 +55,14 @@ def test_a_table_in_one_file_is_read_whole(tmp_path: Path) -> None:
     (tmp_path / "rows").unlink()
     assert list(inputs.table("rows")) == ["value"]
     assert inputs.reads == [("rows", "table")] * 2
+
+
+def test_nothing_is_read_where_nobody_waits(tmp_path: Path) -> None:
+    """An input may reach beyond the bounds of the step that reads it: there its blocks need not be done."""
+    inputs = _inputs(tmp_path)
+    inputs.context = replace(inputs.context, bounds_zyx="0:4,0:4,0:4")
+    inputs.reach = Box((0, 0, 0), (4, 4, 2))
+    inputs.check_reach("image", Box((1, 1, 0), (4, 4, 2)))
+    for box in (Box((0, 0, 0), (4, 4, 3)), Box((0, 0, 0), (5, 4, 2)), Box((4, 4, 0), (6, 6, 2))):
+        with pytest.raises(RunError, match="a box inside of 0:4,0:4,0:2"):
+            inputs.check_reach("image", box)

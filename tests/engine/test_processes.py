@@ -6,9 +6,11 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bouton.engine.context import make_context
-from bouton.engine.executors.processes import Processes
+from bouton.engine.executors import processes
+from bouton.engine.executors.processes import Processes, _Child
 from bouton.engine.leases import Lease
 from engine.flows import shapes_flow
 
@@ -41,3 +43,29 @@ def test_large_leases_do_not_lock_worker_and_coordinator(tmp_path: Path) -> None
     pool.close()
     assert not is_stuck
     assert sum(done) == 400_000
+
+
+def test_a_worker_that_hears_nothing_more_ends() -> None:
+    child = _Child(0, Processes.program)
+    try:
+        assert child.connection.recv() is None
+        child.connection.send_bytes(b"no message")
+        assert child.process.wait(30) == 0
+    finally:
+        child.end()
+
+
+def test_a_worker_that_closes_its_socket_and_stays_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "stays.py"
+    program.write_text("import os, sys, time\nos.close(int(sys.argv[1]))\ntime.sleep(60)\n")
+    monkeypatch.setattr(processes, "LEAVE_SECONDS", 0.2)
+    flow = shapes_flow()
+    pool = Processes(1)
+    pool.program = (str(program),)
+    pool.submit(Lease(1, make_context(flow, flow.steps[0], tmp_path), "draw", 0, np.arange(3)))
+    found: list = []
+    thread = threading.Thread(target=lambda: found.extend(pool.reports(20)), daemon=True)
+    thread.start()
+    thread.join(25)
+    pool.close()
+    assert [(report.lease, report.ended) for report in found] == [(1, True)]

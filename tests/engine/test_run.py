@@ -116,6 +116,15 @@ def test_what_one_box_computed_is_reused_in_a_larger_one(tmp_path: Path) -> None
     assert checksums(summary.folder) == checksums(fresh.folder)
 
 
+def test_a_damaged_ledger_of_other_bounds_costs_the_reuse_alone(tmp_path: Path) -> None:
+    small = run_workflow(shapes_flow(bounds=Box((0, 0, 0), (8, 10, 9))), tmp_path, "serial")
+    for ledger in small.folder.glob("*/*/ledger.sqlite"):
+        ledger.write_bytes(b"no database")
+    summary = run_workflow(shapes_flow(), tmp_path, "serial")
+    assert summary.state == "done"
+    assert summary.steps["source"].counts["reused"] == 0
+
+
 def test_reuse_across_bounds_looks_at_what_was_read(tmp_path: Path) -> None:
     small = Box((0, 0, 0), (8, 10, 9))
     run_workflow(shapes_flow(factor=5, bounds=small), tmp_path, "serial")

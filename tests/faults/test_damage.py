@@ -10,6 +10,8 @@ import pytest
 
 from bouton.engine import repair_run, run_workflow, verify_run
 from bouton.engine.context import context_from_json
+from bouton.engine.ledger import Ledger
+from bouton.engine.step_run import remove_tasks
 from bouton.errors import DataError, RunError
 from bouton.geometry import Box
 from bouton.volume.run_folder import open_run
@@ -91,6 +93,22 @@ def test_damage_upstream_is_repaired_first(folder: Path) -> None:
     delete(folder / run.steps["smooth"].folder / "total/0/c/0/0/0")
     assert [damage.step for damage in verify_run(folder).damages] == ["source", "smooth"]
     assert repair_run(folder, workers=2).repaired == 2
+    assert checksums(folder) == before
+
+
+def test_an_unfinished_step_is_left_to_the_next_run(folder: Path) -> None:
+    """A paused run has steps that are begun before what they read is done: only what was done may be mended."""
+    before = checksums(folder)
+    run = open_run(folder)
+    for step, part in (("source", "draw"), ("smooth", "smooth")):
+        root = folder / run.steps[step].folder
+        with Ledger(root / "ledger.sqlite") as ledger:
+            remove_tasks(ledger, root, [(part, "0-0-0")])
+    flip(folder / run.steps["smooth"].folder / "total/0/c/2/0/1")
+    report = repair_run(folder, executor="serial")
+    assert (len(report.damages), report.repaired, report.forgotten) == (1, 0, 1)
+    assert not verify_run(folder).damages
+    run_workflow(shapes_flow(), folder.parent, "serial").raise_if_failed()
     assert checksums(folder) == before
 
 

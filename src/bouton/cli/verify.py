@@ -54,6 +54,8 @@ def command(
         console.print(
             f"[green]repaired[/green] {count(report.repaired, 'task')}: every file has its original checksum again"
         )
+        if report.forgotten:
+            console.print(f"bouton run computes {count(report.forgotten, 'task')} of unfinished steps again")
     else:
         raise DataError(
             f"{count(len(report.damages), 'file')} damaged, the first: {report.damages[0]}",

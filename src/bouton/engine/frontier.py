@@ -201,6 +201,7 @@ class Front:
         else:
             z = last
         self._from = z if first_open is None else first_open
+        self._ready = {at: found for at, found in self._ready.items() if at >= self._from}
         numbers, given_up = _concatenated(taken), _concatenated(lost)
         if len(numbers):
             self.mark(numbers, LEASED)

@@ -130,7 +130,7 @@ class Inputs(Mapping[str, InputVolume]):
 
     def check_reach(self, name: str, box: Box) -> None:
         """Raise a RunError where a task reads voxels that the engine does not wait for."""
-        if self.reach is not None and not self.reach.contains(box & self.context.bounds):
+        if self.reach is not None and not self.reach.contains(box):
             raise RunError(
                 f"stage {self.context.stage_name} reads {name} at box {box} (z,y,x)",
                 where=f"step {self.context.step}",

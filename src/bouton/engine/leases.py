@@ -176,7 +176,8 @@ def unpack(data: bytes, rows: Sequence[int] | None = None) -> Iterator[Done]:
 
 def without(batch: Batch, gone: np.ndarray) -> Batch | None:
     """Return a batch without the tasks ``gone`` (numbers); None where nothing is left."""
-    left = [each for each in unpack(batch.columns) if each.number not in set(gone.tolist())]
+    those = set(gone.tolist())
+    left = [each for each in unpack(batch.columns) if each.number not in those]
     return pack(left) if left else None
 
 

@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS grids (part TEXT, level INTEGER, shape TEXT, fz INTEG
     nz INTEGER, ny INTEGER, nx INTEGER, bounds TEXT, bz INTEGER, by INTEGER, bx INTEGER,
     PRIMARY KEY (part, level)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blocked (id INTEGER PRIMARY KEY, part TEXT, level INTEGER, tasks INTEGER, runs BLOB);
-CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY, part TEXT, level INTEGER, first INTEGER, last INTEGER,
-    tasks INTEGER, voxels INTEGER, seconds REAL, cpu_seconds REAL, peak_bytes INTEGER, size_bytes INTEGER,
+CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY AUTOINCREMENT, part TEXT, level INTEGER, first INTEGER,
+    last INTEGER, tasks INTEGER, voxels INTEGER, seconds REAL, cpu_seconds REAL, peak_bytes INTEGER, size_bytes INTEGER,
     files INTEGER, reused INTEGER, runs BLOB, columns BLOB);
 CREATE INDEX IF NOT EXISTS batches_of_part ON batches (part, level, first);
 CREATE TABLE IF NOT EXISTS layers (name TEXT, path TEXT PRIMARY KEY, bytes INTEGER, checksum TEXT) WITHOUT ROWID;
@@ -218,7 +218,10 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO failures VALUES (?,?,?,?,?,?,?)", (part, task, box, attempts, *told))
 
     def forget(self, tasks: Iterable[tuple[str, str]]) -> None:
-        """Take tasks (part, name) off the ledger: they will be computed again. Part "" stands for layers' metadata."""
+        """Take tasks (part, name) off the ledger: they will be computed again. Part "" stands for layers' metadata.
+
+        With a node of a folded merge go all of its nodes: what they left for their parents is gone.
+        """
         tasks = list(tasks)
         if not tasks:
             return
@@ -226,6 +229,9 @@ class Ledger:
             self._db.execute("DELETE FROM facts WHERE name='complete'")
             self._db.executemany("DELETE FROM layers WHERE name=?", [(name,) for part, name in tasks if not part])
             self._db.executemany("DELETE FROM failures WHERE part=? AND task=?", tasks)
+            for part in self._folded() & {part for part, _ in tasks}:
+                self._db.execute("DELETE FROM batches WHERE part=?", (part,))
+                self._db.execute("DELETE FROM facts WHERE name=?", (FOLDED + part,))
             for (part, level), grid in list(self._grids.items()):
                 numbers = [grid.number(name) for of, name in tasks if of == part]
                 gone = np.array([number for number in numbers if number is not None], np.int64)
@@ -259,13 +265,6 @@ class Ledger:
     def fold(self, part: str) -> None:
         """Note that what the nodes of a merge left for their parents is gone: its root is done."""
         self.set_fact(FOLDED + part, 1)
-
-    def unfold(self, part: str) -> None:
-        """Forget all nodes of a merge if it was folded: what they left for their parents is gone."""
-        if self.fact(FOLDED + part):
-            with self.transaction():
-                self._db.execute("DELETE FROM batches WHERE part=?", (part,))
-                self._db.execute("DELETE FROM facts WHERE name IN (?, 'complete')", (FOLDED + part,))
 
     def done_runs(self, part: str, level: int = 0) -> np.ndarray:
         """Return the finished tasks of a part's grid as sorted half-open runs of their numbers, int64 (n, 2)."""

@@ -148,7 +148,8 @@ def remove_leftovers(root: Path) -> None:
     """Remove the temporary files of attempts that were killed."""
     for folder, folders, files in os.walk(root):
         for name in [n for n in folders if is_temporary(n)]:
-            shutil.rmtree(Path(folder) / name)
+            # a worker of an earlier coordinator may be removing it, too
+            shutil.rmtree(Path(folder) / name, ignore_errors=True)
             folders.remove(name)
         for name in files:
             if is_temporary(name):

@@ -60,10 +60,18 @@ class Siblings:
 
     def __init__(self, context: StepContext, stage: Stage, params: object) -> None:
         self.context, self.params, self.inputs = context, params, Inputs(context, stage, params)
-        self._others = [
-            _Sibling(other, Inputs(other, stage, params), Ledger(other.root / "ledger.sqlite", readonly=True))
-            for other in (context_from_json(Path(context.run_folder), folder) for folder in context.siblings)
-        ]
+        self._others = list(self._open(context, stage, params))
+
+    @staticmethod
+    def _open(context: StepContext, stage: Stage, params: object) -> Iterator[_Sibling]:
+        """Yield the siblings that can be read: none of them is needed."""
+        for folder in context.siblings:
+            try:
+                other = context_from_json(Path(context.run_folder), folder)
+                ledger = Ledger(other.root / "ledger.sqlite", readonly=True)
+            except BoutonError:
+                continue
+            yield _Sibling(other, Inputs(other, stage, params), ledger)
 
     def take(self, part: Part, task: TaskId, number: int) -> Done | None:
         """Copy what a sibling made of the same block, if it read the same."""
@@ -85,6 +93,10 @@ class Siblings:
             return all(self._is_same(other, name, place) for name, place in reads)
         except (BoutonError, KeyError):
             return False
+        finally:
+            # what is read here is nobody's input
+            self.inputs.reads.clear()
+            other.inputs.reads.clear()
 
     def _is_same(self, other: _Sibling, name: str, place: str) -> bool:
         mine, its = self.context.inputs.get(name), other.context.inputs.get(name)

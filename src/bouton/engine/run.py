@@ -131,15 +131,12 @@ def run_workflow(
         )
     folder = Path(runs_dir).resolve() / workflow.name
     pool = make_executor(executor, workers) if isinstance(executor, str) else executor
-    try:
-        with guarded(folder):
-            log = EventLog(folder / "events.jsonl")
-            try:
-                return _Run(workflow, folder, pool, [log, *subscribers], retries).run()
-            finally:
-                log.close()
-    finally:
-        pool.close()
+    with contextlib.closing(pool), guarded(folder), contextlib.closing(EventLog(folder / "events.jsonl")) as log:
+        try:
+            return _Run(workflow, folder, pool, [log, *subscribers], retries).run()
+        finally:
+            # Whoever gets the lock next finds no worker of ours.
+            pool.close()
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ class StepRun:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.root / "ledger.sqlite")
-        self.remove(lost)
+        remove_tasks(self.ledger, self.data, lost)
         self._forget_lost()
         if self.ledger.fact("complete"):
             self._reuse()
@@ -164,17 +164,7 @@ class StepRun:
             if found:
                 self.emit(TaskLost(self.context.step, row.part, row.task, row.file.path, found))
                 lost[(row.part, row.task)] = None
-        self.remove(lost)
-
-    def remove(self, tasks: Iterable[tuple[str, str]]) -> None:
-        """Take tasks (part, task) off the ledger and remove their files, so that they are computed again."""
-        tasks = list(tasks)
-        for part, task in tasks:
-            for file in self.ledger.outputs_of(part, task):
-                (self.data / file.path).unlink(missing_ok=True)
-        self.ledger.forget(tasks)
-        for part in {part for part, _ in tasks}:
-            self.ledger.unfold(part)
+        remove_tasks(self.ledger, self.data, lost)
 
     def next_lease(self, pf: PartFront, size: int, number: int) -> Lease | None:
         """Return tasks of a front that may run now, or None."""
@@ -358,6 +348,15 @@ class StepRun:
             if self._seconds:
                 self._keep_seconds()
             self.ledger.close()
+
+
+def remove_tasks(ledger: Ledger, data: Place, tasks: Iterable[tuple[str, str]]) -> None:
+    """Take tasks (part, task) off a ledger and remove their files in ``data``, so that they are computed again."""
+    tasks = list(tasks)
+    for part, task in tasks:
+        for file in ledger.outputs_of(part, task):
+            (data / file.path).unlink(missing_ok=True)
+    ledger.forget(tasks)
 
 
 def part_outputs(part: Part, params: object) -> set[str]:

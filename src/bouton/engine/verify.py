@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bouton.engine.context import context_from_json
@@ -13,7 +14,7 @@ from bouton.engine.events import Event
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger, OutputRow
 from bouton.engine.lock import run_lock
-from bouton.engine.step_run import StepRun, look_at
+from bouton.engine.step_run import StepRun, look_at, remove_tasks
 from bouton.errors import DataError, RunError
 from bouton.volume import checksum
 from bouton.volume.files import bytes_checksum, disk_errors
@@ -50,13 +51,18 @@ class Damage:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What :func:`verify_run` found. ``repaired`` counts tasks that were recomputed with the original checksums."""
+    """What :func:`verify_run` found.
+
+    ``repaired`` counts tasks that were recomputed with the original checksums; ``forgotten`` those of unfinished steps,
+    which the next run computes: what they read may not be there yet.
+    """
 
     folder: Path
     files: int
     size_bytes: int
     damages: tuple[Damage, ...]
     repaired: int = 0
+    forgotten: int = 0
 
 
 def verify_run(folder: Path, seen: Callable[[int], None] = lambda size_bytes: None) -> VerifyReport:
@@ -96,19 +102,21 @@ def repair_run(
     RunError
         A task failed, or made other bytes than before.
     """
-    report = verify_run(folder)
-    pool = make_executor(executor, workers)
-    repaired = 0
-    try:
-        with run_lock(report.folder):
-            run = open_run(folder)
-            for step in run.steps:
-                damages = [damage for damage in report.damages if damage.step == step]
-                if damages:
-                    repaired += _repair_step(run, step, damages, pool, emit)
-    finally:
-        pool.close()
-    return VerifyReport(report.folder, report.files, report.size_bytes, report.damages, repaired)
+    run = open_run(folder)
+    counts = {True: 0, False: 0}
+    with contextlib.closing(make_executor(executor, workers)) as pool, run_lock(run.folder):
+        report = verify_run(folder)
+        for step in run.steps:
+            damages = [damage for damage in report.damages if damage.step == step]
+            tasks = sorted({(damage.part, damage.task) for damage in damages})
+            if not tasks:
+                continue
+            if is_complete := _check_ledger(run, step, damages):
+                _repair_step(run, step, tasks, pool, emit)
+            else:
+                _forget_tasks(run, step, tasks)
+            counts[is_complete] += len(tasks)
+    return replace(report, repaired=counts[True], forgotten=counts[False])
 
 
 def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
@@ -167,17 +175,31 @@ def _changed(file: Path, wanted: str) -> str:
         return f"unreadable ({error.found})"
 
 
-def _repair_step(run: Run, step: str, damages: list[Damage], executor: Executor, emit: Callable[[Event], None]) -> int:
-    """Recompute the damaged tasks of one step; return how many."""
-    context = context_from_json(run.folder, run.steps[step].folder)
-    tasks = sorted({(damage.part, damage.task) for damage in damages})
-    path = context.root / "ledger.sqlite"
+def _check_ledger(run: Run, step: str, damages: list[Damage]) -> bool:
+    """Return whether a step is complete; raise a DataError where its ledger is lost."""
+    root = run.folder / run.steps[step].folder
     if any(damage.path.endswith("ledger.sqlite") for damage in damages):
         raise DataError(
             "the ledger is lost: nothing tells what the files should be",
-            where=str(path),
-            fix=f"delete {context.root} and run the workflow again: the step is computed anew",
+            where=str(root / "ledger.sqlite"),
+            fix=f"delete {root} and run the workflow again: the step is computed anew",
         )
+    with Ledger(root / "ledger.sqlite", readonly=True) as ledger:
+        return bool(ledger.fact("complete"))
+
+
+def _forget_tasks(run: Run, step: str, tasks: list[tuple[str, str]]) -> None:
+    """Take tasks of an unfinished step off its ledger."""
+    with Ledger(run.folder / run.steps[step].folder / "ledger.sqlite") as ledger:
+        remove_tasks(ledger, run.data / run.steps[step].folder, tasks)
+
+
+def _repair_step(
+    run: Run, step: str, tasks: list[tuple[str, str]], executor: Executor, emit: Callable[[Event], None]
+) -> None:
+    """Recompute tasks of a complete step."""
+    context = context_from_json(run.folder, run.steps[step].folder)
+    path = context.root / "ledger.sqlite"
     with Ledger(path, readonly=True) as ledger:
         before = {task: ledger.outputs_of(*task) for task in tasks}
     summary = run_step(StepRun(context, emit, retries=1), executor, tasks)
@@ -194,4 +216,3 @@ def _repair_step(run: Run, step: str, damages: list[Damage], executor: Executor,
             expected="the same bytes",
             fix=f"a stage, a library or an input changed: delete {context.root} and run the workflow again",
         )
-    return len(tasks)

@@ -262,6 +262,7 @@ class Dask:
         if report.batch is not None:
             entry.told += len(report.batch.numbers)
             self._broken = self._restarts = 0
+        entry.told += len(report.failures)
         if report.ended:
             self._forget(report.lease)
         self._found.append(report)

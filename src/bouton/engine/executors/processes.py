@@ -36,6 +36,8 @@ SHORT_SECONDS = 1.0
 """A worker with leases that are shorter gets the next one before it asks."""
 STOPPED_SECONDS = 60.0
 """How long a worker may be stopped (SIGSTOP) before its lease is over and it is killed."""
+LEAVE_SECONDS = 10.0
+"""How long a worker that has closed its socket may take to end: a thread of a stage can keep it for ever."""
 KILLED_STARTS = 12
 """How many workers in a row may be killed (SIGKILL) before they are ready."""
 
@@ -84,6 +86,14 @@ class _Child:
         with contextlib.suppress(OSError):
             return Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "Tt"
         return False
+
+    def status(self) -> int:
+        """Return how it ended, once it has closed its socket."""
+        try:
+            return self.process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
 
     def end(self) -> None:
         self.process.kill()
@@ -183,7 +193,7 @@ class Processes:
 
     def _bury(self, child: _Child) -> list[Report]:
         """Return the ends of a dead worker's leases; the first one with the failure of the task that it died in."""
-        status = child.process.wait()
+        status = child.status()
         lease, task, _ = CELL.unpack_from(child.cell, 0)
         child.connection.close()
         child.cell.close()

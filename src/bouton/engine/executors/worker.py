@@ -43,18 +43,20 @@ def main(worker: Worker, descriptor: int, shared: int, parent: int) -> None:
 def _receive(connection: Connection, leases: SimpleQueue[Lease | None]) -> None:
     """Take leases whatever the worker does: who sends one must never wait for whom it has to listen to."""
     context: StepContext | None = None
-    while True:
-        try:
+    try:
+        while True:
             message = connection.recv()
-        except (EOFError, OSError):
-            leases.put(None)
-            return
-        if isinstance(message, StepContext):
-            context = message
-            continue
-        assert context is not None
-        number, part, level, runs = message
-        leases.put(Lease(number, context, part, level, numbers_of(runs)))
+            if isinstance(message, StepContext):
+                context = message
+                continue
+            assert context is not None
+            number, part, level, runs = message
+            leases.put(Lease(number, context, part, level, numbers_of(runs)))
+    except (EOFError, OSError):
+        pass
+    finally:
+        # Whatever went wrong: who hears nothing more must not look alive.
+        leases.put(None)
 
 
 def _work(worker: Worker, lease: Lease, connection: Connection, cell: mmap.mmap) -> None:

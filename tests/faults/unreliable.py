@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
-from bouton.engine.leases import Failure, Lease, Report
 
 from bouton.engine.execute import Worker
+from bouton.engine.leases import Failure, Lease, Report
 
 
 @dataclass(frozen=True)

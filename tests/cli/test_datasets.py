@@ -238,7 +238,7 @@ def test_a_dataset_that_is_paused_stops_the_others(here: Path, capsys: pytest.Ca
         time.sleep(0.05)
     assert bouton("pause", "nine-first") == 0
     told = process.communicate(timeout=120)[1]
-    assert process.returncode == 0, told
+    assert process.returncode == 75, told
     assert states(capsys) == {"first": "paused", "second": "pending", "box": "pending"}
     # The same command goes on with all of them.
     assert run("--set", "steps.copy.params.seconds=0.5", "--dataset", "first", "--dataset", "box") == 0

@@ -13,7 +13,7 @@ from bouton.cli.choices import RunName, RunsFolder
 from bouton.cli.detach import LOG
 from bouton.cli.follow import events_to_the_end, expect_holder, find_working_run
 from bouton.cli.progress import ProgressBars
-from bouton.cli.results import short, step_table
+from bouton.cli.results import STOPPED, leave_if_stopped, short, step_table
 from bouton.engine.event_file import event_of
 from bouton.errors import RunError
 from bouton.volume.run_folder import open_run
@@ -22,7 +22,8 @@ from bouton.volume.run_folder import open_run
 def command(run: RunName, runs: RunsFolder = Path("runs")) -> None:
     """Show the progress of a run that another process works on, as bouton run shows it. Ctrl-C ends the showing alone.
 
-    Ends with the run: with status 0 if it is done, 4 if blocks failed, it was stopped, or its process died.
+    Ends with the run, and its exit status: 0 if it is done, 4 if blocks failed or its process died, 75 if it was paused
+    or cancelled (bouton resume goes on).
 
     \b
     bouton run workflows/demo.yaml --detach
@@ -58,9 +59,15 @@ def _conclude(console: Console, folder: Path, last: dict[str, Any]) -> None:
             "the process that worked on the run ended without a word", where=short(folder),
             fix=f"{short(folder / LOG)} may say why; bouton resume {short(folder)} goes on: finished blocks are kept",
         )  # fmt: skip
-    if last.get("state") != "done":
+    state = str(last.get("state"))
+    if state in STOPPED:
+        console.print(
+            f"[yellow]{state}[/yellow], bouton resume {short(folder)} goes on", soft_wrap=True, highlight=False
+        )
+    leave_if_stopped(state)
+    if state != "done":
         raise RunError(
-            f"the run ended as {last.get('state')}", where=short(folder),
+            f"the run ended as {state}", where=short(folder),
             fix=f"bouton status {short(folder)} says why; bouton resume {short(folder)} goes on",
         )  # fmt: skip
     console.print(f"[green]done[/green], to look at it: bouton view {short(folder)}", soft_wrap=True, highlight=False)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bouton.cli.choices import read_workflow
-from bouton.cli.results import short
+from bouton.cli.results import STOPPED, STOPPED_STATUS, short
 from bouton.cli.run_options import RunOptions
 from bouton.dataset_entries import check_chosen
 from bouton.engine import RunSummary
@@ -23,8 +23,6 @@ from bouton.spec import Choices, Workflow, workflow_datasets
 from bouton.strict_yaml import read_document
 from bouton.volume.run_group import GroupMember, RunGroup, is_group, open_group
 
-STOPPED = ("paused", "cancelled")
-"""Who stops the run of one dataset stops the command: the next dataset does not begin."""
 LONGEST_ERROR = 200
 
 
@@ -138,7 +136,9 @@ class DatasetsRun:
         DataError
             The data of some dataset cannot be read, and nothing else went wrong.
         RunError
-            Blocks failed, or a run was stopped.
+            Blocks failed.
+        typer.Exit
+            Nothing went wrong, but somebody paused or cancelled the run of a dataset.
         """
         # The report's libraries cost seconds, which no other verb that reads a file with datasets should wait for.
         from bouton.cli.comparison import show_comparison
@@ -156,12 +156,15 @@ class DatasetsRun:
             stopped = self._run(flow, run_one)
             compared = write_comparison(self.group)
             if stopped:
+                # Who stops the run of one dataset stops the command: the next dataset does not begin.
                 break
         if self.as_json:
             states = {row.name: row.state for row in compared.datasets}
             self._tell("Compared", path=str(self.group.folder / PAGE), datasets=states)
         show_comparison(self.console, compared, self.group)
         self._raise_if_failed()
+        if flows and stopped:
+            raise typer.Exit(STOPPED_STATUS)
 
     def _run(self, flow: Workflow, run_one: Callable[[Workflow], RunSummary]) -> bool:
         """Run one dataset; return whether somebody stopped it."""

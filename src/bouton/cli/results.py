@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +19,14 @@ from bouton.volume.run_folder import Run, open_run
 
 STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "pending": "dim"}
 STOPPED = ("paused", "cancelled")
+STOPPED_STATUS = os.EX_TEMPFAIL
+"""Exit status of a command whose run was paused or cancelled (75, "try again"): the same command goes on."""
+
+
+def leave_if_stopped(state: str) -> None:
+    """End the command with the status of its own that a run has which was paused or cancelled."""
+    if state in STOPPED:
+        raise typer.Exit(STOPPED_STATUS)
 
 
 def show_results(console: Console, folder: Path, report: Path) -> None:

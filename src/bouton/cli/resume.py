@@ -31,7 +31,7 @@ def command(
     """Go on with a run: the same workflow with the options that it was started with. Finished blocks are kept.
 
     Blocks that failed on every try are tried again. A workflow that was changed since is not resumed but run: bouton
-    run computes what the change concerns.
+    run computes what the change concerns. The exit status is that of bouton run: 75 if it is paused or cancelled again.
 
     \b
     bouton pause demo
@@ -74,4 +74,6 @@ def start_again(folder: Path, arguments: Sequence[str], detach: bool, as_json: b
         return
     app = typer.Typer(add_completion=False)
     app.command()(run_verb.command)
-    app([*arguments, *(["--json"] if as_json else [])], prog_name="bouton run", standalone_mode=False)
+    status = app([*arguments, *(["--json"] if as_json else [])], prog_name="bouton run", standalone_mode=False)
+    if status:
+        raise typer.Exit(status)

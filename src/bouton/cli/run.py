@@ -30,7 +30,7 @@ from bouton.cli.datasets import Datasets, DatasetsRun, options_of_dataset, read_
 from bouton.cli.detach import start_detached
 from bouton.cli.progress import ProgressBars, print_json
 from bouton.cli.repeat import Data, TrustStages, data_overrides, finish, open_repetition, parse_data, show_before
-from bouton.cli.results import show_results
+from bouton.cli.results import leave_if_stopped, show_results
 from bouton.cli.run_options import RunOptions, keep_options
 from bouton.engine import RunSummary, run_workflow
 from bouton.engine.bundle.repeat import RepeatOptions
@@ -65,6 +65,9 @@ def command(
     Results lie in runs/<name>. Whatever was finished before is kept; a changed parameter computes its step and what
     depends on it; the same command after a crash goes on where it was. A file with datasets runs over each of them and
     ends with their comparison; results lie in runs/<name>-<dataset>.
+
+    Exit status: 0 done, 2 the workflow or an option is wrong, 3 data are, 4 blocks failed, 75 paused or cancelled (the
+    same command goes on), 130 interrupted.
 
     \b
     bouton run workflows/demo.yaml
@@ -115,6 +118,7 @@ def command(
     if repetition is not None:
         finish(repetition, summary, Console(), as_json)
     summary.raise_if_failed()
+    leave_if_stopped(summary.state)
 
 
 def _made(options: dict[str, Any]) -> Executor:

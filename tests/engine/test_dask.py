@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from bouton.engine import RunSummary, run_workflow
 from bouton.engine.context import make_context
 from bouton.engine.events import Event, TaskFailed, TasksDone
 from bouton.engine.executors.dask import Dask, _Open
+from bouton.engine.executors.dask_worker import Slot
 from bouton.engine.leases import Done, Failure, Lease, Report, pack
 from bouton.errors import RunError
 from dask_cluster import Loopback, children
@@ -63,6 +65,36 @@ def two(loopback: Loopback) -> Loopback:
     loopback.workers = alive
     loopback.wait(2)
     return loopback
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_slot_whose_thread_ended_says_so(tmp_path: Path) -> None:
+    flow = trouble_flow()
+    lease = Lease(1, make_context(flow, flow.steps[0], tmp_path), "draw", 0, np.arange(2))
+    slot = Slot(0, lambda: None)
+
+    def must_stop() -> bool:
+        sys.exit()
+
+    slot.run(lease, lambda message: None, must_stop)
+    with pytest.raises(RunError, match="has ended"):
+        slot.run(lease, lambda message: None, lambda: False)
+
+
+def test_a_pause_does_not_wait_for_workers_that_have_not_come(tmp_path: Path) -> None:
+    """Jobs may stand in the queue of a cluster for hours."""
+    cluster = Loopback(tmp_path)
+    flow = trouble_flow()
+    dask = Dask(cluster.cluster)
+    try:
+        cluster.start_scheduler()
+        dask.submit(Lease(3, make_context(flow, flow.steps[0], tmp_path), "draw", 0, np.arange(5)))
+        assert dask.reports(0.5) == []
+        dask.drain()
+        assert dask.reports(0.5) == [Report(3, ended=True)]
+    finally:
+        dask.close()
+        cluster.close()
 
 
 def _run(

@@ -69,3 +69,19 @@ def test_a_worker_that_closes_its_socket_and_stays_is_killed(tmp_path: Path, mon
     thread.join(25)
     pool.close()
     assert [(report.lease, report.ended) for report in found] == [(1, True)]
+
+
+def test_nothing_waits_behind_a_long_lease_while_another_worker_has_a_short_one(tmp_path: Path) -> None:
+    program = tmp_path / "sleeps.py"
+    program.write_text("import time\ntime.sleep(60)\n")
+    flow = shapes_flow()
+    context = make_context(flow, flow.steps[0], tmp_path)
+    pool = Processes(2)
+    pool.program = (str(program),)
+    try:
+        for number, seconds in ((1, 100.0), (2, 0.1), (3, 0.1)):
+            assert pool.room(False)
+            pool.submit(Lease(number, context, "draw", 0, np.array([number]), seconds=seconds))
+        assert [sorted(child.leases) for child in pool._children] == [[1], [2, 3]]
+    finally:
+        pool.close()

@@ -150,11 +150,13 @@ class Dask:
         return found
 
     def drain(self) -> None:
-        """Let running leases end after their present block, and those that wait before their first."""
+        """Let running leases end after their present block; take back those that wait, maybe hours, for a worker."""
         from bouton.engine.executors.dask_worker import stop_leases
 
         if self._open:
             self._connected.run(stop_leases, self._topic, max(self._open), wait=False, on_error="ignore")
+        for number in [number for number, entry in self._open.items() if not entry.worker]:
+            self._found.append(self._lost(number, "it was not begun"))
 
     def close(self) -> None:
         """Leave the cluster; end the workers that were started here."""

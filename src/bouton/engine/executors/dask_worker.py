@@ -29,7 +29,7 @@ from bouton.engine.executors.dask_clusters import WALLTIME_VARIABLE
 from bouton.engine.executors.processes import Processes
 from bouton.engine.executors.wire import pack
 from bouton.engine.leases import Lease, Report
-from bouton.errors import BoutonError
+from bouton.errors import BoutonError, RunError
 
 MARGIN_S = 60.0
 """What a worker keeps back of its walltime, at most a quarter of it: blocks that last longer are computed again."""
@@ -128,13 +128,22 @@ class Slot:
     def __init__(self, number: int, on_broken: Callable[[], None]) -> None:
         self.number, self.on_broken = number, on_broken
         self._work: queue.Queue[tuple[Lease, Say, Callable[[], bool], threading.Event]] = queue.Queue()
-        threading.Thread(target=self._serve, name=f"bouton-slot-{number}", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name=f"bouton-slot-{number}", daemon=True)
+        self._thread.start()
 
     def run(self, lease: Lease, say: Say, must_stop: Callable[[], bool]) -> None:
-        """Execute a lease and wait for its end."""
+        """Execute a lease and wait for its end.
+
+        Raises
+        ------
+        RunError
+            The thread is gone: an error that nobody foresaw ended it.
+        """
         done = threading.Event()
         self._work.put((lease, say, must_stop, done))
-        done.wait()
+        while not done.wait(POLL_S):
+            if not self._thread.is_alive():
+                raise RunError(f"thread {self._thread.name} has ended")
 
     def _serve(self) -> None:
         pool: Processes | None = None

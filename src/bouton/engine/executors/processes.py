@@ -133,7 +133,8 @@ class Processes:
         if all(child.leases for child in self._children) and len(self._children) < self.workers:
             taken = {child.number for child in self._children}
             self._children.append(_Child(min(set(range(self.first, self.first + self.workers)) - taken), self.program))
-        min(self._children, key=lambda child: len(child.leases)).give(lease)
+        # Behind a long lease nothing waits as long as another worker has a short one.
+        min(self._children, key=lambda child: (not child.room, len(child.leases))).give(lease)
 
     def reports(self, timeout_s: float) -> list[Report]:
         """Return what workers reported; wait for it at most ``timeout_s``.

@@ -34,7 +34,6 @@ from bouton.cli.results import leave_if_stopped, show_results
 from bouton.cli.run_options import RunOptions, keep_options
 from bouton.engine import RunSummary, run_workflow
 from bouton.engine.bundle.repeat import RepeatOptions
-from bouton.engine.environment import keep_environment
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.executors.shared import Shared
 from bouton.spec import Workflow
@@ -130,10 +129,10 @@ def _made(options: dict[str, Any]) -> Executor:
 def _run(flow: Workflow, runs: Path, options: dict[str, Any], kept: RunOptions, as_json: bool) -> RunSummary:
     """Run one workflow and write its report."""
     if as_json:
-        summary = run_workflow(flow, runs, subscribers=[keep_options(kept), keep_environment, print_json], **options)
+        summary = run_workflow(flow, runs, subscribers=[keep_options(kept), print_json], **options)
     else:
         with ProgressBars(Console()) as bars:
-            summary = run_workflow(flow, runs, subscribers=[keep_options(kept), keep_environment, bars], **options)
+            summary = run_workflow(flow, runs, subscribers=[keep_options(kept), bars], **options)
     report = _write_report(summary.folder)
     if as_json:
         sys.stdout.write(json.dumps({"event": "Report", "path": str(report)}) + "\n")

@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from bouton.engine.events import Event, RunStarted
 from bouton.volume import write_bytes
 
 NAME = "environments.json"
@@ -96,12 +95,6 @@ def _first_line(path: Path) -> str:
         return path.read_text().split("\n")[0].strip()
     except OSError:
         return ""
-
-
-def keep_environment(event: Event) -> None:
-    """Note, as a subscriber of a run, what it computes with when it begins."""
-    if isinstance(event, RunStarted):
-        note_environment(Path(event.folder))
 
 
 def note_environment(folder: Path) -> None:

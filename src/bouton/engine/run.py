@@ -15,6 +15,7 @@ from bouton.engine.context import main_output, make_context
 from bouton.engine.control import asked, forget, take_choice
 from bouton.engine.coordinator import Coordinator, opened
 from bouton.engine.dependencies import Source
+from bouton.engine.environment import note_environment
 from bouton.engine.events import Event, RunFinished, RunStarted, StepSkipped, Subscriber, TaskFailed, to_json
 from bouton.engine.execute import is_disk_error
 from bouton.engine.executors import Executor, executor_name, make_executor
@@ -194,6 +195,7 @@ class _Run:
         write_bytes(self.folder / "workflow.yaml", flow.text.encode())
         self.record.write()
         keep_plan(flow, self.folder, self.executor.workers)
+        note_environment(self.folder)
         names = tuple(step.name for step in flow.steps)
         self.emit(RunStarted(flow.name, str(self.folder), names, executor_name(self.executor), self.executor.workers))
         for name, reason in flow.skipped.items():

@@ -25,7 +25,7 @@ from bouton.errors import RunError
 POLL_SECONDS = 0.5
 LEAST_SECONDS = 1e-5
 """What a task takes at least, whatever its worker says: its books."""
-LOST_CAUSES = ("lost", "walltime", "signal", "memory", "exit")
+LOST_CAUSES = ("lost", "signal", "memory", "exit")
 
 
 @dataclass

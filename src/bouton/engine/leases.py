@@ -82,7 +82,7 @@ class Failure:
     Attributes
     ----------
     cause : str
-        ``exception``, ``signal``, ``memory``, ``exit`` (the task's own), ``lost``, ``walltime`` (the worker's),
+        ``exception``, ``signal``, ``memory``, ``exit`` (the task's own), ``lost`` (the worker's),
         ``conflict`` (another content stands under the names of its files) or ``disk`` (full or read-only).
     log : str
         The end of what the worker printed meanwhile.

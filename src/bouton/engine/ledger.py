@@ -379,10 +379,6 @@ class Ledger:
         """Return the size of all files that are left, those of folded merges included."""
         return self._sum("size_bytes") + self._db.execute("SELECT coalesce(sum(bytes), 0) FROM layers").fetchone()[0]
 
-    def task_seconds(self) -> float:
-        """Return the time that all tasks took together."""
-        return self._sum("seconds")
-
     def _sum(self, column: str, where: str = "", values: Sequence[object] = ()) -> int:
         return self._db.execute(f"SELECT coalesce(sum({column}), 0) FROM batches {where}", values).fetchone()[0]
 

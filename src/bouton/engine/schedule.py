@@ -9,8 +9,6 @@ import numpy as np
 from bouton.engine.coordinator import lease_size
 from bouton.engine.executors.processes import Processes
 
-SIMULATED = 4096
-
 
 def makespan(seconds: np.ndarray, workers: int, count: int | None = None) -> float:
     """Return the time from the first task's start to the last one's end.

@@ -213,16 +213,6 @@ class Archive:
             raise _damaged(self.path, f"{name} has {entry.file_size:,} bytes, at most {most_bytes:,} are expected")
         return b"".join(self.pieces(name, fact))
 
-    def extract(self, name: str, fact: FileFact, folder: Path) -> Path:
-        """Write an entry below ``folder`` and return its path."""
-        target = folder / name
-        with disk_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                for piece in self.pieces(name, fact):
-                    file.write(piece)
-        return target
-
 
 def _hashed(file: IO[bytes], total: hashlib._Hash) -> Iterator[bytes]:
     while piece := file.read(PIECE):

@@ -5,6 +5,7 @@ It receives a step's context, then leases, and answers with reports. It dies wit
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -30,14 +31,12 @@ def main(worker: Worker, descriptor: int, shared: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads()
     with Connection(descriptor) as connection, mmap.mmap(shared, CELL.size) as cell:
-        connection.send(None)
         leases: SimpleQueue[Lease | None] = SimpleQueue()
-        threading.Thread(target=_receive, args=(connection, leases), daemon=True).start()
-        while (lease := leases.get()) is not None:
-            try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(None)
+            threading.Thread(target=_receive, args=(connection, leases), daemon=True).start()
+            while (lease := leases.get()) is not None:
                 _work(worker, lease, connection, cell)
-            except (BrokenPipeError, ConnectionResetError):
-                return
 
 
 def _receive(connection: Connection, leases: SimpleQueue[Lease | None]) -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
+sys.path.insert(0, str(BENCHMARKS))
 
 import chaos  # noqa: E402
 import chaos_damage  # noqa: E402
 import chaos_run  # noqa: E402
+
+# Left there, benchmarks/engine.py would hide the tests' own folder of that name.
+sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.mark.parametrize("kind", chaos_damage.KINDS)

@@ -133,7 +133,9 @@ def adopt_folder(root: Place, temporary: Path, final: Place) -> list[OutputFile]
 
 def all_files(folder: Place) -> Iterator[Any]:
     """Yield the files under a folder, sorted."""
-    yield from sorted(path for path in folder.rglob("*") if path.is_file())
+    found = folder.rglob("*")
+    # All that a store lists are objects: asking of each whether it is one would be a request.
+    yield from found if isinstance(folder, ObjectPath) else sorted(path for path in found if path.is_file())
 
 
 def file_record(root: Place, path: Place) -> OutputFile:

@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Name every missing, truncated or changed file of a run; with --repair recompute exactly those blocks.
 
-    A repaired block must have its original checksum. Ends with status 3 when damage is found and not repaired.
+    A repaired block must have its original checksum; of a step that is not finished the next run computes it. Ends with status 3 when damage is found and not repaired.
 
     \b
     bouton verify runs/demo
@@ -51,9 +51,10 @@ def command(
             f"[green]whole[/green] {report.files} files, {human(report.size_bytes)}B: every checksum is right"
         )
     elif repair:
-        console.print(
-            f"[green]repaired[/green] {count(report.repaired, 'task')}: every file has its original checksum again"
-        )
+        if report.repaired:
+            console.print(
+                f"[green]repaired[/green] {count(report.repaired, 'task')}: every file has its original checksum again"
+            )
         if report.forgotten:
             console.print(f"bouton run computes {count(report.forgotten, 'task')} of unfinished steps again")
     else:

@@ -31,7 +31,8 @@ def command(
 ) -> None:
     """Name every missing, truncated or changed file of a run; with --repair recompute exactly those blocks.
 
-    A repaired block must have its original checksum; of a step that is not finished the next run computes it. Ends with status 3 when damage is found and not repaired.
+    A repaired block must have its original checksum; one of a step that is not finished is left to the next run. Ends
+    with status 3 when damage is found and not repaired.
 
     \b
     bouton verify runs/demo

@@ -109,8 +109,11 @@ def _results(folder: Path) -> Iterator[Path]:
 def _temporary(folder: Path) -> Iterator[Path]:
     """Yield the temporary files and folders of a run folder and of its steps' folders."""
     yield from (path for path in folder.iterdir() if is_temporary(path.name))
-    for step in {results.parent for results in _results(folder)}:
-        yield from (path for path in step.iterdir() if is_temporary(path.name))
+    steps = {results.parent for results in _results(folder)}
+    for step in (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
+        # a removal that was killed can have left a step without any other results
+        names = (path for path in step.iterdir() if step in steps or path.name.startswith(REMOVED))
+        yield from (path for path in names if is_temporary(path.name))
 
 
 def _leftovers(results: Path) -> Iterator[Garbage]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ MB = 1 << 20
 def context_of(bounds: Box | None = None):
     source = step("source", {}, {}, bounds)
     smooth = step("smooth", {"reach": 0}, {"image": source}, bounds)
-    return make_context(flow(source, smooth), smooth, "runs"), smooth
+    return make_context(flow(source, smooth), smooth, Path("runs")), smooth
 
 
 def samples_on(bounds: Box, place: int, law, is_warmup: bool = False) -> StepSamples:

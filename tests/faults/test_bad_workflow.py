@@ -60,7 +60,7 @@ TEXTS = [
 OPTIONS = [
     (["--workers", 0], "--workers"),
     (["--workers", -2], "--workers"),
-    (["--executor", "dask"], "--executor"),
+    (["--executor", "ray"], "--executor"),
     (["--frob"], "--frob"),
     (["--retries", "x"], "--retries"),
     (["--block-zyx", "0,1,1"], "three whole numbers z,y,x, each at least 1"),

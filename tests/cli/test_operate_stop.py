@@ -49,7 +49,7 @@ def test_a_foreground_run_says_that_it_was_paused(here: Path, capsys: pytest.Cap
     wait_for(lambda: (here / "runs/toy/run.json").exists() and status(capsys)["steps"][0]["done"] > 0)
     assert bouton("pause", "toy") == 0
     assert "bouton resume runs/toy" in capsys.readouterr().out
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 75
     assert "bouton resume" in out
 
@@ -63,13 +63,13 @@ def test_who_resumes_or_attaches_is_told_by_the_exit_status(
     assert attached.stdout is not None
     assert "Ctrl-C" in attached.stdout.readline()
     assert bouton("pause", "toy") == 0
-    out, err = attached.communicate(timeout=60)
+    out, err = attached.communicate(timeout=120)
     assert (attached.returncode, "paused, bouton resume runs/toy goes on" in out) == (75, True), err
     before = status(capsys)["steps"][1]["done"]
     resumed = start("resume", "toy", "--json")
     wait_for(lambda: status(capsys)["steps"][1]["done"] > before)
     assert bouton(verb, "toy") == 0
-    out, err = resumed.communicate(timeout=60)
+    out, err = resumed.communicate(timeout=120)
     assert resumed.returncode == 75, err
     ended = [event for event in map(json.loads, out.splitlines()) if event["event"] == "RunFinished"]
     assert [event["state"] for event in ended] == [state]
@@ -79,12 +79,12 @@ def test_ctrl_c_of_resume_is_no_success(here: Path, capsys: pytest.CaptureFixtur
     process = start("run", "toy.yaml", *SLOW)
     wait_for(lambda: (here / "runs/toy/run.json").exists() and status(capsys)["steps"][0]["done"] > 0)
     process.send_signal(signal.SIGINT)
-    assert (process.communicate(timeout=60), process.returncode)[1] == 130
+    assert (process.communicate(timeout=120), process.returncode)[1] == 130
     before = status(capsys)["steps"][1]["done"]
     process = start("resume", "toy")
     wait_for(lambda: status(capsys)["steps"][1]["done"] > before)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert (process.returncode, "interrupted" in err) == (130, True), err
 
 

@@ -93,10 +93,10 @@ def test_view_serves_until_interrupted(tmp_path: Path, options: str, state: str,
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             url = process.stdout.readline().split()[1]
-            with urllib.request.urlopen(f"{url}{state}", timeout=30) as answer:
+            with urllib.request.urlopen(f"{url}{state}", timeout=120) as answer:
                 assert answer.status == 200
             # A browser holds this one open; the process must end all the same.
-            with urllib.request.urlopen(f"{url}{stream}", timeout=30) as held:
+            with urllib.request.urlopen(f"{url}{stream}", timeout=120) as held:
                 assert held.readline() in (b": here\n", b"retry: 1000\n")
                 process.send_signal(signal.SIGINT)
                 assert process.wait(20) == 0

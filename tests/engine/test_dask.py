@@ -204,7 +204,7 @@ def test_a_worker_that_is_told_to_end_leaves_after_its_block(tmp_path: Path, two
     once = Once(2, tell)
     summary, events = _run(two, tmp_path, once)
     assert summary.state == "done"
-    assert leaving.wait(timeout=30) == 0
+    assert leaving.wait(timeout=120) == 0
     # Nothing was lost on the way: no try failed.
     assert {type(event).__name__ for event in events}.isdisjoint({"WorkerLost", "TaskRetried", "TaskFailed"})
 
@@ -212,7 +212,7 @@ def test_a_worker_that_is_told_to_end_leaves_after_its_block(tmp_path: Path, two
 def test_a_worker_leaves_before_its_walltime_ends(loopback: Loopback) -> None:
     worker = loopback.start_worker(BOUTON_WALLTIME_S="8")
     started = time.monotonic()
-    assert worker.wait(timeout=30) == 0
+    assert worker.wait(timeout=120) == 0
     # A quarter of it is kept back; the process needs a while to start.
     assert time.monotonic() - started < 8 + 6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -116,7 +117,7 @@ def test_a_second_training_in_one_folder_is_refused(box: Path, tmp_path: Path) -
     folder.mkdir()
     with (folder / "lock").open("a+") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        handle.write("4711")
+        handle.write(json.dumps({"host": "here", "pid": 4711, "command": "bouton train", "started": "today"}))
         handle.flush()
         with pytest.raises(RunError, match=r"training is being worked on by process 4711.*--out"):
             run_verb(command, box, "--out", tmp_path)

@@ -21,6 +21,7 @@ from bouton.engine.execute import is_disk_error
 from bouton.engine.executors import Executor, executor_name, make_executor
 from bouton.engine.ledger import database_error, disk_full
 from bouton.engine.lock import run_lock
+from bouton.engine.outputs import is_temporary
 from bouton.engine.plan_file import keep_plan
 from bouton.engine.record import RunRecord
 from bouton.engine.step_run import StepRun, StepSummary
@@ -191,6 +192,10 @@ class _Run:
         started = time.perf_counter()
         flow = self.workflow
         forget(self.folder)
+        for path in self.folder.iterdir():
+            # A disk that became read-only keeps what could not be removed then.
+            if path.is_file() and is_temporary(path.name):
+                path.unlink(missing_ok=True)
         open_store(flow, self.folder)
         write_bytes(self.folder / "workflow.yaml", flow.text.encode())
         self.record.write()

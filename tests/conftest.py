@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 ASKED_FOR = {
     "slow": ("--slow", "takes minutes; run pytest --slow"),
     "cluster": ("--clusters", "starts a real batch system on loopback, as root; run pytest --clusters"),
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let processes of tests hear Ctrl-C: a shell that starts the suite in the background has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -176,3 +177,16 @@ def test_every_verb_teaches_with_an_example(verb: str, here: Path, capsys: pytes
     assert bouton(verb, "--help") == 0
     assert f"bouton {verb}" in capsys.readouterr().out.replace("Usage: bouton", "")
     assert f"`bouton {verb}" in (Path(__file__).parents[2] / "docs/operating.md").read_text()
+
+
+def test_a_run_that_was_copied_is_not_resumed_elsewhere(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    shutil.copytree(here / "runs/toy", here / "runs/copy")
+    capsys.readouterr()
+    assert bouton("resume", "copy") == 2
+    assert "--name copy" in capsys.readouterr().err
+
+
+def test_a_runs_folder_that_is_a_file_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bouton("run", "toy.yaml", "--runs", "toy.yaml", "--detach") == 3
+    assert capsys.readouterr().err.count("\n") == 1

@@ -17,6 +17,7 @@ from bouton.cli.results import short
 from bouton.engine.control import holder
 from bouton.engine.event_file import NAME, events_named, size_of
 from bouton.errors import RunError
+from bouton.volume.files import disk_errors
 
 LOG = "coordinator.log"
 LOOK_SECONDS = 0.1
@@ -65,8 +66,9 @@ def start_detached(folder: Path, arguments: Sequence[str]) -> None:
         It ended with an error, which is shown.
     """
     refuse_held(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    started = _start(folder, arguments)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        started = _start(folder, arguments)
     console = Console()
     console.print(f"process {started.process.pid}, output in {short(started.log)}", soft_wrap=True, highlight=False)
     _wait(started, ("RunStarted",), float("inf"))

@@ -15,6 +15,7 @@ from bouton.cli.detach import refuse_held, start_detached
 from bouton.cli.recorded import changed_steps
 from bouton.cli.results import short
 from bouton.cli.run_options import RunOptions, read_options
+from bouton.engine.event_file import NAME, events_named, last_start
 from bouton.errors import SpecError
 from bouton.volume.run_folder import open_run
 
@@ -55,6 +56,7 @@ def unchanged_options(folder: Path) -> RunOptions:
         Nothing tells how it was started.
     """
     options = read_options(folder)
+    _refuse_elsewhere(folder, options)
     file = Path(str(options.values.get("workflow", "")))
     # a bundle does not change; run compares its checksums
     changed = changed_steps(folder, open_run(folder)) if file.suffix in (".yaml", ".yml") else []
@@ -65,6 +67,19 @@ def unchanged_options(folder: Path) -> RunOptions:
             fix=f"bouton run {shlex.join(options.arguments)} computes what the change concerns",
         )  # fmt: skip
     return options
+
+
+def _refuse_elsewhere(folder: Path, options: RunOptions) -> None:
+    """Raise a SpecError where the recorded options lead to another folder: this one was moved or copied."""
+    path = folder / NAME
+    begun = events_named(path, ("RunStarted",), last_start(path))
+    place = begun[-1].get("folder") if begun else None
+    if place is not None and Path(str(place)) != folder.resolve():
+        raise SpecError(
+            f"the run was begun in {place}: its options lead there", where=short(folder),
+            expected="a run folder where it was begun",
+            fix=f"bouton run {shlex.join(options.arguments)} --runs {short(folder.parent)} --name {folder.name}",
+        )  # fmt: skip
 
 
 def start_again(folder: Path, arguments: Sequence[str], detach: bool, as_json: bool) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bouton.engine.control import holder
-from bouton.engine.lock import run_lock
 from bouton.engine.outputs import is_temporary
 from bouton.engine.plan_file import PROBE_FOLDER
+from bouton.engine.run import guarded
 from bouton.errors import BoutonError
 from bouton.volume.files import disk_errors
 from bouton.volume.objects import ObjectPath
@@ -68,7 +68,7 @@ def remove_garbage(folder: Path, present: Callable[[], Collection[str]]) -> list
     RunError
         A process works on the run.
     """
-    with run_lock(folder):
+    with guarded(folder):
         # found only now: before, a run could have begun that uses it
         garbage = find_garbage(folder, present())
         for each in garbage:

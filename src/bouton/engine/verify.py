@@ -13,7 +13,7 @@ from bouton.engine.coordinator import run_step
 from bouton.engine.events import Event
 from bouton.engine.executors import Executor, make_executor
 from bouton.engine.ledger import Ledger, OutputRow
-from bouton.engine.lock import run_lock
+from bouton.engine.run import guarded
 from bouton.engine.step_run import StepRun, look_at, remove_tasks
 from bouton.errors import DataError, RunError
 from bouton.volume import checksum
@@ -104,7 +104,7 @@ def repair_run(
     """
     run = open_run(folder)
     counts = {True: 0, False: 0}
-    with contextlib.closing(make_executor(executor, workers)) as pool, run_lock(run.folder):
+    with contextlib.closing(make_executor(executor, workers)) as pool, guarded(run.folder):
         report = verify_run(folder)
         for step in run.steps:
             damages = [damage for damage in report.damages if damage.step == step]

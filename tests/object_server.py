@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from bouton.volume import objects
+
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 _S3 = """
 import sys
@@ -32,6 +36,19 @@ server.start()
 print(server._api._httpd.server_port, flush=True)
 sys.stdin.read()
 """
+
+
+def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let refused requests be repeated soon, and not often."""
+    monkeypatch.setattr(objects, "RETRIES", {"max_retries": 4, "initial_delay": "5ms", "max_delay": "20ms"})
+
+
+def s3_place(url: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """Return a place of the test's own in ``s3://bucket`` of the server at ``url``, which it reaches from now on."""
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
+        monkeypatch.setenv(name, value)
+    be_impatient(monkeypatch)
+    return f"s3://bucket/{request.node.name.replace('[', '-').strip(']')}"
 
 
 @contextlib.contextmanager

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from bouton.cluster import Cluster
+from bouton.engine import RunSummary, run_workflow
+from bouton.engine.events import Event, TasksDone
+from bouton.engine.executors.dask import Dask
+from engine.flows import trouble_flow
 
 HERE = Path(__file__).parent
 
@@ -40,3 +47,17 @@ def batch_system(name: str, programs: tuple[str, ...], folder: Path) -> Iterator
 def say(*words: str) -> str:
     """Return what a command prints."""
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+def run_trouble(
+    cluster: Cluster, folder: Path, when: Callable[[int], None] = lambda done: None, **params: Any
+) -> tuple[RunSummary, list[Event]]:
+    """Run the toy that may misbehave on a cluster; ``when`` is told after each event how many copies are done."""
+    events: list[Event] = []
+
+    def hear(event: Event) -> None:
+        events.append(event)
+        when(sum(each.tasks for each in events if isinstance(each, TasksDone) and each.part == "copy"))
+
+    executor = Dask(cluster, folder / "logs")
+    return run_workflow(trouble_flow(**params), folder / "runs", executor, subscribers=[hear]), events

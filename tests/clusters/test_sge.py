@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ import pytest
 
 from bouton.cluster import Cluster
 from bouton.engine import RunSummary, run_workflow
-from bouton.engine.events import Event, TasksDone
-from bouton.engine.executors.dask import Dask
+from bouton.engine.events import Event
 from bouton.errors import RunError
-from clusters.batch_system import batch_system, say
+from clusters.batch_system import batch_system, run_trouble, say
 from engine.flows import checksums, trouble_flow
 
 pytestmark = pytest.mark.cluster
@@ -35,17 +34,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return checksums(run_workflow(trouble_flow(), tmp_path_factory.mktemp("runs"), "serial").folder)
 
 
-def _run(
-    folder: Path, cluster: dict[str, Any], when: Callable[[int], None] = lambda done: None, **params: Any
-) -> tuple[RunSummary, list[Event]]:
-    events: list[Event] = []
-
-    def hear(event: Event) -> None:
-        events.append(event)
-        when(sum(each.tasks for each in events if isinstance(each, TasksDone) and each.part == "copy"))
-
-    executor = Dask(Cluster(**{**JOBS, **cluster}), folder / "logs")
-    return run_workflow(trouble_flow(**params), folder / "runs", executor, subscribers=[hear]), events
+def _run(folder: Path, cluster: dict[str, Any], **options: Any) -> tuple[RunSummary, list[Event]]:
+    return run_trouble(Cluster(**{**JOBS, **cluster}), folder, **options)
 
 
 def _running() -> list[str]:

@@ -64,10 +64,10 @@ def renamed(workflow: Workflow, name: str) -> Workflow:
 def checksums(run_folder: Path) -> dict[str, str]:
     """Return the checksum of every file in the ledgers of a run, computed anew; fail where a ledger differs."""
     found = {}
-    for name, entry in open_run(run_folder).steps.items():
-        root = run_folder / entry.folder
-        with Ledger(root / "ledger.sqlite", readonly=True) as ledger:
+    run = open_run(run_folder)
+    for name, entry in run.steps.items():
+        with Ledger(run.folder / entry.folder / "ledger.sqlite", readonly=True) as ledger:
             for row in ledger.outputs():
-                found[f"{name}/{row.file.path}"] = checksum(root / row.file.path)
+                found[f"{name}/{row.file.path}"] = checksum(run.data / entry.folder / row.file.path)
                 assert found[f"{name}/{row.file.path}"] == row.file.checksum
     return found

@@ -19,7 +19,6 @@ from bouton.engine import run_workflow, verify
 from bouton.engine.ledger import Ledger
 from bouton.engine.verify import repair_run, verify_run
 from bouton.errors import BoutonError, DataError
-from bouton.volume import checksum
 from bouton.volume import objects as objects_module
 from bouton.volume.objects import ObjectPath
 from bouton.volume.places import Place
@@ -28,7 +27,7 @@ from engine.flows import checksums, shapes_flow
 
 pytest.importorskip("moto", reason="the S3 server of the dev extra is not installed")
 
-from object_server import KEYS, Fault, faulty, s3_server
+from object_server import Fault, faulty, s3_place, s3_server
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +38,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def store(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": server}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(objects_module, "RETRIES", {"max_retries": 4, "initial_delay": "5ms", "max_delay": "20ms"})
-    return f"s3://bucket/{request.node.name.replace('[', '-').strip(']')}"
-
-
-def _sums(folder: Path) -> dict[str, str]:
-    """Return the checksum of every file of a run, read back from where its data lie."""
-    run, found = open_run(folder), {}
-    for name, step in run.steps.items():
-        with Ledger(folder / step.folder / "ledger.sqlite", readonly=True) as ledger:
-            for row in ledger.outputs():
-                found[f"{name}/{row.file.path}"] = checksum(run.data / step.folder / row.file.path)
-                assert found[f"{name}/{row.file.path}"] == row.file.checksum
-    return found
+    return s3_place(server, monkeypatch, request)
 
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])
@@ -62,7 +47,7 @@ def test_a_run_in_a_store_has_the_bytes_of_one_on_disk(tmp_path: Path, store: st
     here = run_workflow(flow, tmp_path / "here", executor="serial")
     there = run_workflow(replace(flow, store=store), tmp_path / "there", executor=executor, workers=2)
     assert there.state == "done"
-    assert _sums(there.folder) == checksums(here.folder)
+    assert checksums(there.folder) == checksums(here.folder)
     mine, its = open_run(here.folder), open_run(there.folder)
     assert str(its.data) == f"{store}/toy"
     for name in mine.steps:
@@ -93,7 +78,7 @@ def _objects(folder: Path) -> list[ObjectPath]:
 
 def test_damaged_and_lost_objects_are_found_and_repaired(tmp_path: Path, store: str) -> None:
     folder = run_workflow(replace(shapes_flow(), store=store), tmp_path, executor="serial").folder
-    before, chance = _sums(folder), random.Random(0)
+    before, chance = checksums(folder), random.Random(0)
     files = _objects(folder)
     assert not verify_run(folder).damages
     shards = [path for path in files if path.name != "zarr.json"]
@@ -107,7 +92,7 @@ def test_damaged_and_lost_objects_are_found_and_repaired(tmp_path: Path, store: 
     assert {str(open_run(folder).data / damage.path) for damage in found} == {str(lost), str(flipped), str(short)}
     repair_run(folder, executor="serial")
     assert not verify_run(folder).damages
-    assert _sums(folder) == before
+    assert checksums(folder) == before
 
 
 def test_verify_reads_each_object_once_and_tells_a_store_that_refuses(
@@ -135,10 +120,10 @@ def test_verify_reads_each_object_once_and_tells_a_store_that_refuses(
 def test_a_lost_object_is_computed_again_by_the_next_run(tmp_path: Path, store: str) -> None:
     flow = replace(shapes_flow(), store=store)
     folder = run_workflow(flow, tmp_path, executor="serial").folder
-    before = _sums(folder)
+    before = checksums(folder)
     next(path for path in _objects(folder) if "/c/" in str(path)).unlink()
     assert run_workflow(flow, tmp_path, executor="serial").state == "done"
-    assert _sums(folder) == before
+    assert checksums(folder) == before
 
 
 def test_passing_faults_change_nothing(
@@ -156,7 +141,7 @@ def test_passing_faults_change_nothing(
         there = run_workflow(replace(shapes_flow(), store=store), tmp_path / "there", executor="serial")
         assert there.state == "done"
         assert sum(fault.times == 0 for fault in proxy.faults) > 20
-        assert _sums(there.folder) == checksums(here.folder)
+        assert checksums(there.folder) == checksums(here.folder)
 
 
 def test_a_store_that_fails_for_good_fails_the_blocks_and_says_so(
@@ -197,4 +182,4 @@ def test_killed_coordinators_and_workers_cost_no_byte(tmp_path: Path, store: str
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert _sums(tmp_path / "there" / "toy") == checksums(here.folder)
+    assert checksums(tmp_path / "there" / "toy") == checksums(here.folder)

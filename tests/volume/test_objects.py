@@ -30,7 +30,6 @@ from bouton.volume import (
     write_bytes,
     write_table,
 )
-from bouton.volume import objects as objects_module
 from bouton.volume.convert import ConvertOptions, convert_volume
 from bouton.volume.files import new_folder
 from bouton.volume.objects import ObjectPath
@@ -38,7 +37,7 @@ from bouton.volume.places import place
 
 pytest.importorskip("moto", reason="the S3 server of the dev extra is not installed")
 
-from object_server import KEYS, Fault, Proxy, faulty, s3_server
+from object_server import KEYS, Fault, Proxy, faulty, s3_place, s3_server
 
 COLUMNS = {"id": "uint64", "name": "str"}
 
@@ -51,10 +50,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def root(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ObjectPath:
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": server}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(objects_module, "RETRIES", {"max_retries": 4, "initial_delay": "5ms", "max_delay": "20ms"})
-    return ObjectPath.parse(f"s3://bucket/{request.node.name.replace('[', '-').strip(']')}")
+    return ObjectPath.parse(s3_place(server, monkeypatch, request))
 
 
 @pytest.fixture

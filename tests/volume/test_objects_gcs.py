@@ -10,13 +10,12 @@ import pytest
 
 from bouton.errors import DataError
 from bouton.volume import checksum, create_volume, fingerprint, open_volume, publish, write_bytes
-from bouton.volume import objects as objects_module
 from bouton.volume.objects import ObjectPath
 from bouton.volume.places import Place
 
 pytest.importorskip("gcp_storage_emulator", reason="the emulator of the dev extra is not installed")
 
-from object_server import Fault, Proxy, faulty, gcs_server
+from object_server import Fault, Proxy, be_impatient, faulty, gcs_server
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(objects_module, "RETRIES", {"max_retries": 4, "initial_delay": "5ms", "max_delay": "20ms"})
+    be_impatient(monkeypatch)
     monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "any")
     with faulty(server) as proxy:
         monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", proxy.url)

@@ -14,7 +14,7 @@ import numpy as np
 
 from bouton.engine.context import StepContext, halo_of, part_layers
 from bouton.engine.frontier import Dependency, Front
-from bouton.engine.tasks import TaskGrid, octree, task_grids
+from bouton.engine.tasks import TaskGrid, task_grids
 from bouton.geometry import ZYX, Box, Grid
 from bouton.stage import BlockPart, ChainPart, MergePart, ObjectPart, Part, part_tables
 
@@ -27,8 +27,6 @@ class PartFront:
     ----------
     level : int
         Of a merge: 0 are the leaves.
-    blocks : Grid or None
-        The voxels of its tasks; None for objects and whole parts.
     labels : list of str
         What each dependency is, in words.
     seconds : float or None
@@ -37,10 +35,14 @@ class PartFront:
 
     part: Part
     level: int
-    blocks: Grid | None
     front: Front
     labels: list[str] = field(default_factory=list)
     seconds: float | None = None
+
+    @property
+    def blocks(self) -> Grid | None:
+        """The voxels of its tasks, as a grid; None for objects and whole parts."""
+        return self.front.grid.blocks if self.front.grid is not None else None
 
     @property
     def gpu(self) -> bool:
@@ -89,22 +91,9 @@ def fronts_of(
 
 def _part_fronts(context: StepContext, part: Part, only: Box | None) -> list[PartFront]:
     if isinstance(part, ObjectPart):
-        return [PartFront(part, 0, None, Front(None))]
-    found = []
-    for grid in task_grids(context, part):
-        blocks = blocks_of(context, part, grid.level)
-        wanted = (
-            _wanted(blocks, only) if only is not None and blocks is not None and isinstance(part, BlockPart) else None
-        )
-        found.append(PartFront(part, grid.level, blocks, Front(grid, wanted=wanted)))
-    return found
-
-
-def blocks_of(context: StepContext, part: Part, level: int) -> Grid | None:
-    """Return the voxels of a part's tasks, as a grid; None for objects and whole parts."""
-    if isinstance(part, MergePart):
-        return octree(context, part).level(level)
-    return context.grid(part) if isinstance(part, BlockPart | ChainPart) else None
+        return [PartFront(part, 0, Front(None))]
+    wanted = _wanted(context.grid(part), only) if only is not None and isinstance(part, BlockPart) else None
+    return [PartFront(part, grid.level, Front(grid, wanted=wanted)) for grid in task_grids(context, part)]
 
 
 def _wanted(blocks: Grid, only: Box) -> Box:
@@ -186,15 +175,9 @@ def _ranges(own: Grid, other: Grid, halo: int, axis: int) -> tuple[np.ndarray, n
     return np.clip(start // size - first, 0, count), np.clip(-(-stop // size) - first, 0, count)
 
 
-def finished_fronts(
-    context: StepContext, parts: Sequence[Part], grids: Mapping[tuple[str, int], TaskGrid]
-) -> list[PartFront]:
+def finished_fronts(parts: Sequence[Part], grids: Sequence[TaskGrid]) -> list[PartFront]:
     """Return the fronts of a step that is done. ``grids`` are those of its ledger."""
-    found = []
-    for part in parts:
-        levels = task_grids(context, part) if not isinstance(part, ObjectPart) else [grids[part.name, 0]]
-        for grid in levels:
-            front = Front(grid)
-            front.finish()
-            found.append(PartFront(part, grid.level, blocks_of(context, part, grid.level), front))
+    found = [PartFront(part, grid.level, Front(grid)) for part in parts for grid in grids if grid.part == part.name]
+    for pf in found:
+        pf.front.finish()
     return found

@@ -243,9 +243,9 @@ class Front:
             settled &= ~open_there
             hopeless |= bad_there
         hopeless &= settled
-        found = (versions, settled & ~hopeless, hopeless)
-        self._ready = {key: value for key, value in self._ready.items() if value[0] == versions} | {z: found}
-        return found[1], found[2]
+        # take() forgets the planes that it has left behind.
+        self._ready[z] = (versions, settled & ~hopeless, hopeless)
+        return self._ready[z][1:]
 
     def _waits(self, each: Dependency, z: int) -> tuple[np.ndarray, np.ndarray]:
         """Return where tasks of a plane wait for an unsettled task of ``each``, and where for one that is given up."""

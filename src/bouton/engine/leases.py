@@ -160,14 +160,9 @@ def _lists(columns: list[pa.Array], kind: pa.ListType, lengths: list[int]) -> pa
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(kind.value_type)))
 
 
-def columns_of(data: bytes) -> pa.Table:
-    """Return packed columns as a table."""
-    return pa.ipc.open_stream(data).read_all()
-
-
 def unpack(data: bytes, rows: Sequence[int] | None = None) -> Iterator[Done]:
     """Yield the tasks of packed columns, or those in some rows."""
-    found = columns_of(data)
+    found = pa.ipc.open_stream(data).read_all()
     for row in (found if rows is None else found.take(pa.array(rows, pa.int64()))).to_pylist():
         files = tuple(OutputFile(f["path"], f["bytes"], f["checksum"]) for f in row.pop("files"))
         reads = tuple((r["name"], r["place"]) for r in row.pop("reads"))

@@ -223,9 +223,8 @@ class _Run:
             context, again = make_context(self.workflow, step, self.folder), _among(chosen, step.name)
             steps[step.name] = StepRun(context, self.emit, self.retries, again=again)
             steps[step.name].open(self._sources(step, steps))
-        for run in steps.values():
-            if run.is_over:
-                self._ended(run)
+        self.record.states |= {name: run.summary() for name, run in steps.items() if run.is_over}
+        self.record.write()
         coordinator = Coordinator(
             list(steps.values()), self.executor, self.emit, lambda: asked(self.folder), self._ended
         )

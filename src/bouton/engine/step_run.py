@@ -147,8 +147,7 @@ class StepRun:
                 self.emit(TaskFailed(self.context.step, *told))
 
     def _reuse(self) -> None:
-        grids = {(grid.part, grid.level): grid for grid in self.ledger.grids()}
-        self.fronts = finished_fronts(self.context, self.stage.parts, grids)
+        self.fronts = finished_fronts(self.stage.parts, self.ledger.grids())
         self.is_over = True
         self.emit(StepReused(self.context.step, int(self.ledger.fact("tasks"))))
 

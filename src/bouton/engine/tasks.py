@@ -125,11 +125,14 @@ class TaskGrid:
             index = index[:1] if self.shape == "object" else ()
         return TaskId(self.part, self.name(number), index, self.level)
 
+    @property
+    def blocks(self) -> Grid | None:
+        """The voxels of the tasks, as a grid; None for objects and whole parts."""
+        return Grid(self.bounds, self.block) if self.bounds is not None and self.block is not None else None
+
     def box(self, number: int) -> Box | None:
         """Return the voxels that task ``number`` owns; None for objects, the bounds for a whole part."""
-        if self.bounds is None or self.block is None:
-            return self.bounds
-        return Grid(self.bounds, self.block).core(self.index(number))
+        return self.blocks.core(self.index(number)) if self.blocks is not None else self.bounds
 
     def number(self, name: str) -> int | None:
         """Return the number of the task called ``name``, or None where none is."""

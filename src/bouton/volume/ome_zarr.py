@@ -238,8 +238,12 @@ def open_for_writing(path: str | Place) -> WritableVolume:
 def shard_file(path: str | Place, index: ZYX) -> Place:
     """Return the file that holds block ``index`` (z, y, x) of a volume that :func:`create_volume` made."""
     array = place(path) / "0"
-    channels = [0] * (len(read_json(array / "zarr.json")["shape"]) - 3)
-    return array.joinpath("c", *(str(position) for position in (*channels, *index)))
+    return array / shard_key(len(read_json(array / "zarr.json")["shape"]), index)
+
+
+def shard_key(rank: int, index: ZYX) -> str:
+    """Return the name of block ``index`` inside an array of ``rank`` axes; its channels are never split."""
+    return "/".join(["c", *("0" * (rank - 3)), *map(str, index)])
 
 
 def read_json(path: Place) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import tensorstore as ts
 
 from bouton.errors import RunError
 from bouton.geometry import Box, Grid
-from bouton.volume.ome_zarr import read_json
+from bouton.volume.ome_zarr import read_json, shard_key
 from bouton.volume.places import Place
 from bouton.volume.store import open_store
 
@@ -37,15 +37,14 @@ class ShardEncoder:
         self._store = open_store(spec, str(array), create=True, context=ts.Context())
         block = metadata["chunk_grid"]["configuration"]["chunk_shape"]
         self._grid = Grid(Box.of_shape(metadata["shape"][-3:]), tuple(block[-3:]))
-        self._channels = len(metadata["shape"]) - 3
 
     def file(self, core: Box) -> Place:
         """Return the file of the block that holds ``core``."""
         return self.path / "0" / self._key(core)
 
     def _key(self, core: Box) -> str:
-        index = (a // b for a, b in zip(core.start, self._grid.block, strict=True))
-        return "/".join(["c", *("0" for _ in range(self._channels)), *map(str, index)])
+        z, y, x = (a // b for a, b in zip(core.start, self._grid.block, strict=True))
+        return shard_key(self._store.rank, (z, y, x))
 
     def encode(self, core: Box, array: np.ndarray) -> bytes:
         """Return the bytes of the block whose voxels ``core`` (inside of one block) are ``array``, the others unset."""

@@ -182,8 +182,13 @@ class _Resolver:
         )  # fmt: skip
 
     def _store(self) -> str:
-        if not self.entries.store:
+        if self.entries.store is None:
             return ""
+        if not self.entries.store.strip():
+            raise SpecError(
+                f"store: {self.entries.store!r}", where=self.document.at("store"),
+                expected="s3://BUCKET/PATH, gs://BUCKET/PATH or a folder", fix="leave it out for the run folder",
+            )  # fmt: skip
         try:
             return str(place_in(self.document.file.parent, _expand(self.entries.store)).resolve())
         except SpecError as error:

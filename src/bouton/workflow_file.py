@@ -151,6 +151,13 @@ def spec_error(error: pydantic.ValidationError, document: Document, model: type[
     return SpecError(f"{show_place(loc)}: {show_found(first)}", where=where, **expectation(first))
 
 
+LIKE = {
+    "steps": "{stage: fragments}", "data": "{path: stack.zarr}", "grid": "{voxel_size_nm: [40, 4, 4]}",
+    "cluster": "{kind: slurm}", "datasets": "{data: {em: {path: stack.zarr}}}",
+}  # fmt: skip
+"""What an entry of each section looks like."""
+
+
 def show_place(loc: Iterable[Any]) -> str:
     """Return a path of keys as ``--set`` takes it."""
     return ".".join(str(part) for part in loc)
@@ -172,7 +179,8 @@ def expectation(error: Any) -> dict[str, str]:
     elif error["type"] in ("tuple_type", "list_type"):
         text = "a list like [40, 4, 4]"
     elif error["type"].startswith(("dict", "model", "dataclass")):
-        text = "keys and values like {stage: fragments}"
+        section = next((part for part in error["loc"] if part in LIKE), "steps")
+        text = f"keys and values like {LIKE[section]}"
     keys = itertools.takewhile(lambda key: not isinstance(key, int), error["loc"])
     return {"expected": text, "fix": f"correct the value, or --set {show_place(keys)}=VALUE"}
 

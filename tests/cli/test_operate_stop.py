@@ -88,6 +88,19 @@ def test_ctrl_c_of_resume_is_no_success(here: Path, capsys: pytest.CaptureFixtur
     assert (process.returncode, "interrupted" in err) == (130, True), err
 
 
+def test_a_run_whose_cluster_is_not_there_has_failed_and_goes_on_without_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = "tcp://127.0.0.1:9"
+    assert bouton("run", "toy.yaml", "--executor", "dask", "--cluster", nowhere) == 4
+    told = status(capsys)
+    assert told["state"] == "failed" and nowhere in told["reason"]
+    assert bouton("status", "toy") == 0
+    assert f"ended as failed: {told['reason'].split(';')[0]}" in " ".join(capsys.readouterr().out.split())
+    assert bouton("resume", "toy", "--executor", "serial") == 0
+    assert (status(capsys)["state"], status(capsys)["reason"]) == ("done", "")
+
+
 def test_a_coordinator_that_does_not_answer_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bouton("run", "toy.yaml", *SLOW, "--detach") == 0
     pid = pid_of(here / "runs/toy")
@@ -127,6 +140,7 @@ def test_logs_show_every_try(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "2 failed tries on record; the first 1 are hidden" in text
     assert said(capsys, "logs", "toy", "trouble", "0-0-0")["tries"] == []
     assert bouton("logs", "toy", "truble") == 2
+    assert bouton("logs", "toy", "trouble", "nonsense") == 2
     assert "did you mean trouble" in capsys.readouterr().err
 
 

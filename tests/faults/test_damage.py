@@ -130,6 +130,20 @@ def test_a_lost_ledger_is_damage_that_names_the_way_out(folder: Path) -> None:
         repair_run(folder, executor="serial")
 
 
+def test_a_lost_record_of_a_step_is_damage_that_a_run_mends(folder: Path) -> None:
+    path = folder / open_run(folder).steps["source"].folder / "step.json"
+    before = path.read_bytes()
+    for content in (None, before[:40]):
+        path.unlink() if content is None else path.write_bytes(content)
+        (damage,) = verify_run(folder).damages
+        assert str(path.relative_to(folder)) in str(damage)
+        with pytest.raises(DataError, match="writes it anew and keeps"):
+            repair_run(folder, executor="serial")
+        summary = run_workflow(shapes_flow(), folder.parent, "serial")
+        assert summary.state == "done" and not any(step.computed for step in summary.steps.values())
+        assert path.read_bytes() == before and not verify_run(folder).damages
+
+
 def test_a_bad_chunk_of_an_input_fails_the_block_and_names_the_repair(folder: Path) -> None:
     image = folder / open_run(folder).steps["source"].folder / "image/0/c/2/0/0"
     flip(image)

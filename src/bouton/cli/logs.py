@@ -90,6 +90,13 @@ def _attempts(run: Run, step: RunStep, block: str) -> list[dict[str, object]]:
             f"step {step.name} has not begun", where=short(run.folder), fix=f"bouton status {short(run.folder)}"
         )
     with Ledger(path, readonly=True) as ledger:
+        if block and all(grid.number(block) is None for grid in ledger.grids()):
+            known = next((grid.name(len(grid) - 1) for grid in ledger.grids() if len(grid)), "")
+            raise SpecError(
+                f"no block {block!r} in step {step.name}", where=short(run.folder),
+                expected=f"a name up to {known}",
+                fix=f"bouton logs {run.folder.name} {step.name} names those that failed",
+            )  # fmt: skip
         quarantined = {(failure.part, failure.task) for failure in ledger.failures()}
         attempts = ledger.attempts(task=block)
         return [asdict(each) | {"outcome": _outcome(ledger, each, quarantined)} for each in attempts]

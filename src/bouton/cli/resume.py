@@ -11,6 +11,7 @@ import typer
 
 from bouton.cli import run as run_verb
 from bouton.cli.choices import Json, RunName, RunsFolder, Workers, find_run
+from bouton.cli.cluster_option import ClusterOption, ExecutorOption
 from bouton.cli.detach import refuse_held, start_detached
 from bouton.cli.recorded import changed_steps
 from bouton.cli.results import short
@@ -26,23 +27,31 @@ def command(
     run: RunName,
     runs: RunsFolder = Path("runs"),
     workers: Workers = None,
+    executor: ExecutorOption = None,
+    cluster: ClusterOption = None,
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
     """Go on with a run: the same workflow with the options that it was started with. Finished blocks are kept.
 
-    Blocks that failed on every try are tried again. A workflow that was changed since is not resumed but run: bouton
-    run computes what the change concerns. The exit status is that of bouton run: 75 if it is paused or cancelled again.
+    Blocks that failed on every try are tried again. --executor or --cluster replace what it was started with. A
+    workflow that was changed since is not resumed but run: bouton run computes what the change concerns. The exit
+    status is that of bouton run: 75 if it is paused or cancelled again.
 
     \b
     bouton pause demo
     bouton resume demo
     bouton resume demo --detach --workers 4
+    bouton resume demo --executor processes       (after a cluster refused its jobs)
     """
     folder = find_run(run, runs)
     refuse_held(folder)
-    more = [f"--workers={workers}"] if workers else []
-    start_again(folder, [*unchanged_options(folder).arguments, *more], detach, as_json)
+    words = list(unchanged_options(folder).arguments)
+    if executor or cluster:
+        words = [word for word in words if not word.startswith(("--executor=", "--cluster="))]
+    given = {"--workers": workers, "--executor": executor, "--cluster": cluster}
+    more = [f"{option}={value}" for option, value in given.items() if value]
+    start_again(folder, [*words, *more], detach, as_json)
 
 
 def unchanged_options(folder: Path) -> RunOptions:

@@ -128,11 +128,12 @@ def _made(options: dict[str, Any]) -> Executor:
 
 def _run(flow: Workflow, runs: Path, options: dict[str, Any], kept: RunOptions, as_json: bool) -> RunSummary:
     """Run one workflow and write its report."""
+    keep = keep_options(kept, runs / flow.name)
     if as_json:
-        summary = run_workflow(flow, runs, subscribers=[keep_options(kept), print_json], **options)
+        summary = run_workflow(flow, runs, subscribers=[keep, print_json], **options)
     else:
         with ProgressBars(Console()) as bars:
-            summary = run_workflow(flow, runs, subscribers=[keep_options(kept), bars], **options)
+            summary = run_workflow(flow, runs, subscribers=[keep, bars], **options)
     report = _write_report(summary.folder)
     if as_json:
         sys.stdout.write(json.dumps({"event": "Report", "path": str(report)}) + "\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperArgument
 
-from bouton.engine.events import Event, RunStarted
+from bouton.engine.events import Event
 from bouton.errors import DataError
 from bouton.volume import write_bytes
 
@@ -69,13 +69,16 @@ def _words(parameter: Any, value: Any) -> Iterator[str]:
             yield f"{max(parameter.opts, key=len)}={each}"
 
 
-def keep_options(options: RunOptions) -> Any:
-    """Return a subscriber that writes the options into the run folder when the run has begun."""
+def keep_options(options: RunOptions, folder: Path) -> Callable[[Event], None]:
+    """Return a subscriber that writes the options into the run folder at the first event."""
+    kept = False
 
     def subscriber(event: Event) -> None:
+        nonlocal kept
         # only now: a start that is refused, because another process works on the run, must not change them
-        if isinstance(event, RunStarted):
-            options.write(Path(event.folder))
+        if not kept:
+            options.write(folder)
+        kept = True
 
     return subscriber
 

@@ -97,6 +97,7 @@ def _print(found: RunState) -> None:
         "run": found.name,
         "folder": str(found.folder),
         "state": found.state,
+        "reason": found.reason,
         "coordinator": dataclasses.asdict(found.coordinator) if found.coordinator else None,
         "steps": [dataclasses.asdict(step) for step in found.steps],
     }
@@ -154,4 +155,5 @@ def _coordinator(found: RunState) -> str:
     if found.state in WORKING:
         return f"{found.state}: {who}"
     going_on = f"; {count(left, 'step')} left, bouton resume {name} goes on" if left else ""
-    return f"not running; the last coordinator ended as {found.state}{going_on}"
+    reason = f": {found.reason}" if found.reason else ""
+    return f"not running; the last coordinator ended as {found.state}{reason}{going_on}"

@@ -16,6 +16,7 @@ from bouton.cli.choices import Json, RunName, RunsFolder, Workers, cores, find_r
 from bouton.cli.progress import count, human
 from bouton.cli.results import short
 from bouton.engine import VerifyReport, repair_run, verify_run
+from bouton.engine.verify import beyond_repair
 from bouton.errors import DataError
 from bouton.volume.run_folder import open_run
 
@@ -59,7 +60,8 @@ def command(
         if report.forgotten:
             console.print(f"bouton run computes {count(report.forgotten, 'task')} of unfinished steps again")
     else:
-        raise DataError(
+        lost = next(filter(None, (beyond_repair(report.folder, damage) for damage in report.damages)), None)
+        raise lost or DataError(
             f"{count(len(report.damages), 'file')} damaged, the first: {report.damages[0]}",
             where=short(folder),
             fix=f"bouton verify {short(folder)} --repair",

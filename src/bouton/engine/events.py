@@ -148,13 +148,17 @@ class StepFinished:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run ended; ``state`` is done or failed, paused (asked for, or the disk is full) or cancelled."""
+    """The run ended; ``state`` is done or failed, paused (asked for, interrupted, or the disk is full) or cancelled.
+
+    ``reason`` is the error that ended it, if one did.
+    """
 
     run: str
     state: str
     seconds: float
     failed: int
     blocked: int
+    reason: str = ""
 
 
 Event = (

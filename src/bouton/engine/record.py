@@ -29,6 +29,7 @@ class RunRecord:
         self.started = _now()
         self.finished: str | None = None
         self.state = "running"
+        self.reason = ""
 
     def write(self) -> None:
         """Write ``run.json`` durably."""
@@ -49,15 +50,16 @@ class RunRecord:
             "steps": [self._step(step) for step in flow.steps],
             "store": begun_store(self.folder).data,
             "state": self.state,
+            "reason": self.reason,
             "started": self.started,
             "finished": self.finished,
             "command": " ".join(sys.argv),
         }
         write_bytes(self.folder / "run.json", json.dumps(values, indent=1).encode())
 
-    def finish(self, state: str) -> None:
-        """Write the last state of the run."""
-        self.state, self.finished = state, _now()
+    def finish(self, state: str, reason: str) -> None:
+        """Write the last state of the run, and what ended it where that was not its own end."""
+        self.state, self.reason, self.finished = state, reason, _now()
         self.write()
 
     def _step(self, step: Step) -> dict[str, Any]:

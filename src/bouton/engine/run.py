@@ -199,23 +199,31 @@ class _Run:
         open_store(flow, self.folder)
         write_bytes(self.folder / "workflow.yaml", flow.text.encode())
         self.record.write()
-        keep_plan(flow, self.folder, self.executor.workers)
-        note_environment(self.folder)
-        names = tuple(step.name for step in flow.steps)
-        self.emit(RunStarted(flow.name, str(self.folder), names, executor_name(self.executor), self.executor.workers))
-        for name, reason in flow.skipped.items():
-            self.emit(StepSkipped(name, reason))
-        state = "paused"
+        state, reason = "paused", "interrupted"
         steps: dict[str, StepRun] = {}
         try:
+            self._announce()
             with opened(steps.values()):
                 try:
-                    state = self._run_steps(steps)
+                    state, reason = self._run_steps(steps), ""
                 finally:
                     self.record.states |= {name: step.summary() for name, step in steps.items() if step.has_ledger}
+        except Exception as error:
+            # A full disk is waited out, like a pause; anything else is for somebody to mend.
+            state, reason = "paused" if is_disk_error(error) else "failed", str(error)
+            raise
         finally:
-            self._finish(state, time.perf_counter() - started)
+            self._finish(state, reason, time.perf_counter() - started)
         return RunSummary(self.folder, state, self.record.states, tuple(self.failures))
+
+    def _announce(self) -> None:
+        flow, workers = self.workflow, self.executor.workers
+        keep_plan(flow, self.folder, workers)
+        note_environment(self.folder)
+        names = tuple(step.name for step in flow.steps)
+        self.emit(RunStarted(flow.name, str(self.folder), names, executor_name(self.executor), workers))
+        for name, reason in flow.skipped.items():
+            self.emit(StepSkipped(name, reason))
 
     def _run_steps(self, steps: dict[str, StepRun]) -> str:
         chosen = take_choice(self.folder)
@@ -245,7 +253,7 @@ class _Run:
         self.record.states[run.context.step] = run.summary()
         self.record.write()
 
-    def _finish(self, state: str, seconds: float) -> None:
+    def _finish(self, state: str, reason: str, seconds: float) -> None:
         blocked = sum(summary.counts.get("blocked", 0) for summary in self.record.states.values())
-        self.emit(RunFinished(self.workflow.name, state, round(seconds, 3), len(self.failures), blocked))
-        self.record.finish(state)
+        self.emit(RunFinished(self.workflow.name, state, round(seconds, 3), len(self.failures), blocked, reason))
+        self.record.finish(state, reason)

@@ -114,6 +114,7 @@ class StepRun:
         self.ledger = Ledger(self.root / "ledger.sqlite")
         remove_tasks(self.ledger, self.data, lost)
         self._forget_lost()
+        self._write_record()
         if self.ledger.fact("complete"):
             self._reuse()
             return
@@ -124,7 +125,6 @@ class StepRun:
         self.ledger.forget_unfinished({(each.part, each.task) for each in self._kept})
         if self.only is None:
             self.context = replace(self.context, siblings=sibling_folders(self.context))
-        write_bytes(self.root / "step.json", context_to_json(self.context))
         for part in self.stage.parts:
             for name, layer in part_layers(part, self.params).items():
                 if name not in self.ledger.layers():
@@ -135,6 +135,12 @@ class StepRun:
             if pf.front.grid is not None:
                 pf.front.load(self.ledger.done_runs(pf.part.name, pf.level))
                 self._keep_quarantined(pf)
+
+    def _write_record(self) -> None:
+        """Write ``step.json`` where it is missing or other than now: verify and repair read it."""
+        path, content = self.root / "step.json", context_to_json(self.context)
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
 
     def _keep_quarantined(self, pf: PartFront) -> None:
         """Give up the tasks of a front that are not tried again."""

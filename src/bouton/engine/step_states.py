@@ -80,11 +80,12 @@ class StepState:
 
 @dataclass(frozen=True)
 class RunState:
-    """How far a run came. ``coordinator`` works or last worked on it."""
+    """How far a run came. ``coordinator`` works or last worked on it; ``reason`` is the error that ended it, if any."""
 
     name: str
     folder: Path
     state: str
+    reason: str
     coordinator: Holder | None
     steps: tuple[StepState, ...]
 
@@ -103,7 +104,8 @@ def run_state(folder: Path) -> RunState:
     rates = _Rates(run.folder) if found and found.alive is not False else None
     steps = [_state_of_step(run, step, rates) for step in run.steps.values()]
     skipped = [StepState(name, "", "", "", "skipped", reason) for name, reason in run.info.get("skipped", {}).items()]
-    return RunState(run.folder.name, run.folder, state, found, (*steps, *skipped))
+    reason = "" if state in ASKED.values() else str(run.info.get("reason", ""))
+    return RunState(run.folder.name, run.folder, state, reason, found, (*steps, *skipped))
 
 
 def _state_of_run(run: Run, found: Holder | None) -> str:

@@ -25,6 +25,7 @@ from bouton.volume.run_folder import Run, open_run
 BATCH = 256
 BATCH_BYTES = 256 << 20
 """How many objects, and how much of them, are read at a time: one after another, each answer is waited for."""
+LEDGER, RECORD = "ledger.sqlite", "step.json"
 CHANGED = "changed (its checksum differs)"
 
 
@@ -111,7 +112,7 @@ def repair_run(
             tasks = sorted({(damage.part, damage.task) for damage in damages})
             if not tasks:
                 continue
-            if is_complete := _check_ledger(run, step, damages):
+            if is_complete := _check_records(run, step, damages):
                 _repair_step(run, step, tasks, pool, emit)
             else:
                 _forget_tasks(run, step, tasks)
@@ -122,11 +123,15 @@ def repair_run(
 def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
     step = run.steps[name]
     data = run.data / step.folder
-    path = run.folder / step.folder / "ledger.sqlite"
+    path = run.folder / step.folder / LEDGER
     if not path.is_file():
         if step.state != "pending":
-            yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", "missing"), 0
+            yield Damage(name, "", "", "", f"{step.folder}/{LEDGER}", "missing"), 0
         return
+    try:
+        context_from_json(run.folder, step.folder)
+    except DataError as error:
+        yield Damage(name, "", "", "", f"{step.folder}/{RECORD}", error.found), 0
     try:
         with Ledger(path, readonly=True) as ledger:
             for row, found in _compared(data, ledger.outputs()):
@@ -135,7 +140,7 @@ def _check_step(run: Run, name: str) -> Iterator[tuple[Damage | None, int]]:
                 yield (damage if found else None), row.file.size_bytes
     except (DataError, sqlite3.DatabaseError) as error:
         found = error.found if isinstance(error, DataError) else str(error)
-        yield Damage(name, "", "", "", f"{step.folder}/ledger.sqlite", f"damaged ({found})"), 0
+        yield Damage(name, "", "", "", f"{step.folder}/{LEDGER}", f"damaged ({found})"), 0
 
 
 def _compared(data: Place, rows: Iterable[OutputRow]) -> Iterator[tuple[OutputRow, str]]:
@@ -175,22 +180,36 @@ def _changed(file: Path, wanted: str) -> str:
         return f"unreadable ({error.found})"
 
 
-def _check_ledger(run: Run, step: str, damages: list[Damage]) -> bool:
-    """Return whether a step is complete; raise a DataError where its ledger is lost."""
-    root = run.folder / run.steps[step].folder
-    if any(damage.path.endswith("ledger.sqlite") for damage in damages):
-        raise DataError(
+def beyond_repair(folder: Path, damage: Damage) -> DataError | None:
+    """Return the error of damage that :func:`repair_run` cannot mend, with the way out; None of any other."""
+    path = folder / damage.path
+    if path.name == LEDGER:
+        return DataError(
             "the ledger is lost: nothing tells what the files should be",
-            where=str(root / "ledger.sqlite"),
-            fix=f"delete {root} and run the workflow again: the step is computed anew",
+            where=str(path),
+            fix=f"delete {path.parent} and run the workflow again: the step is computed anew",
         )
-    with Ledger(root / "ledger.sqlite", readonly=True) as ledger:
+    if path.name == RECORD:
+        return DataError(
+            damage.found, where=str(path), expected="what the step was computed from",
+            fix="bouton run with the same workflow writes it anew and keeps the results",
+        )  # fmt: skip
+    return None
+
+
+def _check_records(run: Run, step: str, damages: list[Damage]) -> bool:
+    """Return whether a step is complete; raise a DataError where what tells so is lost."""
+    for damage in damages:
+        error = beyond_repair(run.folder, damage)
+        if error:
+            raise error
+    with Ledger(run.folder / run.steps[step].folder / LEDGER, readonly=True) as ledger:
         return bool(ledger.fact("complete"))
 
 
 def _forget_tasks(run: Run, step: str, tasks: list[tuple[str, str]]) -> None:
     """Take tasks of an unfinished step off its ledger."""
-    with Ledger(run.folder / run.steps[step].folder / "ledger.sqlite") as ledger:
+    with Ledger(run.folder / run.steps[step].folder / LEDGER) as ledger:
         remove_tasks(ledger, run.data / run.steps[step].folder, tasks)
 
 
@@ -199,7 +218,7 @@ def _repair_step(
 ) -> None:
     """Recompute tasks of a complete step."""
     context = context_from_json(run.folder, run.steps[step].folder)
-    path = context.root / "ledger.sqlite"
+    path = context.root / LEDGER
     with Ledger(path, readonly=True) as ledger:
         before = {task: ledger.outputs_of(*task) for task in tasks}
     summary = run_step(StepRun(context, emit, retries=1), executor, tasks)

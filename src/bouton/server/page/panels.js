@@ -107,7 +107,7 @@ const SENTENCES = {
   TasksBlocked: (e) => `${e.step}: ${count(e.tasks, "task")} blocked: ${e.reason}`,
   TaskLost: (e) => `${e.step} ${e.task}: ${e.path} is ${e.found}`,
   WorkerLost: (e) => `a worker was lost (${e.cause}; ${e.host} ${e.pid}): ${e.error}`,
-  RunFinished: (e) => `the run is ${e.state} after ${clock(e.seconds)}`,
+  RunFinished: (e) => `the run is ${e.state} after ${clock(e.seconds)}${e.reason ? `: ${e.reason}` : ""}`,
 };
 const KINDS = { TaskFailed: "failed", TaskRetried: "blocked", TasksBlocked: "blocked", TaskLost: "blocked", WorkerLost: "blocked", StepFinished: "done", StepReused: "reused" };
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "bouton"
-KERNELS = {"learn", "segment", "synapse", "evaluate", "phantom"}
+KERNELS = {"learn", "segment", "synapse", "evaluate", "phantom", "density"}
 BASE = {"errors", "geometry"}
 ALLOWED = {
     "errors": set(),

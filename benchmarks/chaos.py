@@ -6,7 +6,8 @@
 
 ``--kills``: SIGKILL at random instants, to workers, the coordinator, or all of them at once; whatever ends is started
 again by the same command until the run is done; then every byte is compared with an undisturbed run, and the next run
-begins. A block that stood in the ledger when a kill struck may never be computed again.
+begins. A block that stood in the ledger when a kill struck may never be computed again. With ``--executor dask`` a
+scheduler and two Dask workers run beside the coordinator, and are killed and started again too.
 
 ``--spot``: every worker lives for a random time (exponential, on average five blocks), then is killed. Measured is the
 time that workers spent in blocks, against an undisturbed run; predicted by ``bouton.engine.money.repeat_factor``,
@@ -38,6 +39,7 @@ from pathlib import Path
 import chaos_damage
 import chaos_run
 import numpy as np
+from chaos_dask import Site
 from chaos_run import Place
 
 from bouton.engine.money import repeat_factor
@@ -46,6 +48,8 @@ WORKER = b"bouton.engine.executors.worker"
 LIFE_BLOCKS = 5
 NAP_SECONDS = 0.15
 TOGETHER = 3
+ALONE = (("worker", "coordinator", "all"), (0.6, 0.3, 0.1))
+ON_DASK = (("worker", "Dask worker", "coordinator", "scheduler", "all"), (0.3, 0.2, 0.2, 0.2, 0.1))
 MOST_WORK, MOST_ERROR = 1.25, 0.15
 
 
@@ -55,17 +59,20 @@ class Coordinator:
 
     place: Place
     executor: str = "processes"
+    site: Site | None = None
     process: subprocess.Popen = field(init=False)
 
     def __post_init__(self) -> None:
         words = [sys.executable, chaos_run.__file__, str(self.place.flow), str(self.place.folder / "runs")]
         quiet = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         log = (self.place.folder / "coordinators.log").open("ab")
-        self.process = subprocess.Popen([*words, self.executor, "2"], env=quiet, stderr=log, stdout=log)
+        executor = self.site.address if self.site else self.executor
+        self.process = subprocess.Popen([*words, executor, "2"], env=quiet, stderr=log, stdout=log)
 
     def workers(self) -> list[int]:
         """Return its worker processes that have begun to be one."""
-        return [pid for pid in descendants(self.process.pid) if WORKER in command_of(pid)]
+        parents = self.site.workers if self.site else [self.process.pid]
+        return [pid for parent in parents for pid in descendants(parent) if WORKER in command_of(pid)]
 
     def kill(self, pid: int) -> bool:
         """Kill a process; False if it had ended already."""
@@ -126,10 +133,15 @@ class Kills:
 
     def run(self, place: Place, executor: str, kills: int, mean_seconds: float) -> None:
         """Disturb one run until it is done, by at most ``kills`` kills."""
+        with contextlib.ExitStack() as stack:
+            site = stack.enter_context(contextlib.closing(Site(place.folder))) if executor == "dask" else None
+            self._run(place, (executor, site), kills, mean_seconds)
+
+    def _run(self, place: Place, where: tuple[str, Site | None], kills: int, mean_seconds: float) -> None:
         limit = self.kills + kills
         struck: list[tuple[int, set[str]]] = []
         while True:
-            coordinator = Coordinator(place, executor)
+            coordinator = Coordinator(place, *where)
             status = self._disturb(coordinator, place, struck, limit, mean_seconds)
             if status == 0:
                 break
@@ -160,9 +172,11 @@ class Kills:
             time.sleep(0.02)
 
     def _strike(self, coordinator: Coordinator, place: Place, struck: list) -> None:
-        workers = coordinator.workers()
-        what = self.chance.choices(["worker", "coordinator", "all"], [0.6, 0.3, 0.1])[0]
+        workers, site = coordinator.workers(), coordinator.site
+        what = self.chance.choices(*(ON_DASK if site else ALONE))[0]
         targets = {"worker": workers and [self.chance.choice(workers)], "coordinator": [coordinator.process.pid]}
+        if site:
+            targets |= {"scheduler": [site.scheduler], "Dask worker": [self.chance.choice(site.workers)]}
         before = (len(place.starts()), place.committed())
         hit = [coordinator.kill(pid) for pid in targets.get(what, [coordinator.process.pid, *workers]) or []]
         if any(hit):
@@ -170,7 +184,7 @@ class Kills:
             struck.append(before)
             begun = {task for task, *_ in place.starts() if task.startswith("differences")}
             self.in_flight += len(begun - before[1])
-        if what != "worker":
+        if what in ("coordinator", "all"):
             coordinator.process.wait(60)
 
     def _judge(self, place: Place, struck: list[tuple[int, set[str]]]) -> None:
@@ -210,7 +224,9 @@ def measure_kills(folder: Path, count: int, executor: str, seed: int) -> bool:
         mine, share = kinds[lane], count // TOGETHER + (lane < count % TOGETHER)
         while mine.kills < share:
             place = chaos_run.prepare(folder / f"run{lane}-{mine.runs}", image, NAP_SECONDS)
-            mine.run(place, executor, min(40, share - mine.kills), max(0.3, seconds / 10))
+            # What is killed on a cluster takes seconds to come back.
+            mean = max(0.3, seconds / 10) * (5 if executor == "dask" else 1)
+            mine.run(place, executor, min(40, share - mine.kills), mean)
             found = chaos_run.checksums(place.run)
             mine.differing += sum(found.get(name) != good.get(name) for name in {*found, *good})
             shutil.rmtree(place.folder)

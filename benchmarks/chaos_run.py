@@ -1,6 +1,8 @@
 """The run that ``chaos.py`` disturbs: real voxels, every shape with blocks, and a note of every block that begins.
 
 python benchmarks/chaos_run.py FLOW.yaml RUNS EXECUTOR WORKERS        one coordinator, as ``bouton run`` is one
+
+EXECUTOR may be the address of a Dask scheduler.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bouton.cluster import Cluster
 from bouton.engine import run_workflow
+from bouton.engine.cluster import dask_executor
 from bouton.engine.ledger import Ledger
 from bouton.geometry import Box, Grid
 from bouton.spec import load_workflow
@@ -190,7 +194,8 @@ def checksums(run: Path) -> dict[str, str]:
 def main() -> None:
     """Run the workflow once, as one coordinator; end with status 0 if it is done."""
     flow, runs, executor, workers = sys.argv[1:]
-    summary = run_workflow(load_workflow(Path(flow)), Path(runs), executor, int(workers), retries=RETRIES)
+    pool = dask_executor(Cluster(kind="address", address=executor), Path(runs)) if "://" in executor else executor
+    summary = run_workflow(load_workflow(Path(flow)), Path(runs), pool, int(workers), retries=RETRIES)
     if summary.state != "done":
         sys.stderr.write(json.dumps([str(failure) for failure in summary.failures[:5]]) + "\n")
     sys.exit(0 if summary.state == "done" else 4)

@@ -29,6 +29,10 @@ OTHERS = """\
   synapse_scores:
     stage: evaluate_synapses
     reads: {synapses: types, truth_synapses: tissue.synapses, truth: tissue.neuron_ids}
+  density:
+    stage: densities
+    reads: {labels: clefts, mask: tissue.mask, tissue: tissue.mitochondria}
+    params: {block_um: [0.3, 0.3, 0.25], exclusion_nm: 45.0}
 """
 DASK, SLURM = OnDask("dask", start_loopback), OnDask("slurm", start_slurm)
 GRID_ENGINE = OnDask("sge", start_grid_engine)

@@ -204,4 +204,46 @@ def test_blocks_that_do_not_fit_are_told():
     with pytest.raises(SpecError, match="no whole block"):
         run({"synapses": table()}, Params(block_um=(5.0, 5.0, 5.0)))
     with pytest.raises(SpecError, match="at least a voxel"):
-        densities.STAGE.parts[3].halo(Params(block_um=(0.02, 5.0, 5.0)), SIZE)
+        next(part for part in densities.STAGE.parts if part.name == "count").halo(
+            Params(block_um=(0.02, 5.0, 5.0)), SIZE
+        )
+
+
+PUBLISHED = Params(rule="neurodata-2016", block_um=SMALL.block_um, pad_um=SMALL.pad_um)
+
+
+def published_by_hand(volume, masked, bounds):
+    """Count label by label, as the study's script does: block (5, 10, 10), surround (2, 3, 2)."""
+    block, pad = np.array([5, 10, 10]), np.array([2, 3, 2])
+    rows = []
+    for index in np.ndindex(*((np.array(bounds.shape) - 2 * pad) // block)):
+        start = np.array(bounds.start) + pad + np.array(index) * block
+        core = tuple(slice(a, a + b) for a, b in zip(start, block, strict=True))
+        around = tuple(slice(a - p, a + b + p) for a, b, p in zip(start, block, pad, strict=True))
+        ids = set(np.unique(volume[core]).tolist()) - {0}
+        kept = {i for i in ids if np.sum(volume[core] == i) / np.sum(volume[around] == i) > 0.5}
+        hit = set(np.unique(volume[core][masked[core] > 0]).tolist())
+        rows.append(
+            (*index, *start, np.sum(masked[core] > 0), 500 - np.sum(masked[core] > 0), len(kept - hit), len(kept))
+        )
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("bounds", [None, Box((1, 3, 5), (19, 42, 50))])
+@pytest.mark.parametrize("block", [SHAPE, *BLOCKS])
+def test_the_published_rule_is_that_of_its_script(block, bounds):
+    inputs = {"labels": labels(2), "mask": mask(1, 0.03)}
+    found = run(inputs, PUBLISHED, block, bounds=bounds, seed=4)["densities"]
+    expected = published_by_hand(inputs["labels"], inputs["mask"], bounds or Box.of_shape(SHAPE))
+    np.testing.assert_array_equal(np.stack([found[name] for name in COUNTED[:10]], axis=1), expected)
+    assert 0 < expected[:, 8].sum() < expected[:, 9].sum()
+
+
+def test_the_published_rule_without_mask_and_surround():
+    params = Params(rule="neurodata-2016", block_um=SMALL.block_um, pad_um=(0.0, 0.0, 0.0))
+    found = run({"labels": labels(2)}, params, (7, 13, 19))["densities"]
+    volume = labels(2)
+    per_block = [len(set(np.unique(volume[z : z + 5, :10, :10]).tolist()) - {0}) for z in range(0, 20, 5)]
+    first = (found["block_y"] == 0) & (found["block_x"] == 0)
+    assert found["synapses"][first].tolist() == per_block
+    np.testing.assert_array_equal(found["synapses"], found["all_synapses"])

@@ -14,6 +14,7 @@ import numpy as np
 from bouton.density.centroids import SUM_COLUMNS, add_sums, centroid_voxels, label_sums
 from bouton.density.exposure import count_voxels, exposure, nothing_masked, reach_voxels
 from bouton.density.grid import UM, AnalysisGrid, block_voxels
+from bouton.density.overlaps import COUNT_COLUMNS, OVERLAP_COLUMNS, overlaps, split_overlaps
 from bouton.density.points import (
     Points,
     check_ids,
@@ -27,7 +28,20 @@ from bouton.density.points import (
 from bouton.density.tissues import count_tissues
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZERO, ZYX, Box
-from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage, Table, TableData, Task, WholePart, WholeTask
+from bouton.stage import (
+    BlockPart,
+    BlockTask,
+    Layer,
+    MergePart,
+    MergeTask,
+    Output,
+    Stage,
+    Table,
+    TableData,
+    Task,
+    WholePart,
+    WholeTask,
+)
 from bouton.volume.density_columns import BLOCK_COLUMNS, DENSITY_COLUMNS, PARTS, TISSUE_COLUMNS
 
 CENTROID, PUBLISHED = "centroid", "neurodata-2016"
@@ -148,10 +162,22 @@ def sums(task: BlockTask) -> Output:
 
 def place(task: WholeTask) -> Output:
     """List the labels' centroids by block."""
-    rows = add_sums(task.table("_sums"))
+    rows = add_sums(task.table("_sums") if task.params.rule == CENTROID else _no_sums())
     voxels = centroid_voxels(rows)
     points = sort_points(voxels, np.zeros(len(voxels), np.uint8), _grid(task), task.shape)
     return Output(tables=_tables_of(points, "_placed"))
+
+
+def overlap(task: BlockTask) -> Output:
+    """Count the voxels of the block's labels in blocks of tissue, in their surrounds and under the mask."""
+    mask = task.read("mask", ZERO) if "mask" in task.given else None
+    return Output(tables={"_overlaps": overlaps(task.read("labels"), mask, _grid(task), task.core)})
+
+
+def decide(task: MergeTask) -> Output:
+    """Count labels in the blocks of tissue whose surround lies in the node's box."""
+    counts, rest = split_overlaps(task.rows("_overlaps", "_open_overlaps"), _grid(task), task.box)
+    return Output(tables={"_counts": counts, "_open_overlaps": rest})
 
 
 def count(task: BlockTask) -> Output:
@@ -179,6 +205,8 @@ def count(task: BlockTask) -> Output:
 
 
 def _points(task: BlockTask) -> Points:
+    if task.params.rule == PUBLISHED:
+        return Points(np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(len(_grid(task)) + 1, np.int64))
     name = "_listed" if "synapses" in task.given else "_placed"
     table = task.table(name)
     ends = np.cumsum(task.table(f"{name}_in")["n"])
@@ -190,6 +218,10 @@ def finish(task: WholeTask) -> Output:
     grid, rows = _grid(task), task.table("_rows")
     added = {name: _add(rows["block"], rows[name], len(grid)) for name in rows if name != "block"}
     rows = added | {"synapses": added["counted"], "all_synapses": added["all"]}
+    if task.params.rule == PUBLISHED:
+        found = task.table("_counts")
+        names = {"synapses": "unmasked", "all_synapses": "total"}
+        rows |= {name: _add(found["block"], found[column], len(grid)) for name, column in names.items()}
     return Output(tables={"densities": _densities(grid, rows, task.voxel_size_nm), "tissues": _tissues(grid, task)})
 
 
@@ -260,7 +292,12 @@ def _by_centroid(params: Params) -> bool:
     return params.rule == CENTROID
 
 
+def _as_published(params: Params) -> bool:
+    return params.rule == PUBLISHED
+
+
 POINTS, PER_BLOCK, SUMS = Table({"voxel": "uint64", "flags": "uint8"}), Table({"n": "int64"}), Table(SUM_COLUMNS)
+OVERLAPS = Table(OVERLAP_COLUMNS)
 ROWS = Table(dict.fromkeys(("block", "masked", "exposed", "all", "counted", *PARTS), "int64"))
 TISSUE_ROWS = Table({"block": "int64", "tissue": "uint64", "exposed": "int64", "synapses": "int64"})
 LABELS = ("uint64", "uint32", "uint16", "uint8")
@@ -280,6 +317,11 @@ STAGE = Stage(
         WholePart("check", check, tables={"_listed": POINTS, "_listed_in": PER_BLOCK}, memory_bytes=5 << 29),
         BlockPart("sums", sums, tables={"_sums": SUMS}, bytes_per_voxel=10.0, when=_by_centroid),
         WholePart("place", place, tables={"_placed": POINTS, "_placed_in": PER_BLOCK}, memory_bytes=5 << 29),
+        BlockPart("overlap", overlap, tables={"_overlaps": OVERLAPS}, bytes_per_voxel=13.0, when=_as_published),
+        MergePart(
+            "decide", decide, ("_overlaps",), {"_open_overlaps": OVERLAPS},
+            kept={"_counts": Table(COUNT_COLUMNS)}, when=_as_published,
+        ),
         BlockPart(
             "count", count, tables={"_rows": ROWS, "_tissue_rows": TISSUE_ROWS}, halo=_halo, bytes_per_voxel=11.0,
             fixed_bytes=lambda params: 1 << 28,

@@ -12,6 +12,7 @@ import jinja2
 
 from bouton.errors import DataError
 from bouton.report.curves import count_sets, curve_sets
+from bouton.report.densities import density_sets
 from bouton.report.errors import error_sets
 from bouton.report.links import DEFAULT_ORIGIN, DEFAULT_PORT
 from bouton.report.numbers import failures, score_table, seconds_text, step_rows, synapse_set
@@ -80,6 +81,7 @@ def _content(run: Run, rows: list[Row]) -> dict[str, Any]:
     errors, bad_errors = error_sets(run)
     over_score, bad_curves = curve_sets(run)
     counts, bad_counts = count_sets(run)
+    densities, bad_densities = density_sets(run)
     planned, bad_plan = _planned(run)
     # What the run found comes before the truth it was made from.
     sets = [synapse_set(run, table, rows) for table, rows in reversed(synapses)]
@@ -95,10 +97,19 @@ def _content(run: Run, rows: list[Row]) -> dict[str, Any]:
         "errors": errors,
         "over_score": over_score,
         "counts": counts,
+        "densities": densities,
         "sets": [(group, synapse_plots(group.rows) if group.count else "") for group in sets],
         "planned": planned,
         "failures": failures(run),
-        "problems": [*bad_plan, *bad_scores, *bad_errors, *bad_curves, *bad_counts, *bad_synapses],
+        "problems": [
+            *bad_plan,
+            *bad_scores,
+            *bad_errors,
+            *bad_curves,
+            *bad_counts,
+            *bad_densities,
+            *bad_synapses,
+        ],
         "viewer": DEFAULT_ORIGIN,
         "port": DEFAULT_PORT,
         "folder": str(run.folder),

@@ -1,0 +1,252 @@
+"""Densities in the report: figures for any table, words and numbers of the tables, rows that lead to their places."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fake_densities as fake
+from bouton.report import write_report
+from bouton.report.densities import (
+    CAPTIONS,
+    density_figures,
+    density_numbers,
+    density_sets,
+    tissue_densities,
+)
+from bouton.report.densities_maps import density_map, projections
+from bouton.report.densities_tables import DensityTables, density_tables
+from bouton.report.densities_words import interval, number, p_text, reading, verdict
+from bouton.volume.run_folder import open_run
+from fake_run import VOXEL_SIZE_NM, FakeRun
+
+
+def text_of(page: Path) -> str:
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.read_text(encoding="utf-8"))))
+
+
+def all_masked() -> dict[str, np.ndarray]:
+    return fake.blocks(masked=1.0)
+
+
+def all_zero() -> dict[str, np.ndarray]:
+    table = fake.blocks()
+    return table | {"synapses": table["synapses"] * 0, "density_um3": table["density_um3"] * 0}
+
+
+TABLES = {
+    "ordinary": fake.blocks, "one block": lambda: fake.blocks((1, 1, 1)), "one row": lambda: fake.blocks((1, 1, 9)),
+    "all zero": all_zero, "all masked": all_masked, "tall": lambda: fake.blocks((40, 3, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", TABLES.values(), ids=TABLES)
+def test_page_of_any_table(tmp_path: Path, make: Callable[[], dict[str, np.ndarray]]) -> None:
+    page = write_report(fake.density_run(tmp_path / "demo", make()).folder)
+    assert "Synapse density: densities" in text_of(page)
+    assert "nan" not in text_of(page).lower().split()
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page.read_text(encoding="utf-8"))
+    assert len(found) == 2 - (make is all_masked)  # no density along axes
+    for text in found:
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 5
+
+
+def test_figures_of_a_tested_table(tmp_path: Path) -> None:
+    run = open_run(fake.density_run(tmp_path / "demo", None, fake.varying()).folder)
+    (tables,), problems = density_tables(run)
+    assert not problems and list(density_figures(run, tables)) == list(CAPTIONS)
+
+
+def test_table_without_blocks(tmp_path: Path) -> None:
+    none = {name: values[:0] for name, values in fake.blocks().items()}
+    run = fake.density_run(tmp_path / "demo", none, None)
+    assert "there is no density" in text_of(write_report(run.folder))
+
+
+def test_run_without_densities_says_nothing_of_them(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "demo")
+    run.save()
+    assert "Synapse density" not in text_of(write_report(run.folder))
+
+
+def test_numbers_on_the_page_are_those_of_the_tables(tmp_path: Path) -> None:
+    table = fake.blocks()
+    table["excitatory"][:3] = 7
+    run = fake.density_run(tmp_path / "demo", table, fake.varying())
+    text = text_of(write_report(run.folder))
+    total, volume = int(table["synapses"].sum()), float(table["exposed_um3"].sum())
+    assert f"{total:,} synapses in {volume:,.0f} µm³ exposed: {total / volume:.4g} per µm³" in text
+    assert re.search(r"\b21 excitatory", text)
+    for words in ("2.1 to 2.9", "0.0004", "1.3 to 1.7", "not available: no depth axis"):
+        assert words in text
+    outliers = fake.outliers(table)
+    first = f"{outliers['synapses'][0]} {number(round(float(outliers['expected'][0]), 1))}"
+    assert first in text
+
+
+def test_rows_of_outliers_lead_to_their_voxel(tmp_path: Path) -> None:
+    table = fake.blocks()
+    run = fake.density_run(tmp_path / "demo", table, fake.varying())
+    page = write_report(run.folder).read_text(encoding="utf-8")
+    places = [parse_qs(urlsplit(html.unescape(url)).query) for url in re.findall(r'href="([^"]*/at\?[^"]*)"', page)]
+    outliers = fake.outliers(table)
+    for place, row in zip(places[:5], range(5), strict=True):
+        assert place["run"] == ["demo"]
+        for axis, size in zip("zyx", VOXEL_SIZE_NM, strict=True):
+            voxel = float(place[f"{axis}_nm"][0]) / size
+            middle = (outliers[f"{axis}_start"][row] + outliers[f"{axis}_stop"][row]) / 2
+            assert voxel == pytest.approx(middle, abs=0.1)
+
+
+def test_projections_are_sums_over_sums() -> None:
+    table = fake.blocks((3, 4, 5))
+    for axis, shown in enumerate(projections(table)):
+        synapses, exposed, masked = (
+            table[name].reshape(3, 4, 5).sum(axis=axis) for name in ("synapses", "exposed_um3", "masked_share")
+        )
+        np.testing.assert_allclose(shown.density_um3, synapses / exposed)
+        np.testing.assert_allclose(shown.masked_share, masked / (3, 4, 5)[axis])
+
+
+def test_projection_does_not_mind_the_order_of_rows_or_missing_blocks() -> None:
+    table = fake.blocks((2, 3, 4))
+    order = np.random.default_rng(2).permutation(24)
+    mixed = {name: values[order] for name, values in table.items()}
+    np.testing.assert_allclose(projections(mixed)[0].density_um3, projections(table)[0].density_um3)
+    fewer = {name: values[table["block_x"] != 2] for name, values in table.items()}
+    assert np.isnan(projections(fewer)[0].density_um3[:, 2]).all()
+
+
+def hatched(table: Mapping[str, np.ndarray]) -> bool:
+    figure = density_map(table, VOXEL_SIZE_NM)
+    assert figure is not None
+    return any(patch.get_hatch() for axes in figure.axes for patch in axes.patches)
+
+
+def test_what_is_masked_is_hatched() -> None:
+    assert not hatched(fake.blocks(masked=0.0))
+    assert hatched(fake.blocks(masked=0.6))
+    assert hatched(all_masked())
+
+
+def tables_with(found: dict[str, np.ndarray], table: dict[str, np.ndarray] | None = None) -> DensityTables:
+    return DensityTables("densities", "tests", fake.blocks() if table is None else table, findings=found)
+
+
+def test_verdict_of_varying_tissue_names_size_and_drift() -> None:
+    tables = tables_with(fake.varying())
+    said = verdict(tables)
+    text = " ".join(said.sentences)
+    mean = tables.totals["density_um3"]
+    assert said.state == "varies" and "2 of 3 tests reject it" in text and "dispersion, axis y" in text
+    assert f"density varies by {100 * 0.25 / mean:.1f} % of its mean" in text
+    assert f"(95 %: {100 * 0.2 / mean:.1f} to {100 * 0.3 / mean:.1f} %)" in text
+    assert "detector" in text and "gives the same sign" in text
+
+
+def test_verdict_of_uniform_tissue_is_no_proof_and_ignores_the_published_test() -> None:
+    said = verdict(tables_with(fake.uniform()))
+    assert said.state == "uniform" and "None of 2 tests" in said.sentences[1] and "no proof" in said.sentences[1]
+
+
+@pytest.mark.parametrize("found", [fake.findings(fake.finding("dispersion", note="no block left")), {}])
+def test_without_answers_nothing_is_claimed(found: dict[str, np.ndarray]) -> None:
+    said = verdict(tables_with(found))
+    assert said.state == "unknown" and "uniform:" not in " ".join(said.sentences)
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(1, False), (10, True), (0.1, True)])
+def test_density_outside_of_what_cortex_holds_is_warned_of(factor: float, warned: bool) -> None:
+    table = fake.blocks()
+    table["synapses"] = np.round(table["synapses"] * factor).astype(np.int64)
+    assert any("check units and mask" in text for text in verdict(tables_with({}, table)).warnings) == warned
+
+
+def test_blocks_without_density_are_told_with_their_reason() -> None:
+    warnings = verdict(tables_with({}, fake.blocks(masked=0.5))).warnings
+    assert warnings == ["1 of 60 blocks have no density (no exposed volume)."]
+
+
+def test_corrected_density_is_told_with_its_interval(tmp_path: Path) -> None:
+    row = fake.finding("corrected density", 1.5, low=1.4, high=1.6, effect="synapses per um3")
+    run = fake.density_run(tmp_path / "demo", None, fake.findings(fake.finding("dispersion", 1.0, 0.5), row))
+    text = text_of(write_report(run.folder))
+    assert "Corrected for precision and recall of the detector: 1.5 (95 %: 1.4 to 1.6) per µm³." in text
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (fake.finding("dispersion", 2.0, 0.001), "Evidence: counts of blocks vary more"),
+        (fake.finding("dispersion", 0.5, 0.001), "Evidence: counts of blocks vary less"),
+        (fake.finding("dispersion", 2.0, 0.2), "None: counts vary as"),
+        (fake.finding("moran", -0.3, 0.01), "Evidence: blocks side by side are unlike"),
+        (fake.finding("axis z", 2.0, 0.01, q=0.06), "None: no change along"),
+        (fake.finding("published histogram chi-square", 2.0, 1e-9, q=np.nan), "says nothing about place"),
+        (fake.finding("depth"), "not available"),
+        (fake.finding("another test", 2.0, 0.01), "Evidence against uniform density"),
+    ],
+)
+def test_readings(row: dict, words: str) -> None:
+    assert reading(row).startswith(words)
+
+
+def test_numbers_as_texts() -> None:
+    assert [number(v) for v in (1.23456, 12345.6, 0.0, np.nan, np.inf, 12345.0)] == [
+        "1.235", "12,346", "0", "–", "∞", "12,345",
+    ]  # fmt: skip
+    assert [p_text(p) for p in (1e-9, 0.00123, 0.0456, 0.5, np.nan)] == ["< 0.0001", "0.0012", "0.046", "0.50", "–"]
+    assert interval(fake.finding("x", 1.0)) == ""
+    assert interval(fake.finding("x", 1.0, low=0.5, high=np.inf)) == " (95 %: 0.5 to ∞)"
+
+
+def test_tissues(tmp_path: Path) -> None:
+    run = open_run(fake.density_run(tmp_path / "demo").folder)
+    (tables,), _ = density_tables(run)
+    rows = tissue_densities(tables, float(np.prod(VOXEL_SIZE_NM)) / 1e9)
+    inside = tables.blocks["block_z"] == 0
+    assert [row[0] for row in rows] == [1, 2]
+    assert rows[0][3] == pytest.approx(
+        tables.blocks["synapses"][inside].sum() / tables.blocks["exposed_um3"][inside].sum()
+    )
+
+
+def test_json_holds_all_findings_and_no_nan(tmp_path: Path) -> None:
+    run = open_run(fake.density_run(tmp_path / "demo", None, fake.varying()).folder)
+    (tables,), _ = density_tables(run)
+    told = density_numbers(tables, run.voxel_size_nm)
+    assert [row["test"] for row in told["findings"]] == list(fake.varying()["test"])
+    assert told["findings"][4]["value"] is None and told["verdict"] == "varies"
+    assert len(told["outliers"]) == 60 and len(told["curves"]["variogram"]) == 6
+
+
+def test_two_steps_that_test_are_two_sets_and_others_none(tmp_path: Path) -> None:
+    run = fake.density_run(tmp_path / "demo", None, fake.varying())
+    again = run.step("again", "uniformity", reads={"densities": "densities"})
+    run.table(again, "findings", fake.uniform(), fake.FINDING_COLUMNS)
+    waiting = run.step("waiting", "uniformity", reads={"densities": "densities"}, state="pending")
+    run.table(waiting, "findings", fake.uniform(), fake.FINDING_COLUMNS)
+    run.save()
+    sets, _ = density_sets(open_run(run.folder))
+    assert [(each.title, each.tag) for each in sets] == [
+        ("densities, tested by uniformity", "not uniform"),
+        ("densities, tested by again", "no evidence against uniform"),
+    ]
+
+
+def test_damaged_tables_are_told(tmp_path: Path) -> None:
+    run = fake.density_run(tmp_path / "demo", None, fake.varying())
+    (path,) = run.folder.glob("uniformity/*/findings.parquet")
+    path.write_bytes(b"no table")
+    page = text_of(write_report(run.folder))
+    assert "Results that cannot be read" in page and "findings.parquet" in page and "Synapse density" in page

@@ -1,0 +1,47 @@
+"""How far counts of blocks are from uniform tissue, in standard deviations, so that blocks of any exposure compare.
+
+Under uniform tissue a count is Poisson with mean ``mu = rate * exposure``; where blocks differ more than that but
+independently, its variance is ``mu + alpha * mu**2`` (negative binomial). ``alpha`` is found by moments.
+
+Hilbe, "Negative Binomial Regression", 2nd ed., doi:10.1017/CBO9780511973420.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bouton.density.blocks import DensityBlocks
+
+MIN_BLOCKS = 10
+
+
+def overdispersion(blocks: DensityBlocks) -> float:
+    """Return the squared coefficient of variation of density beyond Poisson noise, at least 0; nan without synapses."""
+    expected = blocks.expected
+    if not len(blocks) or blocks.counts.sum() == 0:
+        return float("nan")
+    excess = ((blocks.counts - expected) ** 2 - expected).sum()
+    return max(0.0, float(excess / (expected**2).sum()))
+
+
+def why_not(blocks: DensityBlocks) -> str:
+    """Return why blocks cannot be compared with one another; empty if they can."""
+    if len(blocks) < MIN_BLOCKS:
+        return f"{len(blocks)} blocks, at least {MIN_BLOCKS} are needed"
+    if blocks.counts.sum() == 0:
+        return "no synapse"
+    density = blocks.density_um3
+    return "" if np.ptp(density) > 1e-9 * density.max() else "all blocks have the same density"
+
+
+def standardized_residuals(blocks: DensityBlocks) -> np.ndarray:
+    """Return (count - expected) / standard deviation of each block less their mean, float64 (n,).
+
+    The standard deviation allows for blocks that vary independently, so that the residuals of such tissue have the same
+    variance whatever their exposures. All nan without synapses.
+    """
+    alpha, expected = overdispersion(blocks), blocks.expected
+    if np.isnan(alpha):
+        return np.full(len(blocks), np.nan)
+    residuals = (blocks.counts - expected) / np.sqrt(expected + alpha * expected**2)
+    return np.asarray(residuals - residuals.mean(), dtype=np.float64)

@@ -1,0 +1,104 @@
+"""Variogram against loops over pairs, tissues of known share and range, and bad input."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from bouton.density.blocks import DensityBlocks
+from bouton.density.residuals import standardized_residuals
+from bouton.density.simulate import Tissue, tissue
+from bouton.density.variogram import lag_edges, lag_pairs, variogram
+
+
+def test_semivariances_equal_the_mean_over_all_pairs():
+    blocks = tissue("clusters", "vessels", 1, Tissue(shape=(4, 6, 7), size_um=(5.0, 4.0, 4.0)))
+    _, curve = variogram(blocks, 9)
+    residuals = standardized_residuals(blocks)
+    residuals = residuals / residuals.std()
+    first, second = np.triu_indices(len(blocks), 1)
+    away = np.linalg.norm(blocks.centre_um[first] - blocks.centre_um[second], axis=1)
+    half = (residuals[first] - residuals[second]) ** 2 / 2
+    edges = lag_edges(5.0, 14.0)
+    for number, (low, high) in enumerate(pairwise(edges)):
+        chosen = (away >= low - 1e-9) & (away < high - 1e-9)
+        assert curve.weight[number] == chosen.sum()
+        assert curve.x[number] == pytest.approx(away[chosen].mean())
+        assert curve.y[number] == pytest.approx(half[chosen].mean())
+    assert len(curve.x) == len(edges) - 1
+
+
+def test_pairs_of_far_lags_are_a_sample_of_present_blocks():
+    blocks = tissue("uniform", "vessels", 1, Tissue(shape=(10, 25, 25)))
+    pairs = lag_pairs(blocks, 1)
+    numbers = np.diff(pairs.starts)
+    assert numbers.max() == 100_000 and len(pairs.first) == pairs.starts[-1]
+    away = np.linalg.norm(blocks.centre_um[pairs.first] - blocks.centre_um[pairs.second], axis=1)
+    edges = lag_edges(5.0, 62.5)
+    for number, low in enumerate(pairs.starts[:-1]):
+        part = away[low : pairs.starts[number + 1]]
+        assert part.min() >= edges[number] - 1e-9 and part.max() < edges[number + 1] + 1e-9
+        assert part.mean() == pytest.approx(pairs.lag_um[number])
+
+
+@pytest.mark.parametrize("mask", ["none", "vessels"])
+def test_the_patterned_share_is_the_variance_beyond_poisson(mask):
+    """Clusters: 1 - mean / variance of the counts; uniform tissue: none."""
+    settings = Tissue(shape=(12, 16, 16), strength=0.15)
+    blocks = tissue("clusters", mask, 4, settings)
+    expected = blocks.expected
+    beyond = 1 - 1 / float(np.mean((blocks.counts - expected) ** 2 / expected))
+    finding, curve = variogram(blocks, 99)
+    assert finding.value == pytest.approx(beyond, abs=0.1) and finding.p == 0.01
+    assert finding.low < finding.value <= finding.high
+    assert "reaches" in finding.note
+    assert curve.expected == pytest.approx(1, abs=0.1)
+    uniform, _ = variogram(tissue("uniform", mask, 4, settings), 99)
+    assert uniform.p > 0.05 and uniform.value < 0.2 and "no range" in uniform.note
+
+
+def test_the_range_grows_with_the_size_of_the_pattern():
+    """A cosine along y of period 16 blocks: blocks 8 apart are the most unlike."""
+    index = np.argwhere(np.ones((6, 48, 8), bool))
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(200 * (1 + 0.3 * np.cos(2 * np.pi * index[:, 1] / 16)))
+    blocks = DensityBlocks(counts, np.ones(len(index)), index, index * 5.0, (5.0, 5.0, 5.0))
+    finding, curve = variogram(blocks, 99)
+    peak = curve.x[curve.y.argmax()]
+    assert 30 <= peak <= 60 and finding.p == 0.01
+    outside = (curve.expected < curve.low) | (curve.expected > curve.high)
+    assert outside[0] and outside[curve.y.argmax()]
+
+
+def test_the_band_leaves_the_expected_curve_where_p_is_small_and_only_there():
+    for seed in range(30):
+        kind = "gradient" if seed % 3 == 0 else "uniform"
+        finding, curve = variogram(tissue(kind, "random", seed, Tissue(strength=0.05)), 199, seed)
+        outside = ((curve.expected < curve.low - 1e-12) | (curve.expected > curve.high + 1e-12)).any()
+        if abs(finding.p - 0.05) > 0.011:
+            assert outside == (finding.p < 0.05)
+
+
+@pytest.mark.parametrize(("counts", "reason"), [(0, "no synapse"), (9, "same density")])
+def test_no_number_where_there_is_nothing_to_compare(counts, reason):
+    index = np.argwhere(np.ones((3, 4, 5), bool))
+    blocks = DensityBlocks(np.full(60, counts), np.ones(60), index, index * 5.0, (5.0, 5.0, 5.0))
+    finding, curve = variogram(blocks, 9)
+    assert np.isnan([finding.value, finding.p]).all() and reason in finding.note and not len(curve.x)
+
+
+def test_few_blocks_and_one_row_of_blocks():
+    none, curve = variogram(tissue("uniform", "none", 1, Tissue(shape=(1, 1, 9))), 9)
+    assert np.isnan(none.p) and "9 blocks" in none.note and not len(curve.y)
+    index = np.stack([np.zeros(90), np.zeros(90), np.arange(90)], axis=1).astype(np.int64)
+    counts = np.random.default_rng(1).poisson(50 + index[:, 2])
+    nan = float("nan")
+    row, curve = variogram(DensityBlocks(counts, np.ones(90), index, index * 5.0, (nan, nan, 5.0)), 99)
+    assert row.p == 0.01 and np.isfinite(curve.y).all() and curve.x[0] == 5
+
+
+def test_the_same_seed_gives_the_same_finding():
+    blocks = tissue("uniform", "random", 2)
+    assert variogram(blocks, 49, 3)[0] == variogram(blocks, 49, 3)[0]

@@ -78,7 +78,9 @@ def curve_table(curves: Iterable[Curve]) -> dict[str, np.ndarray]:
 
 def finding_table(findings: Sequence[Finding], q: np.ndarray) -> dict[str, np.ndarray]:
     """Return findings as a table; ``q``, float64 (n,), are their p after Benjamini-Hochberg."""
-    texts, floats = ("test", "question", "effect", "note"), ("value", "low", "high", "p")
+    texts = ("test", "question", "effect")
     table = {name: np.array([getattr(f, name) for f in findings], dtype=object) for name in texts}
-    table |= {name: np.array([getattr(f, name) for f in findings], dtype=np.float64) for name in floats}
-    return table | {"q": np.asarray(q, np.float64), "n": np.array([f.n for f in findings], dtype=np.int64)}
+    for name in ("value", "low", "high", "p"):
+        table[name] = np.array([getattr(f, name) for f in findings], dtype=np.float64)
+    table |= {"q": np.asarray(q, np.float64), "n": np.array([f.n for f in findings], dtype=np.int64)}
+    return table | {"note": np.array([f.note for f in findings], dtype=object)}

@@ -1,0 +1,172 @@
+"""Do the counts of blocks vary more than chance alone makes them vary?
+
+The index of dispersion (Fisher, Thornton & Mackenzie 1922, doi:10.1111/j.1744-7348.1922.tb05962.x) with expected counts
+in proportion to the volume of each block; conditional on the total, counts of uniform tissue are multinomial. Variation
+beyond Poisson noise by moments (Breslow 1984, doi:10.2307/2347661).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from bouton.density.blocks import DensityBlocks
+from bouton.density.finding import Finding
+
+_FEW = 5.0
+"""With fewer expected synapses in a block the chi-square distribution is not to be trusted."""
+_CHUNK = 1 << 22
+NEARLY_POISSON = 1e-7
+"""An extra variance alpha below this changes no digit that matters, and the formulas that divide by it lose theirs."""
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What all answers need: (n_i - mu_i)^2 / mu_i of each block, and the influence of each on its log mean."""
+
+    each: np.ndarray
+    ratio: float
+    log_error: float
+
+
+def dispersion(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) -> Finding:
+    """Return whether counts vary as those of uniform tissue do: D = sum (n_i - mu_i)^2 / mu_i on N - 1 df, two-sided.
+
+    Where a block expects fewer than 5 synapses, p comes from ``permutations`` draws of the exact law given the total:
+    every synapse falls into a block with probability in proportion to its volume. The interval is that of the mean of
+    D's terms on a log scale (influence of each block), or the chi-square interval where that is wider.
+    """
+    question = "Do counts vary more than those of uniform tissue, given the volume of each block?"
+    finding = Finding("dispersion", question, "variance over mean", n=len(blocks), note=missing(blocks))
+    if finding.note:
+        return finding
+    found, df = _terms(blocks), len(blocks) - 1
+    statistic = float(found.each.sum())
+    drawn = float(blocks.expected.min()) < _FEW
+    p = _drawn_p(blocks, statistic, permutations, seed) if drawn else _chi_square_p(statistic, df)
+    low, high = _ratio_interval(found, df)
+    note = "p by drawing counts given their total" if drawn else f"chi-square on {df} df"
+    return Finding(
+        "dispersion", question, finding.effect, found.ratio, low, high, p, len(blocks),
+        f"{note}; does not tell tissue from drift of the detector; interval takes blocks as independent",
+    )  # fmt: skip
+
+
+def density_variation(blocks: DensityBlocks) -> Finding:
+    """Return the standard deviation of density beyond Poisson noise, um-3: its test is :func:`dispersion`."""
+    question = "How much does density vary between blocks, apart from Poisson noise?"
+    effect = "standard deviation of density beyond Poisson noise, um-3"
+    note = missing(blocks)
+    if note:
+        return Finding("density variation", question, effect, n=len(blocks), note=note)
+    expected = blocks.expected
+    alpha = extra_variance(blocks.counts, expected, 1)
+    value = blocks.rate * math.sqrt(alpha)
+    low, high = (blocks.rate * math.sqrt(bound) for bound in _alpha_interval(blocks, alpha))
+    return Finding(
+        "density variation", question, effect, value, low, high, n=len(blocks),
+        note=f"{math.sqrt(alpha):.3g} of the mean density {blocks.rate:.4g} um-3; interval takes blocks as independent",
+    )  # fmt: skip
+
+
+def extra_variance(counts: np.ndarray, expected: np.ndarray, parameters: int) -> float:
+    """Return alpha >= 0 of variance mu + alpha mu^2, such that Pearson's statistic equals its degrees of freedom.
+
+    Parameters
+    ----------
+    counts : int (n,)
+    expected : float64 (n,)
+        Above 0.
+    parameters : int
+        Numbers that were fitted to make ``expected``.
+    """
+    return _alpha_of(counts, expected, float(counts.size - parameters))
+
+
+def _alpha_of(counts: np.ndarray, expected: np.ndarray, statistic: float) -> float:
+    """Return the alpha with which Pearson's statistic is ``statistic``; 0 where it is less without any."""
+    square = (counts - expected) ** 2
+    if statistic <= 0 or (square / expected).sum() <= statistic:
+        return 0.0
+
+    def excess(alpha: float) -> float:
+        return float((square / (expected * (1 + alpha * expected))).sum() / statistic - 1)
+
+    high = 1.0
+    while excess(high) > 0 and high < 1e12:
+        high *= 4
+    return float(optimize.brentq(excess, 0.0, high, xtol=1e-12)) if excess(high) < 0 else high
+
+
+def missing(blocks: DensityBlocks, least: int = 2) -> str:
+    """Return why nothing can be said of these blocks; an empty text where something can."""
+    if not len(blocks):
+        return "not available: no block left"
+    if len(blocks) < least:
+        return f"not available: {len(blocks)} block{'s' if len(blocks) > 1 else ''}, at least {least} are needed"
+    return "" if blocks.counts.sum() else "not available: no synapse in any block"
+
+
+def _terms(blocks: DensityBlocks) -> _Terms:
+    expected = blocks.expected
+    each = (blocks.counts - expected) ** 2 / expected
+    ratio = float(each.sum() / (len(blocks) - 1))
+    if ratio == 0:
+        return _Terms(each, 0.0, 0.0)
+    influence = each / each.mean() - 1 - (blocks.counts - expected) / expected.mean()
+    return _Terms(each, ratio, float(influence.std(ddof=1) / math.sqrt(len(blocks))))
+
+
+def _ratio_interval(found: _Terms, df: int) -> tuple[float, float]:
+    chi_low, chi_high = (df * found.ratio / stats.chi2.ppf(level, df) for level in (0.975, 0.025))
+    reach = math.exp(float(stats.t.ppf(0.975, df)) * found.log_error)
+    return min(float(chi_low), found.ratio / reach), max(float(chi_high), found.ratio * reach)
+
+
+def _chi_square_p(statistic: float, df: int) -> float:
+    return min(1.0, 2 * float(min(stats.chi2.sf(statistic, df), stats.chi2.cdf(statistic, df))))
+
+
+def _drawn_p(blocks: DensityBlocks, statistic: float, draws: int, seed: int) -> float:
+    """Return the two-sided p among ``draws`` multinomial tissues; ties count on both sides."""
+    rng, expected = np.random.default_rng(seed), blocks.expected
+    total, share = int(blocks.counts.sum()), expected / expected.sum()
+    above = below = 1
+    tie = 1e-9 * (1 + statistic)
+    for first in range(0, draws, max(1, _CHUNK // len(blocks))):
+        size = min(draws - first, max(1, _CHUNK // len(blocks)))
+        found = ((rng.multinomial(total, share, size) - expected) ** 2 / expected).sum(axis=1)
+        above += int((found >= statistic - tie).sum())
+        below += int((found <= statistic + tie).sum())
+    return min(1.0, 2 * min(above, below) / (draws + 1))
+
+
+def _alpha_interval(blocks: DensityBlocks, alpha: float) -> tuple[float, float]:
+    """Return the wider of two intervals: by the influence of each block, and by chi-square of Pearson's statistic."""
+    df = len(blocks) - 1
+    centre, error = _one_step(blocks, alpha)
+    reach = float(stats.t.ppf(0.975, df)) * error
+    low, high = (_alpha_of(blocks.counts, blocks.expected, float(stats.chi2.ppf(at, df))) for at in (0.975, 0.025))
+    return max(0.0, min(low, centre - reach)), max(high, centre + reach)
+
+
+def _one_step(blocks: DensityBlocks, alpha: float) -> tuple[float, float]:
+    """Return alpha, which may come out below 0, and its standard error by the influence of each block."""
+    counts, expected = blocks.counts, blocks.expected
+
+    def scores(alpha: float, scale: float) -> np.ndarray:
+        mu = scale * expected
+        return np.asarray((counts - mu) ** 2 / (mu + alpha * mu**2) - 1 + 1 / len(blocks))
+
+    variance = expected + alpha * expected**2
+    slope = float(((counts - expected) ** 2 * expected**2 / variance**2).mean())
+    if slope == 0:
+        return alpha, 0.0
+    step = 1e-5
+    by_scale = float((scores(alpha, 1 + step) - scores(alpha, 1 - step)).mean() / (2 * step))
+    score = scores(alpha, 1.0)
+    influence = (score + by_scale * (counts - expected) / expected.mean()) / slope
+    return alpha + float(score.mean()) / slope, float(influence.std(ddof=1) / math.sqrt(len(blocks)))

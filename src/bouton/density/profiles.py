@@ -1,0 +1,118 @@
+"""Density along axes and with depth, and its histogram against what chance alone would give.
+
+Intervals are those of an over-dispersed Poisson count: Garwood's (1936, doi:10.1093/biomet/28.3-4.437) of the count
+over the dispersion around the curve.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from bouton.density.blocks import DensityBlocks
+from bouton.density.dispersion import NEARLY_POISSON, missing
+from bouton.density.finding import Curve
+
+_BINS = 40
+_TAILS = (0.025, 0.975)
+
+
+def axis_curves(blocks: DensityBlocks) -> list[Curve]:
+    """Return density over z, y and x: a point each layer of blocks, exposure-weighted; no curve without blocks."""
+    if not len(blocks):
+        return []
+    return [_curve(f"axis {name}", blocks, blocks.index[:, axis], blocks.centre_um[:, axis])
+            for axis, name in enumerate("zyx")]  # fmt: skip
+
+
+def depth_curve(blocks: DensityBlocks, depth_um: np.ndarray, width_um: float) -> Curve:
+    """Return density over depth, float64 (n,) of the blocks, in steps of ``width_um``."""
+    depth = np.asarray(depth_um, dtype=np.float64)
+    return _curve("depth", blocks, np.floor(depth / width_um).astype(np.int64), depth)
+
+
+def _curve(name: str, blocks: DensityBlocks, group: np.ndarray, position: np.ndarray) -> Curve:
+    """Return density of groups of blocks; ``x`` is the mean position weighted by exposure."""
+    _, number = np.unique(group, return_inverse=True)
+    volume = np.bincount(number, blocks.exposure_um3)
+    counts = np.bincount(number, blocks.counts)
+    place = np.bincount(number, blocks.exposure_um3 * position) / volume
+    low, high = count_interval(counts, _dispersion_around(blocks, (counts / volume)[number], volume.size))
+    expected = np.full(volume.size, blocks.rate)
+    return Curve(name, place, counts / volume, low / volume, high / volume, expected, volume)
+
+
+def _dispersion_around(blocks: DensityBlocks, density: np.ndarray, groups: int) -> float:
+    """Return Pearson's statistic over its degrees of freedom around a curve, at least 1."""
+    expected, df = density * blocks.exposure_um3, len(blocks) - groups
+    known = expected > 0
+    if df < 1 or not known.any():
+        return max(1.0, float(blocks.counts.var() / blocks.counts.mean())) if blocks.counts.any() else 1.0
+    return max(1.0, float(((blocks.counts - expected)[known] ** 2 / expected[known]).sum() / df))
+
+
+def count_interval(counts: np.ndarray, dispersion: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % interval of expected counts, float64 (n,) each, of variance ``dispersion`` times the mean."""
+    scaled = np.asarray(counts, dtype=np.float64) / dispersion
+    low = np.where(scaled > 0, stats.gamma.ppf(_TAILS[0], np.maximum(scaled, 1e-300)), 0.0)
+    return low * dispersion, stats.gamma.ppf(_TAILS[1], scaled + 1) * dispersion
+
+
+def histogram_curve(blocks: DensityBlocks, alpha: float = 0.0) -> Curve:
+    """Return how many blocks have which density, and how many would, each with its own exposure.
+
+    Parameters
+    ----------
+    blocks
+    alpha : float
+        0: counts expected of uniform tissue (Poisson), curve ``histogram``. Above: of tissue whose variance is
+        mu + alpha mu^2 (negative binomial), curve ``histogram over-dispersed``.
+
+    Returns
+    -------
+    Curve
+        ``y`` and ``expected`` are numbers of blocks, the interval that of a Poisson count; no points where there is
+        nothing to show.
+    """
+    name = "histogram over-dispersed" if alpha else "histogram"
+    if missing(blocks):
+        return Curve(name, *(np.zeros(0) for _ in range(6)))
+    edges, density = _edges(blocks), blocks.density_um3
+    number = np.clip(np.searchsorted(edges, density * (1 + 1e-12), side="right") - 1, 0, edges.size - 2)
+    y = np.bincount(number, minlength=edges.size - 1).astype(np.float64)
+    weight = np.bincount(number, blocks.exposure_um3, minlength=edges.size - 1)
+    low, high = count_interval(y)
+    expected = _expected_blocks(blocks, edges, alpha)
+    return Curve(name, (edges[1:] + edges[:-1]) / 2, y, low, high, expected, weight)
+
+
+def _edges(blocks: DensityBlocks) -> np.ndarray:
+    top = float(blocks.density_um3.max())
+    # A bin narrower than one synapse of the largest block would show the steps of whole numbers.
+    bins = int(np.clip(np.floor(top * blocks.exposure_um3.max()), 1, _BINS))
+    return np.linspace(0.0, top * (1 + 1e-9), bins + 1)
+
+
+def _expected_blocks(blocks: DensityBlocks, edges: np.ndarray, alpha: float) -> np.ndarray:
+    """Return the expected number of blocks of each bin, float64 (bins,); the last holds all above it."""
+    volume, times = np.unique(blocks.exposure_um3, return_counts=True)
+    below = np.zeros((edges.size, volume.size))
+    for row, edge in enumerate(edges[1:-1], start=1):
+        most = np.ceil(edge * volume * (1 - 1e-12)) - 1
+        below[row] = count_cdf(most, blocks.rate * volume, alpha)
+    below[-1] = 1.0
+    return np.asarray(np.diff(below, axis=0) @ times)
+
+
+def count_cdf(most: np.ndarray, expected: np.ndarray, alpha: float) -> np.ndarray:
+    """Return P(n <= most) of counts with mean ``expected`` and variance mu + alpha mu^2, float64 (n,)."""
+    if alpha <= NEARLY_POISSON:
+        return np.asarray(stats.poisson.cdf(most, expected))
+    return np.asarray(stats.nbinom.cdf(most, 1 / alpha, 1 / (1 + alpha * expected)))
+
+
+def count_sf(least: np.ndarray, expected: np.ndarray, alpha: float) -> np.ndarray:
+    """Return P(n >= least) of such counts, exact far out in the tail, too, float64 (n,)."""
+    if alpha <= NEARLY_POISSON:
+        return np.asarray(stats.poisson.sf(least - 1, expected))
+    return np.asarray(stats.nbinom.sf(least - 1, 1 / alpha, 1 / (1 + alpha * expected)))

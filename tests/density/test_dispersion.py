@@ -1,0 +1,100 @@
+"""Dispersion of counts, against hand-counted cases and simulated tissue."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bouton.density.blocks import DensityBlocks
+from bouton.density.dispersion import density_variation, dispersion, extra_variance
+from bouton.errors import DataError
+from density.tissue import tissue
+
+
+def blocks_of(counts, volume):
+    n = len(counts)
+    index = np.stack([np.arange(n), np.zeros(n, int), np.zeros(n, int)], axis=1)
+    return DensityBlocks(np.array(counts), np.array(volume, float), index, index * 5.0 + 2.5, (5.0, 5.0, 5.0))
+
+
+def test_hand_counted_case():
+    # 60 synapses in 6 um3: expected 10, 20, 30; D = 4/10 + 16/20 + 4/30
+    found = dispersion(blocks_of([12, 16, 32], [1, 2, 3]))
+    d = 0.4 + 0.8 + 4 / 30
+    assert found.value == pytest.approx(d / 2)
+    assert found.p == pytest.approx(2 * min(stats.chi2.sf(d, 2), stats.chi2.cdf(d, 2)))
+    assert found.low < found.value < found.high and found.n == 3
+
+
+def test_few_synapses_have_the_exact_law():
+    # 2 synapses in 2 equal blocks: (2, 0) or (0, 2) with probability 1/2, D = 2; else D = 0
+    above = dispersion(blocks_of([2, 0], [1, 1]), permutations=3999)
+    assert above.value == pytest.approx(2) and above.p == pytest.approx(1.0, abs=0.03)
+    # 4 synapses all in one of 4 blocks: probability 4 / 4^4, nothing is more extreme
+    rare = dispersion(blocks_of([4, 0, 0, 0], [1, 1, 1, 1]), permutations=39999)
+    assert rare.p == pytest.approx(2 * 4 / 4**4, rel=0.15)
+    assert "drawing" in rare.note
+
+
+def test_drawn_and_chi_square_p_agree_where_both_hold():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(4.9, 400)
+    # fewer than 5 expected: drawn. The chi-square approximation is good with so many blocks.
+    found = dispersion(blocks_of(counts, np.ones(400)), permutations=9999)
+    d = found.value * 399
+    assert found.p == pytest.approx(2 * min(stats.chi2.sf(d, 399), stats.chi2.cdf(d, 399)), abs=0.03)
+
+
+@pytest.mark.parametrize("masked", [0.0, 0.75])
+@pytest.mark.parametrize("density", [1.4, 0.01])
+def test_uniform_tissue_is_rejected_at_the_level(masked, density):
+    rng = np.random.default_rng(7)
+    runs = 400 if density > 1 else 200
+    p = [dispersion(tissue(rng, (5, 6, 7), density, masked=masked), 199).p for _ in range(runs)]
+    rejected = int((np.array(p) < 0.05).sum())
+    assert stats.binomtest(rejected, runs, 0.05).pvalue > 0.001
+
+
+def test_intervals_cover_the_truth():
+    rng, alpha, runs = np.random.default_rng(3), 0.04, 300
+    ratio = sd = 0
+    for _ in range(runs):
+        blocks = tissue(rng, (6, 6, 6), 1.4, alpha=alpha, masked=0.5)
+        found, spread = dispersion(blocks), density_variation(blocks)
+        ratio += found.low <= 1 + alpha * (1.4 * blocks.exposure_um3).mean() <= found.high
+        sd += spread.low <= 1.4 * alpha**0.5 <= spread.high
+    assert ratio / runs > 0.92 and sd / runs > 0.92
+
+
+def test_variation_beyond_noise_is_zero_for_regular_counts():
+    found = density_variation(blocks_of([100] * 20, [70.0] * 20))
+    assert found.value == found.low == 0 and np.isfinite(found.high)
+
+
+def test_extra_variance_makes_the_statistic_its_degrees_of_freedom():
+    rng = np.random.default_rng(1)
+    expected = rng.uniform(20, 200, 500)
+    counts = rng.poisson(expected * rng.gamma(5, 0.2, 500))
+    alpha = extra_variance(counts, expected, 3)
+    assert ((counts - expected) ** 2 / (expected + alpha * expected**2)).sum() == pytest.approx(497)
+    assert 0.12 < alpha < 0.28
+    assert extra_variance(np.array([5, 5, 5]), np.array([5.0, 5, 5]), 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "why"),
+    [([], "no block left"), ([7], "1 block"), ([0, 0, 0], "no synapse")],
+)
+def test_where_nothing_can_be_said_it_says_why(counts, why):
+    for test in (dispersion, density_variation):
+        found = test(blocks_of(counts, [1.0] * len(counts)) if counts else tissue(None, (0, 1, 1), 1.0))
+        assert np.isnan([found.value, found.low, found.high, found.p]).all() and why in found.note
+
+
+def test_constant_counts_are_less_than_random():
+    found = dispersion(blocks_of([50] * 30, [40.0] * 30))
+    assert found.value == 0 and found.p < 1e-6
+
+
+def test_negative_counts_are_refused():
+    with pytest.raises(DataError, match="-1 synapses"):
+        blocks_of([3, -1], [1, 1])

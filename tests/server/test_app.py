@@ -74,6 +74,13 @@ def test_a_link_switches_on_the_layers_it_names(client: TestClient) -> None:
     assert [name for name, visible in shown(f"&layer={hidden}").items() if visible] == [hidden]
 
 
+def test_a_link_draws_a_box_and_hides_what_was_found(client: TestClient) -> None:
+    layers = state_in(client.get(f"/at?{HERE}&layer=tissue&box=2:8,10:40,20:60&lines=0"))["layers"]
+    assert [layer["name"] for layer in layers if layer.get("visible", True)] == ["tissue", "box"]
+    assert layers[-1]["annotations"][0]["pointB"] == [60, 40, 8]
+    assert client.get(f"/at?{HERE}&box=2:8").status_code == 404
+
+
 @pytest.mark.parametrize(
     "query", ["", "z_nm=1&y_nm=2", "z_nm=nan&y_nm=1&x_nm=1", f"{HERE}&id=x", f"{HERE}&id=-1", f"{HERE}&id={2**64}"]
 )

@@ -214,3 +214,13 @@ def test_no_synapses() -> None:
 def test_no_such_part(run: Run, key: str, name: str) -> None:
     with pytest.raises(DataError):
         SynapseLines.of(run, "synapses.synapses").part(key, name)
+
+
+def test_a_box_is_drawn_and_lines_are_hidden(run: Run) -> None:
+    box = Box((2, 10, 20), (8, 40, 60))
+    state = neuroglancer_state(run, ORIGIN, Place((150.0, 250.0, 400.0), layers=("tissue",), box=box, lines=False))
+    assert [layer["name"] for layer in state["layers"] if layer.get("visible", True)] == ["tissue", "box"]
+    (drawn,) = state["layers"][-1]["annotations"]
+    assert (drawn["pointA"], drawn["pointB"]) == ([20, 10, 2], [60, 40, 8])
+    assert drawn["type"] == "axis_aligned_bounding_box"
+    assert state["crossSectionScale"] < neuroglancer_state(run, ORIGIN)["crossSectionScale"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
+from bouton.geometry import Box
+
 DEFAULT_PORT = 8765
 DEFAULT_ORIGIN = f"http://127.0.0.1:{DEFAULT_PORT}"
 
@@ -18,3 +20,11 @@ def place_url(run_name: str, at_nm: Sequence[float], ids: Sequence[int] = (), la
     pairs = [("z_nm", z), ("y_nm", y), ("x_nm", x), *(("id", str(int(i))) for i in ids)]
     pairs += [*(("layer", name) for name in layers), ("run", run_name)]
     return f"{DEFAULT_ORIGIN}/at?{urlencode(pairs)}"
+
+
+def box_url(run_name: str, at_nm: Sequence[float], box: Box, layers: Sequence[str] = ()) -> str:
+    """Return the address of a place with a box of voxels drawn, and without the lines of synapses.
+
+    Whoever counts synapses in the box must not see which were found.
+    """
+    return f"{place_url(run_name, at_nm, layers=layers)}&{urlencode({'box': str(box), 'lines': '0'})}"

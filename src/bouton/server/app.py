@@ -26,6 +26,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
 from bouton.errors import DataError, RunError, SpecError
+from bouton.geometry import Box
 from bouton.report.links import DEFAULT_ORIGIN
 from bouton.server.cuts import Cuts, MappedVolume, Shown, cut_ref, mapped_layer
 from bouton.server.dashboard import add_dashboard
@@ -46,7 +47,7 @@ _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 class _Where(BaseModel):
-    """A link's place: nm, segments to select, layers to switch on, and the run that it is about."""
+    """A link's place: nm, segments to select, layers to switch on, the run that it is about, a box to draw."""
 
     z_nm: _Finite
     y_nm: _Finite
@@ -54,6 +55,13 @@ class _Where(BaseModel):
     id: tuple[_ID, ...] = ()
     layer: tuple[str, ...] = ()
     run: str = ""
+    box: str = ""
+    lines: bool = True
+
+    def place(self) -> Place:
+        """Return what the viewer is told."""
+        box = Box.parse(self.box) if self.box else None
+        return Place((self.z_nm, self.y_nm, self.x_nm), self.id, self.layer, box, self.lines)
 
 
 class OpenRun:
@@ -175,7 +183,7 @@ def _add_pages(app: FastAPI) -> None:
         if where.run and where.run != name:
             text = f"This viewer shows run {name!r}; the link belongs to run {where.run!r}. Stop it and open that one:"
             return PlainTextResponse(f"{text} bouton view {opened.folder.parent / where.run}\n", status_code=409)
-        return _to_viewer(state(request, Place((where.z_nm, where.y_nm, where.x_nm), where.id, where.layer)))
+        return _to_viewer(state(request, where.place()))
 
     @app.get("/cut")
     def cut(request: Request, threshold: Annotated[tuple[_Threshold, ...], Query(min_length=1)]) -> Response:

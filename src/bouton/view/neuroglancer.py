@@ -54,11 +54,17 @@ class Place:
         Segments to select.
     layers : tuple of str
         Names of the layers to switch on, lines of synapses besides; none means the usual ones.
+    box : Box, optional
+        Voxels to draw a box around.
+    lines : bool
+        Whether lines of synapses are switched on.
     """
 
     at_nm: NM | None = None
     ids: tuple[int, ...] = ()
     layers: tuple[str, ...] = ()
+    box: Box | None = None
+    lines: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,13 +99,16 @@ def neuroglancer_state(
     extent = _extent(run, layers)
     shown = [_layer(layer, origin, layers, place) for layer in layers]
     shown = _with_mapped(shown, mapped, origin)
-    shown += [_synapse_layer(table, origin, layers, tables) for table in tables]
-    size_nm = [n * s for n, s in zip(extent.shape, run.voxel_size_nm, strict=True)]
+    lines = [_synapse_layer(table, origin, layers, tables) for table in tables]
+    shown += lines if place.lines else [state | {"visible": False} for state in lines]
+    shown += [_box_layer(place.box, [state["name"] for state in shown])] if place.box else []
+    size_nm = _size_nm(extent, run)
+    seen_nm = _size_nm(place.box, run) if place.box else size_nm
     return {
         "title": f"bouton: {run.folder.name}",
         "dimensions": {a: [s * 1e-9, "m"] for a, s in zip("xyz", to_xyz(run.voxel_size_nm), strict=True)},
         "position": _position(run, extent, place),
-        "crossSectionScale": max(size_nm[1], size_nm[2]) / min(run.voxel_size_nm) / 500,
+        "crossSectionScale": max(seen_nm[1], seen_nm[2]) / min(run.voxel_size_nm) / 500,
         "projectionScale": 1.4 * max(size_nm) / min(run.voxel_size_nm),
         "layers": shown,
         "selectedLayer": {"layer": mapped[-1].layer.name if mapped else _selected(layers), "visible": False},
@@ -122,6 +131,10 @@ def _position(run: Run, extent: Box, place: Place) -> list[float]:
     if place.at_nm is not None:
         return list(to_xyz([a / s for a, s in zip(place.at_nm, run.voxel_size_nm, strict=True)]))
     return list(to_xyz([(a + b) // 2 + 0.5 for a, b in zip(extent.start, extent.stop, strict=True)]))
+
+
+def _size_nm(box: Box, run: Run) -> list[float]:
+    return [n * s for n, s in zip(box.shape, run.voxel_size_nm, strict=True)]
 
 
 def _extent(run: Run, layers: Sequence[RunLayer]) -> Box:
@@ -153,6 +166,18 @@ def _layer(layer: RunLayer, origin: str, layers: Sequence[RunLayer], place: Plac
         return state
     state["type"] = "image"
     return state | _image_look(layer)
+
+
+def _box_layer(box: Box, taken: Sequence[str]) -> dict[str, Any]:
+    corners = {"pointA": list(to_xyz(box.start)), "pointB": list(to_xyz(box.stop))}
+    return {
+        "type": "annotation",
+        "name": _unique("box", taken, "to look at"),
+        "source": "local://annotations",
+        "tab": "annotations",
+        "annotationColor": "#ffd23f",
+        "annotations": [{"type": "axis_aligned_bounding_box", "id": "box", **corners}],
+    }
 
 
 def _with_mapped(shown: list[dict[str, Any]], mapped: Sequence[MappedLayer], origin: str) -> list[dict[str, Any]]:

@@ -1,0 +1,124 @@
+"""``bouton densities compare``: runs, groups and files; other sampling refused; pages and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bouton.cli.densities_compare import command
+from bouton.errors import DataError, SpecError
+from bouton.volume import write_table
+from bouton.volume.density_columns import DENSITY_COLUMNS
+from bouton.volume.run_group import GroupMember, RunGroup
+from cli.calling import call
+from cli.density_run import densities, density_run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    density_run(tmp_path / "runs" / "mouse", densities(1, 40.0))
+    density_run(tmp_path / "runs" / "human", densities(2, 30.0))
+    return tmp_path / "runs"
+
+
+def rows(*arguments: object) -> dict[str, list[dict]]:
+    return json.loads(call(command, *arguments, "--json"))
+
+
+def test_two_runs(runs: Path) -> None:
+    found = rows("mouse", "human", "--runs", runs)
+    values = {(m["dataset"], m["measure"]): m for m in found["measurements"]}
+    table = densities(1, 40.0)
+    expected = table["synapses"].sum() / table["exposed_um3"].sum()
+    assert values["mouse", "density"]["value"] == pytest.approx(expected)
+    assert values["mouse", "spine/shaft"]["value"] is None and "no synapse is known" in values[
+        "mouse", "spine/shaft"]["note"]  # fmt: skip
+    density = found["differences"][0]
+    assert (density["above"], density["below"]) == ("mouse", "human")
+    assert density["low"] < density["value"] < density["high"] and density["q"] >= density["p"]
+    told = call(command, "mouse", "human", "--runs", runs)
+    assert "mouse / human" in told and "no synapse is known to be spine or shaft" in told
+
+
+def test_a_group_and_a_file(runs: Path, tmp_path: Path) -> None:
+    members = tuple(GroupMember(name, name) for name in ("mouse", "human"))
+    RunGroup(runs / "species", "species", "species.yaml", members).write()
+    file = tmp_path / "fly.parquet"
+    write_table(file, densities(3, 60.0), DENSITY_COLUMNS)
+    found = rows(runs / "species", file)
+    assert list(dict.fromkeys(m["dataset"] for m in found["measurements"])) == ["mouse", "human", "fly"]
+    assert len([d for d in found["differences"] if d["measure"] == "density"]) == 3
+
+
+def test_another_sampling_is_refused(runs: Path, tmp_path: Path) -> None:
+    density_run(runs / "old", densities(), rule="neurodata-2016")
+    with pytest.raises(SpecError, match="rule is centroid in mouse and neurodata-2016 in old"):
+        call(command, "mouse", "old", "--runs", runs)
+    density_run(runs / "far", densities(), exclusion_nm=100.0)
+    with pytest.raises(SpecError, match=r"exclusion_nm is 300\.0 in mouse and 100\.0 in far"):
+        call(command, "mouse", "human", "far", "--runs", runs)
+    file = tmp_path / "fly.parquet"
+    write_table(file, densities(3, 60.0, (10, 16, 8)), DENSITY_COLUMNS)
+    with pytest.raises(SpecError, match=r"blocks of 0.3 x 0.08 x 0.08 um in mouse and 0.3 x 0.16 x 0.08 um in fly"):
+        call(command, "mouse", file, "--runs", runs)
+
+
+def test_corrected(runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "detectors.yaml"
+    one = "{precision: 0.9, precision_of: 200, recall: 0.75, recall_of: 180}"
+    path.write_text(f"mouse: {one}\nhuman: {one}\n")
+    found = rows("mouse", "human", "--runs", runs, "--corrected", path)
+    values = {(m["dataset"], m["measure"]): m["value"] for m in found["measurements"]}
+    assert values["mouse", "corrected density"] == pytest.approx(values["mouse", "density"] * 1.2)
+    assert "corrected density" in {d["measure"] for d in found["differences"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("mice: {}", "detectors.yaml:1: no data set 'mice'"),
+        ("mouse: {precision: 0.9}", "detectors.yaml:1: mouse: .*expected numbers of precision, recall"),
+        ("mouse: {precision: 9, precision_of: 5, recall: 1, recall_of: 5}", "precision = 9.0; expected above 0"),
+        ("mouse: {precision: .9, precision_of: 5, recall: 0, recall_of: 5}", "recall = 0.0"),
+        ("mouse: {precision: .9, precision_of: 0, recall: 1, recall_of: 5}", "precision of a sample of 0"),
+        ("mouse: {precision: .9, precision_of: 5.5, recall: 1, recall_of: 5}", "precision_of 5.5"),
+        ("mouse: {precision: good, precision_of: 5, recall: 1, recall_of: 5}", "precision 'good'"),
+    ],
+)
+def test_bad_detectors(runs: Path, tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "detectors.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(SpecError, match=told):
+        call(command, "mouse", "human", "--runs", runs, "--corrected", path)
+
+
+def test_page_and_picture(runs: Path, tmp_path: Path) -> None:
+    page, picture = tmp_path / "species.html", tmp_path / "species.png"
+    call(command, "mouse", "human", "--runs", runs, "--out", page)
+    call(command, "mouse", "human", "--runs", runs, "--out", picture)
+    value = rows("mouse", "human", "--runs", runs)["measurements"][0]["value"]
+    assert f"{value:.4g}" in page.read_text() and "data:image/png" in page.read_text()
+    assert Image.open(picture).width > 500
+    with pytest.raises(SpecError, match=r"a file .html or .png"):
+        call(command, "mouse", "human", "--runs", runs, "--out", tmp_path / "x.pdf")
+
+
+def test_refusals(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="at least two"):
+        call(command, "mouse", "--runs", runs)
+    with pytest.raises(SpecError, match="two data sets are called 'mouse'"):
+        call(command, "mouse", "mouse", "--runs", runs)
+    with pytest.raises(SpecError, match="no run 'mose'"):
+        call(command, "mouse", "mose", "--runs", runs)
+    bad = tmp_path / "bad.parquet"
+    write_table(bad, {"a": densities()["synapses"]}, {"a": "int64"})
+    with pytest.raises(DataError, match="no column block_z"):
+        call(command, "mouse", bad, "--runs", runs)
+    table = densities()
+    table["synapses"][0] = -4
+    write_table(tmp_path / "less.parquet", table, DENSITY_COLUMNS)
+    with pytest.raises(DataError, match="-4 synapses"):
+        call(command, "mouse", tmp_path / "less.parquet", "--runs", runs)

@@ -1,8 +1,8 @@
 """Densities as CSV in the columns, the order and the rounding of case study 2 of NeuroData.
 
-Facts from neurodata-papers/ndpaper, spatialsynapses/get_matrix.py: blocks in voxels of a resolution level (x, y, z), the
-masked share to 2 and the density to 3 decimals, density 0 where no synapse counts (even if all is masked), centres in
-voxels of another level, rounded half to even.
+Facts from neurodata-papers/ndpaper, spatialsynapses/get_matrix.py: blocks in voxels of a resolution level (x, y, z),
+the masked share to 2 and the density to 3 decimals, density 0 where no synapse counts (even if all is masked), centres
+in voxels of another level, rounded half to even.
 """
 
 from __future__ import annotations

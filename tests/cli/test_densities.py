@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -35,15 +36,15 @@ def test_shows_a_run(demo: Path) -> None:
     text = densities(demo)
     assert densities("show", demo) == text
     total = int(fake.blocks()["synapses"].sum())
-    for words in (f"{total:,} synapses", "Density is not uniform", "2.1 to 2.9", "no depth axis", "320:480, 1500:2000"):
+    for words in (f"{total:,} synapses", "not spread uniformly", "2.1 to 2.9", "no depth axis", "320:480, 1500:2000"):
         assert words in text
 
 
 def test_a_run_called_as_a_verb_is_told_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.density_run(tmp_path / "runs" / "show", None, fake.varying())
     monkeypatch.chdir(tmp_path)
-    assert "Density is not uniform" in densities("runs/show")
-    assert "Density is not uniform" in densities("show", "show")
+    assert "not spread uniformly" in densities("runs/show")
+    assert "not spread uniformly" in densities("show", "show")
 
 
 def test_figures_are_files(demo: Path, tmp_path: Path) -> None:
@@ -59,6 +60,18 @@ def test_figures_go_beside_the_report(tmp_path: Path) -> None:
     run = fake.density_run(tmp_path / "demo")
     densities(run.folder, "--figures")
     assert {path.name for path in (run.folder / "report" / "densities").glob("*.png")} == {"map.png", "axes.png"}
+
+
+def test_csv_has_the_published_columns(demo: Path, tmp_path: Path) -> None:
+    densities(demo, "--csv", tmp_path / "blocks.csv")
+    with (tmp_path / "blocks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = fake.blocks()
+    assert len(rows) == 60 and len(rows[0]) == 17
+    assert [int(row["syn_count_unmasked"]) for row in rows] == table["synapses"].tolist()
+    assert [int(row["xstart"]) for row in rows] == table["x_start"].tolist()
+    # These voxels are no level of the case study's pyramid.
+    assert rows[-1]["res"] == "0" and rows[-1]["center_x"] == "2250" and rows[-1]["center_z"] == "400"
 
 
 def test_json(demo: Path) -> None:

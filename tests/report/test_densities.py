@@ -154,6 +154,30 @@ def test_verdict_of_varying_tissue_names_size_and_drift() -> None:
     assert "detector" in text and "gives the same sign" in text
 
 
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (fake.finding("detector noise", 3.0, 0.001), "3 times what errors of the detector.* do not explain it"),
+        (fake.finding("detector noise", 1.1, 0.4), "1.1 times what errors of the detector.* are enough to explain it"),
+        (fake.finding("detector noise", note="not available: no recall"), "is not known"),
+    ],
+)
+def test_verdict_tells_what_the_detector_may_make(row: dict, words: str) -> None:
+    said = verdict(tables_with(fake.findings(fake.finding("dispersion", 2.5, 0.001), row)))
+    assert re.search(words, " ".join(said.sentences))
+
+
+def test_percent_is_of_the_blocks_that_were_tested() -> None:
+    table = fake.blocks(masked=0.45)
+    table["synapses"][-1] = 10**6
+    params = {"max_masked_share": 0.5}
+    tables = DensityTables("densities", "tests", table, findings=fake.varying(), params=params)
+    text = " ".join(verdict(tables).sentences)
+    mean = table["synapses"][:-1].sum() / table["exposed_um3"][:-1].sum()
+    assert f"varies by {25 / mean:.1f} %" in text
+    assert "Tests look at 59 of 60 blocks, those of which at most 50% are masked" in text
+
+
 def test_verdict_of_uniform_tissue_is_no_proof_and_ignores_the_published_test() -> None:
     said = verdict(tables_with(fake.uniform()))
     assert said.state == "uniform" and "None of 2 tests" in said.sentences[1] and "no proof" in said.sentences[1]
@@ -194,6 +218,10 @@ def test_corrected_density_is_told_with_its_interval(tmp_path: Path) -> None:
         (fake.finding("axis z", 2.0, 0.01, q=0.06), "None: no change along"),
         (fake.finding("published histogram chi-square", 2.0, 1e-9, q=np.nan), "says nothing about place"),
         (fake.finding("depth"), "not available"),
+        (fake.finding("nearest neighbour", 0.8, 0.001), "Evidence: synapses lie nearer"),
+        (fake.finding("ripley", 1.3, 0.001), "Evidence: synapses cluster"),
+        (fake.finding("detector noise", 1.3, 0.6), "None: errors of the detector are enough"),
+        (fake.finding("outlier blocks", 0.1), "how many blocks"),
         (fake.finding("another test", 2.0, 0.01), "Evidence against uniform density"),
     ],
 )

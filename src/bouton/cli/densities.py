@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_OUTLIERS = 10
 SHOW = "show"
+STUDY_VOXEL_NM = (45.0, 128.0, 128.0)
 
 
 class _Densities(typer.core.TyperGroup):
@@ -114,9 +115,11 @@ def _write_csv(run: Run, sets: list[DensityTables], path: Path) -> Path:
     if len({tables.step for tables in sets}) > 1:
         names = ", ".join(sorted({tables.step for tables in sets}))
         raise SpecError("--csv of several steps", expected=f"one of {names}", fix="add --step STEP")
-    from bouton.volume.density_csv import write_published_csv
+    from bouton.volume.density_csv import PublishedForm, write_published_csv
 
-    write_published_csv(path, sets[0].blocks, run.voxel_size_nm)
+    # The case study's levels of resolution mean something only for its own voxels; others are level 0, as they are.
+    own = PublishedForm(resolution=0, centre_resolution=0, centre_scale=(1.0, 1.0, 1.0))
+    write_published_csv(sets[0].blocks, path, PublishedForm() if run.voxel_size_nm == STUDY_VOXEL_NM else own)
     return path
 
 

@@ -27,7 +27,7 @@ CAPTIONS = {
     "axes": "Density along each axis; the dashed line is what uniform tissue gives. Grey: the volume behind it.",
     "depth": "Density along depth, with 95 % intervals.",
     "variogram": "How unlike blocks are, by their distance; within the grey band, uniform tissue is as unlike.",
-    "ripley": "Synapses around a synapse, against points of the same size put down at random; above: clustered.",
+    "ripley": "Synapses within a distance of a synapse, over those of points put down at random; above: clustered.",
     "histogram": "Blocks by density, and how many there would be if only chance spread them.",
 }
 

@@ -142,7 +142,7 @@ def _variogram(axes: Axes, points: Points) -> None:
 
 def _ripley(axes: Axes, points: Points) -> None:
     _against_band(axes, points, "")
-    _dress(axes, "Ripley's function", "distance of synapses (µm)", "L(r) − r (µm)")
+    _dress(axes, "Neighbours of synapses (Ripley)", "distance of synapses (µm)", "neighbours over random")
     _legend(axes)
 
 
@@ -152,7 +152,7 @@ def _against_band(axes: Axes, points: Points, marker: str) -> None:
     if np.isfinite(points["low"]).any():
         band = (expected - (y - points["low"]), expected + (points["high"] - y))
         axes.fill_between(x, *band, color=SOFT, alpha=0.6, lw=0, label="95 % band")
-    axes.plot(x, expected, color=ORANGE, lw=1.4, ls=(0, (5, 3)), label="without a pattern")
+    axes.plot(x, expected, color=ORANGE, lw=1.4, ls=(0, (5, 3)), label="expected of chance")
     axes.plot(x, y, color=BLUE, lw=1.6, marker=marker, ms=4, label="found")
 
 

@@ -64,6 +64,12 @@ class DensityTables:
         return {column: self.curves[column][chosen][order] for column in columns}
 
     @property
+    def tested(self) -> np.ndarray:
+        """Which blocks take part in the tests, bool (n,): something is exposed and not too much masked."""
+        most = float(self.params.get("max_masked_share", 1.0))
+        return (self.blocks["exposed_um3"] > 0) & (self.blocks["masked_share"] <= most)
+
+    @property
     def totals(self) -> dict[str, float]:
         """Sums over all blocks, and the density they give; nan where nothing is exposed."""
         blocks = self.blocks

@@ -14,6 +14,7 @@ CORTEX_UM3 = (0.5, 2.0)
 rat doi:10.1093/cercor/bht018, man doi:10.1073/pnas.0803652105). Fly neuropil holds several times as many."""
 LEVEL = 0.05
 PUBLISHED, CORRECTED, VARIATION, DISPERSION = "published", "corrected", "density variation", "dispersion"
+DETECTOR, OUTLIERS = "detector", "outlier"
 DRIFT = (
     "Whether it is the tissue that varies or the detector, these tests cannot tell: a detector that finds more in some "
     "sections than in others (staining, thickness, focus, alignment) gives the same sign. Look at the density along z "
@@ -28,10 +29,10 @@ _READINGS = (
     ("moran", "blocks side by side are {alike}", "blocks side by side are no more alike than others"),
     ("variogram", "blocks near each other are more alike than blocks far apart",
      "blocks near each other are no more alike than blocks far apart"),
-    ("nearest", "synapses keep other distances to their neighbours than chance and their own size give",
-     "distances of neighbours are those that chance and the size of synapses give"),
-    ("ripley", "synapses cluster or avoid each other", "synapses neither cluster nor avoid each other"),
-    ("detector", "there is more variation than errors of the detector alone make",
+    ("nearest", "synapses lie {nearer} than chance and their own size put them",
+     "synapses lie as far apart as chance and their own size put them"),
+    ("ripley", "synapses {cluster} at some distance", "synapses neither cluster nor keep apart"),
+    (DETECTOR, "there is more variation than errors of the detector alone make",
      "errors of the detector are enough to explain the variation"),
 )  # fmt: skip
 
@@ -59,7 +60,7 @@ def verdict(tables: DensityTables) -> Verdict:
     if not tables.findings:
         return Verdict("unknown", [*sentences, UNTESTED], warnings)
     state, tested = _tested(tables)
-    return Verdict(state, [*sentences, *tested], warnings)
+    return Verdict(state, [text for text in (*sentences, _part_of_blocks(tables), *tested) if text], warnings)
 
 
 UNTESTED = "No step tested whether density is the same everywhere: a step with stage uniformity does."
@@ -70,15 +71,25 @@ def reading(row: Mapping[str, Any]) -> str:
     test, p = str(row["test"]), float(row["q"] if math.isfinite(row["q"]) else row["p"])
     if test.startswith(PUBLISHED):
         return "says nothing about place: uniform tissue is rejected, too"
-    if test.startswith(VARIATION):
-        return "how much density varies, not whether" if math.isfinite(row["value"]) else "not available"
+    if not math.isfinite(row["value"]):
+        return "" if str(row["note"]).startswith("not available") else "not available"
+    if test.startswith((VARIATION, OUTLIERS)):
+        return "how much density varies, not whether" if test.startswith(VARIATION) else "how many blocks stand out"
     if not math.isfinite(p):
-        return "" if math.isfinite(row["value"]) else "not available"
+        return ""
     for name, rejected, kept in _READINGS:
         if test.startswith(name):
-            more, alike = ("more", "alike") if row["value"] >= (1 if name == DISPERSION else 0) else ("less", "unlike")
-            return f"Evidence: {rejected.format(more_or_less=more, alike=alike)}" if p < LEVEL else f"None: {kept}"
+            return f"Evidence: {rejected.format_map(_sides(float(row['value'])))}" if p < LEVEL else f"None: {kept}"
     return "Evidence against uniform density" if p < LEVEL else "None against uniform density"
+
+
+def _sides(value: float) -> dict[str, str]:
+    above = value >= 1
+    return {
+        "more_or_less": "more" if above else "less", "alike": "alike" if value >= 0 else "unlike",
+        "nearer": "farther from each other" if above else "nearer to each other",
+        "cluster": "cluster" if above else "keep apart",
+    }  # fmt: skip
 
 
 def number(value: float) -> str:
@@ -147,18 +158,22 @@ def _tested(tables: DensityTables) -> tuple[str, list[str]]:
         )
         return "uniform", [least, *_how_much(tables, variation, "at most")]
     names = ", ".join(str(row["test"]) for row in rejected)
-    first = f"Density is not uniform: {len(rejected)} of {len(asked)} tests reject it (q < {LEVEL:g}): {names}."
-    return "varies", [first, *_how_much(tables, variation, "by"), DRIFT]
+    first = (
+        f"Synapses are not spread uniformly: {len(rejected)} of {len(asked)} tests reject it (q < {LEVEL:g}): {names}."
+    )
+    return "varies", [first, *_how_much(tables, variation, "by"), _detector(tables), DRIFT]
 
 
 def _counts(row: Mapping[str, Any]) -> bool:
     """Whether a finding asks about uniform density and has an answer."""
-    other = str(row["test"]).startswith((PUBLISHED, CORRECTED, VARIATION, "detector"))
+    other = str(row["test"]).startswith((PUBLISHED, CORRECTED, VARIATION, DETECTOR, OUTLIERS))
     return not other and math.isfinite(row["p"])
 
 
 def _how_much(tables: DensityTables, row: Mapping[str, Any] | None, word: str) -> list[str]:
-    mean = tables.totals["density_um3"]
+    tested = tables.tested
+    volume = float(tables.blocks["exposed_um3"][tested].sum())
+    mean = float(tables.blocks["synapses"][tested].sum()) / volume if volume else math.nan
     if row is None or not math.isfinite(row["value"]) or not mean > 0:
         return []
     value, low, high = (100 * float(row[name]) / mean for name in ("value", "low", "high"))
@@ -167,6 +182,25 @@ def _how_much(tables: DensityTables, row: Mapping[str, Any] | None, word: str) -
     if word == "by":
         return [f"Beyond the Poisson noise of counting, density varies by {size}: one standard deviation."]
     return [f"Beyond the Poisson noise of counting, the standard deviation of density comes out at {size}."]
+
+
+def _detector(tables: DensityTables) -> str:
+    """Return whether errors of the detector are enough to make the variation; what is not known is said, too."""
+    row = tables.finding(DETECTOR)
+    if row is None or not math.isfinite(row["p"]):
+        return "How much of it errors of the detector make is not known: no precision and recall were given."
+    times = f"{number(row['value'])} times{interval(row)} what errors of the detector of the given size make"
+    if row["p"] < LEVEL:
+        return f"The variance of counts is {times}: they alone do not explain it (p {p_text(row['p'])})."
+    return f"The variance of counts is {times}: they are enough to explain it (p {p_text(row['p'])})."
+
+
+def _part_of_blocks(tables: DensityTables) -> str:
+    taken, exposed = int(tables.tested.sum()), tables.totals["exposed_blocks"]
+    if taken == exposed:
+        return ""
+    most = float(tables.params.get("max_masked_share", 1.0))
+    return f"Tests look at {taken:,} of {exposed:,} blocks, those of which at most {most:.0%} are masked."
 
 
 def _unit(row: Mapping[str, Any]) -> str:

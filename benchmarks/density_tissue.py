@@ -5,7 +5,8 @@ anywhere in it, and the lattice is stretched along z and y such that exactly thi
 less than Poisson counts do, and a bias of 0.3 % shows in a small volume; the expected counts are the same.
 
 A synapse is a disc, 300 to 500 nm across and 140 nm thick, at any angle. A detector that gets masked images finds no
-synapse that touches the mask: the labels hold the others. Discs at the border of the volume are cut.
+synapse that touches the mask: the labels hold the others. Discs at the border of the volume are cut; where synapses lie
+outside of it, too, parts of those are seen inside.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ VOXEL_NM = (45.0, 128.0, 128.0)
 SHAPE = (534, 188, 188)
 DIAMETERS_NM = (300.0, 500.0)
 HALF_THICK_NM = 70.0
-REACH_NM = 250.0
 GRADIENT = (0.8, 1.2)
 LAYER = (0.35, 0.7, 1.4)
 """A layer from 35 to 70 % of the volume along y has 1.4 times the density."""
@@ -36,7 +36,7 @@ class Tissue:
     layers : uint8 (z, y, x)
         2 in the layer, 1 elsewhere.
     places_nm : float64 (n, 3)
-        Centres of all synapses, those under the mask and just outside of the volume too.
+        Centres of all synapses, those under the mask too.
     labels : uint32 (z, y, x)
         Number of the synapse of each voxel, from 1; 0 where the detector found none.
     density_um3 : float
@@ -56,11 +56,11 @@ class Tissue:
         return where * (number * f[:, None, None] * g[None, :, None]).astype(np.float32)
 
 
-def tissue(seed: int, density_um3: float = 1.2, shape: tuple[int, int, int] = SHAPE) -> Tissue:
-    """Return a piece of tissue; another seed moves every synapse."""
+def tissue(seed: int, density_um3: float = 2.0, beyond_nm: float = 0.0, shape: tuple[int, int, int] = SHAPE) -> Tissue:
+    """Return a piece of tissue; another seed moves every synapse. They lie up to ``beyond_nm`` outside of it."""
     rng = np.random.default_rng(seed)
     mask = vessels_and_gaps(shape)
-    places = _places(rng, density_um3, shape)
+    places = _places(rng, density_um3, beyond_nm, shape)
     axes = rng.normal(size=places.shape)
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     radii = rng.uniform(*DIAMETERS_NM, len(places)) / 2
@@ -96,13 +96,13 @@ def _density_at(axis: int, at: np.ndarray) -> np.ndarray:
     return np.where((at >= LAYER[0]) & (at < LAYER[1]), LAYER[2], 1.0)
 
 
-def _places(rng: np.random.Generator, density_um3: float, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return one place in each cell of the stretched lattice, float64 (n, 3); the lattice is wider than the volume."""
+def _places(rng: np.random.Generator, density_um3: float, beyond_nm: float, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return one place in each cell of the stretched lattice, float64 (n, 3)."""
     spans = [n * size for n, size in zip(shape, VOXEL_NM, strict=True)]
     cell = (1 / density_um3) ** (1 / 3) * 1000
     axes, steps = [], []
     for axis, span in enumerate(spans):
-        at = np.linspace(-2 * REACH_NM, span + 2 * REACH_NM, 20001)
+        at = np.linspace(-beyond_nm, span + beyond_nm, 20001)
         height = _density_at(axis, (at[1:] + at[:-1]) / 2 / span) if axis < 2 else np.ones(20000)
         length = np.concatenate([[0.0], np.cumsum(height * np.diff(at))])
         axes.append((length, at))

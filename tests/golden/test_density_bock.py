@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 
 from bouton.density.blocks import DensityBlocks, density_blocks
+from bouton.density.dispersion import dispersion
+from bouton.density.grid import AnalysisGrid
+from bouton.density.moran import morans_i
+from bouton.density.published import histogram_chi_square
 from bouton.errors import DataError
+from bouton.geometry import Box
 from bouton.volume.density_columns import DENSITY_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("BOUTON_DATA") or ROOT.parent / "shared" / "data")
 GRID = (11, 52, 108)
+VARIANCE_OVER_MEAN = {0.5: 13.58, 0.1: 8.92}
 HEADER = "cx,cy,cz,unmasked,synapses\n"
 
 
@@ -99,3 +105,34 @@ def test_other_files_are_refused(text, word, read_counts, tmp_path):
     (tmp_path / "counts.csv").write_text(text)
     with pytest.raises(DataError, match=word):
         read_counts(tmp_path / "counts.csv")
+
+
+def test_grid_of_the_study():
+    voxel_nm, pad = (45.0, 128.0, 128.0), (2.0, 2.0, 2.0)
+    bounds = Box.of_shape((4156 - 2917, 3744, 4232))
+    grid = AnalysisGrid.over(bounds, voxel_nm, (5.0, 5.0, 5.0), pad)
+    assert (grid.block, grid.pad) == ((111, 39, 39), (45, 16, 16))
+    assert grid.counts == (10, 95, 107) and len(grid) == 101_650
+    assert len(AnalysisGrid.over(bounds, voxel_nm, (5.0, 5.0, 5.0))) == 114_048
+
+
+def test_chi_square_that_the_study_printed():
+    chi_square, p = histogram_chi_square(np.array([1600, 2210, 2986, 4587, 6232, 7402, 6520, 4444, 2319, 1126]))
+    assert chi_square == pytest.approx(11285.0703597, abs=5e-8) and p == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("max_masked_share", "ratio"), VARIANCE_OVER_MEAN.items())
+def test_bock_is_not_uniform(max_masked_share, ratio, table):
+    """Its counts vary far more than those of uniform synapses: the verdict of docs/densities.md."""
+    found = dispersion(density_blocks(table, max_masked_share))
+    assert found.value == pytest.approx(ratio, abs=0.01) and found.low > 8 and found.p < 1e-6
+
+
+@pytest.mark.real
+def test_bock_is_patterned_and_low_beside_masks(table):
+    found = morans_i(density_blocks(table, max_masked_share=0.1), permutations=99)
+    assert found.value == pytest.approx(0.58, abs=0.01) and found.p == 0.01
+    kept = (table["exposed_um3"] > 0) & (table["masked_share"] > 0.4)
+    half = table["synapses"][kept].sum() / table["exposed_um3"][kept].sum()
+    assert half < 0.7 * density_blocks(table, max_masked_share=0.1).rate

@@ -52,12 +52,20 @@ def centroid_voxels(sums: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def is_blank(row: np.ndarray) -> bool:
-    """Return whether a row of labels holds background alone: at the speed of memory, since most rows do."""
-    union = _BACKGROUND
-    for x in range(len(row)):
-        union |= np.uint64(row[x])
-    return union == _BACKGROUND
+def next_label(row: np.ndarray, x: int) -> int:
+    """Return the first place from ``x`` on that is not background, the row's length if there is none."""
+    n = len(row)
+    while x + 16 <= n:
+        # A fixed number of voxels at once is a few vector instructions; nearly all of them are background.
+        union = _BACKGROUND
+        for i in range(16):
+            union |= np.uint64(row[x + i])
+        if union != _BACKGROUND:
+            break
+        x += 16
+    while x < n and row[x] == _BACKGROUND:
+        x += 1
+    return x
 
 
 @njit(cache=True, nogil=True)
@@ -71,14 +79,10 @@ def _run_sums(
     for z in range(nz):
         for y in range(ny):
             row = labels[z, y]
-            if is_blank(row):
-                continue
-            x = 0
+            x = next_label(row, 0)
             while x < nx:
                 here, first = row[x], x
                 x += 1
-                if here == _BACKGROUND:
-                    continue
                 while x < nx and row[x] == here:
                     x += 1
                 if count == size:
@@ -91,4 +95,5 @@ def _run_sums(
                 sums[1, count], sums[2, count] = n * (z + start[0]), n * (y + start[1])
                 sums[3, count] = n * (first + x - 1) // 2 + n * start[2]
                 count += 1
+                x = next_label(row, x)
     return ids[:count], sums[0, :count], sums[1, :count], sums[2, :count], sums[3, :count]

@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numba import njit
 
-from bouton.density.centroids import is_blank
+from bouton.density.centroids import next_label
 from bouton.density.grid import AnalysisGrid
 from bouton.geometry import ZERO, Box
 
 OVERLAP_COLUMNS = {"block": "int64", "id": "uint64", **dict.fromkeys(("inside", "around", "masked"), "int64")}
 """Voxels of a label in a block, in the block and its surround, and masked ones in the block."""
 COUNT_COLUMNS = dict.fromkeys(("block", "total", "unmasked"), "int64")
-
-_BACKGROUND = np.uint64(0)
 
 
 def overlaps(labels: np.ndarray, mask: np.ndarray | None, grid: AnalysisGrid, core: Box) -> dict[str, np.ndarray]:
@@ -61,14 +59,10 @@ def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for z in range(nz):
         for y in range(ny):
             row = labels[z, y]
-            if is_blank(row):
-                continue
-            x = 0
+            x = next_label(row, 0)
             while x < nx:
                 here, first = row[x], x
                 x += 1
-                if here == _BACKGROUND:
-                    continue
                 while x < nx and row[x] == here:
                     x += 1
                 if count == size:
@@ -79,6 +73,7 @@ def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 ids[count] = here
                 runs[count, 0], runs[count, 1], runs[count, 2], runs[count, 3] = z, y, first, x
                 count += 1
+                x = next_label(row, x)
     return ids[:count], runs[:count]
 
 

@@ -40,11 +40,12 @@ def test_shows_a_run(demo: Path) -> None:
         assert words in text
 
 
-def test_a_run_called_as_a_verb_is_told_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.density_run(tmp_path / "runs" / "show", None, fake.varying())
+@pytest.mark.parametrize("name", ["show", "sample"])
+def test_a_run_called_as_a_verb_is_told_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    fake.density_run(tmp_path / "runs" / name, None, fake.varying())
     monkeypatch.chdir(tmp_path)
-    assert "not spread uniformly" in densities("runs/show")
-    assert "not spread uniformly" in densities("show", "show")
+    assert "not spread uniformly" in densities(f"runs/{name}")
+    assert "not spread uniformly" in densities("show", name)
 
 
 def test_figures_are_files(demo: Path, tmp_path: Path) -> None:
@@ -130,4 +131,6 @@ def test_damaged_table(tmp_path: Path) -> None:
 
 def test_help_teaches_by_example() -> None:
     assert "bouton densities runs/demo --figures" in densities("show", "--help")
-    assert "show" in densities("--help")
+    text = densities("--help")
+    assert all(verb in text for verb in ("show", "sample", "score", "compare", "runs/sample"))
+    assert "--answers" in densities("score", "--help")

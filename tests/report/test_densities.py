@@ -178,6 +178,17 @@ def test_percent_is_of_the_blocks_that_were_tested() -> None:
     assert "Tests look at 59 of 60 blocks, those of which at most 50% are masked" in text
 
 
+def test_no_variation_beyond_counting_is_told_with_its_limit() -> None:
+    found = fake.findings(
+        fake.finding("dispersion", 1.0, 0.5), fake.finding("density variation", 0.0, low=0.0, high=0.1)
+    )
+    tables = tables_with(found)
+    most = 100 * 0.1 / tables.totals["density_um3"]
+    text = " ".join(verdict(tables).sentences)
+    assert "varies no more from block to block than the Poisson noise of counting" in text
+    assert f"at most {most:.1f} %" in text
+
+
 def test_verdict_of_uniform_tissue_is_no_proof_and_ignores_the_published_test() -> None:
     said = verdict(tables_with(fake.uniform()))
     assert said.state == "uniform" and "None of 2 tests" in said.sentences[1] and "no proof" in said.sentences[1]
@@ -197,8 +208,8 @@ def test_density_outside_of_what_cortex_holds_is_warned_of(factor: float, warned
 
 
 def test_blocks_without_density_are_told_with_their_reason() -> None:
-    warnings = verdict(tables_with({}, fake.blocks(masked=0.5))).warnings
-    assert warnings == ["1 of 60 blocks have no density (no exposed volume)."]
+    said = verdict(tables_with({}, fake.blocks(masked=0.5)))
+    assert "1 of 60 blocks have no density (no exposed volume)." in said.sentences and not said.warnings
 
 
 def test_corrected_density_is_told_with_its_interval(tmp_path: Path) -> None:

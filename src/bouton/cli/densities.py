@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
+from bouton.cli import densities_compare, densities_sample, densities_score
 from bouton.cli.choices import Json, RunName, RunsFolder, find_run
 from bouton.errors import DataError, SpecError
 from bouton.volume import write_bytes
@@ -27,7 +28,7 @@ STUDY_VOXEL_NM = (45.0, 128.0, 128.0)
 
 
 class _Densities(typer.core.TyperGroup):
-    """A group whose first word may be a run instead of a verb; a run called as a verb is is told by its path."""
+    """A group whose first word may be a run instead of a verb; a run called as one of them is told by its path."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
@@ -38,8 +39,13 @@ class _Densities(typer.core.TyperGroup):
 app = typer.Typer(
     cls=_Densities, no_args_is_help=True, rich_markup_mode="rich",
     help="How many synapses a volume of tissue holds, where, and whether they are spread evenly.\n\n"
-    "[bold]bouton densities RUN[/bold] shows what a run found, as [bold]bouton densities show RUN[/bold] does.",
+    "[bold]bouton densities RUN[/bold] shows what a run found, as [bold]bouton densities show RUN[/bold] does. "
+    "Write a run that is called as one of the verbs as a path: [bold]runs/sample[/bold].",
 )  # fmt: skip
+
+app.command("sample")(densities_sample.command)
+app.command("score")(densities_score.command)
+app.command("compare")(densities_compare.command)
 
 Step = Annotated[str, typer.Option("--step", metavar="STEP", help="Of several, the step with these.")]
 
@@ -159,26 +165,26 @@ def _show(console: Console, run: Run, tables: DensityTables) -> None:
         console.print(escape(text), highlight=False)
     findings = rows_of(tables.findings)
     if findings:
-        console.print(_findings(findings))
-    outliers = outlier_rows(run.folder.name, tables)[:MOST_OUTLIERS]
+        _show_findings(console, findings)
+    outliers = outlier_rows(run.folder.name, tables, MOST_OUTLIERS)
     if outliers:
         console.print(_outliers(outliers))
         console.print(f"Links need [bold]bouton view {escape(str(run.folder))}[/bold].", highlight=False)
 
 
-def _findings(rows: list[dict[str, Any]]) -> Table:
+def _show_findings(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print two lines a finding: its numbers, and what they are and say."""
     from bouton.report.densities_words import interval, number, p_text, reading
 
-    table = Table("test", box=None)
-    for name in ("value", "95 %", "p", "q"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("says")
+    console.print()
+    console.print(f"[bold]{'test':<31}{'effect':>9}  {'95 %':<20}{'p':>8} {'q':>8}[/bold]", highlight=False)
     for row in rows:
         limits = interval(row).removeprefix(" (95 %: ").removesuffix(")") or "–"
-        says = reading(row) if math.isfinite(row["value"]) else str(row["note"])
-        texts = (number(row["value"]), limits, p_text(row["p"]), p_text(row["q"]), escape(says))
-        table.add_row(f"{escape(row['test'])}\n[dim]{escape(row['effect'])}[/dim]", *texts)
-    return table
+        numbers = f"{number(row['value']):>9}  {limits:<20}{p_text(row['p']):>8} {p_text(row['q']):>8}"
+        console.print(escape(f"{row['test']:<31}{numbers}"), highlight=False, soft_wrap=True)
+        says = f"{row['effect']}. {reading(row) or row['note']}".removesuffix(". ")
+        console.print(Padding(escape(says), (0, 0, 0, 2)), style="dim", highlight=False)
+    console.print()
 
 
 def _outliers(rows: list[dict[str, str]]) -> Table:

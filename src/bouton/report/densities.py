@@ -77,7 +77,7 @@ def density_set(run: Run, tables: DensityTables) -> DensitySet:
         tag={"varies": "not uniform", "uniform": "no evidence against uniform", "unknown": "not tested"}[said.state],
         pictures=pictures,
         findings=[_finding_row(row) for row in rows_of(tables.findings)],
-        outliers=outlier_rows(run.folder.name, tables)[:MOST_OUTLIERS],
+        outliers=outlier_rows(run.folder.name, tables),
         tissues=_tissue_rows(run, tables),
     )
 
@@ -95,9 +95,10 @@ def figure_bytes(figure: Figure, kind: str = "png") -> bytes:
     return buffer.getvalue()
 
 
-def outlier_rows(run_name: str, tables: DensityTables) -> list[dict[str, str]]:
-    """Return the outlier blocks as texts, most surprising first, each with the address of its place."""
-    return [_outlier_row(run_name, row) for row in rows_of(tables.outliers)]
+def outlier_rows(run_name: str, tables: DensityTables, most: int = MOST_OUTLIERS) -> list[dict[str, str]]:
+    """Return the first outlier blocks as texts, most surprising first, each with the address of its place."""
+    first = {name: values[:most] for name, values in tables.outliers.items()}
+    return [_outlier_row(run_name, row) for row in rows_of(first)]
 
 
 def density_numbers(tables: DensityTables, voxel_size_nm: tuple[float, float, float]) -> dict[str, Any]:

@@ -100,14 +100,14 @@ def _profile(axes: Axes, points: Points) -> None:
 
 
 def _limits(curves: list[Points]) -> tuple[float, float]:
-    """Return limits of density that show all points and, from there to twice their range, their intervals."""
+    """Return limits of density that show all points, and intervals unless they reach far beyond the points."""
     y = np.concatenate([points["y"] for points in curves])
     y = y[np.isfinite(y)]
     ends = np.concatenate([points[name] for points in curves for name in ("low", "high", "expected")])
     ends = ends[np.isfinite(ends)]
     if not y.size:
         return 0.0, 1.0
-    room = max(float(np.ptp(y)), 0.1 * float(np.abs(y).max()), 1e-9)
+    room = max(3 * float(np.ptp(y)), float(np.abs(y).max()), 1e-9)
     low = max(min(float(y.min()), float(ends.min(initial=np.inf))), float(y.min()) - room)
     high = min(max(float(y.max()), float(ends.max(initial=-np.inf))), float(y.max()) + room)
     edge = 0.08 * max(high - low, 1.0 if high == low == 0.0 else 0.0, 0.1 * abs(high))
@@ -123,7 +123,8 @@ def _depth(axes: Axes, points: Points) -> None:
 
 def _histogram(axes: Axes, blocks: Points, spread: Points) -> None:
     x = blocks["x"]
-    width = float(np.median(np.diff(x))) if len(x) > 1 else max(0.1, 0.1 * float(np.abs(x).max()))
+    # Bins begin at 0, so a single one is as wide as twice its middle.
+    width = float(np.median(np.diff(x))) if len(x) > 1 else 2 * float(x[0])
     axes.bar(x, blocks["y"], width=0.94 * width, color=_BARS, label="found")
     axes.plot(x, blocks["expected"], color=ORANGE, lw=1.6, marker="o", ms=3, label="uniform tissue (Poisson)")
     if np.isfinite(spread["expected"]).any():

@@ -48,7 +48,7 @@ class Verdict:
 
 def verdict(tables: DensityTables) -> Verdict:
     """Return what the tables say in words."""
-    warnings = [text for text in (_band_warning(tables), _reasons(tables)) if text]
+    warnings = [text for text in (_band_warning(tables),) if text]
     sentences = [_overall(tables)]
     corrected = tables.finding(CORRECTED)
     if corrected is not None and math.isfinite(corrected["value"]):
@@ -58,9 +58,11 @@ def verdict(tables: DensityTables) -> Verdict:
             + "."
         )
     if not tables.findings:
-        return Verdict("unknown", [*sentences, UNTESTED], warnings)
+        return Verdict("unknown", [text for text in (*sentences, _reasons(tables), UNTESTED) if text], warnings)
     state, tested = _tested(tables)
-    return Verdict(state, [text for text in (*sentences, _part_of_blocks(tables), *tested) if text], warnings)
+    return Verdict(
+        state, [text for text in (*sentences, _reasons(tables), _part_of_blocks(tables), *tested) if text], warnings
+    )
 
 
 UNTESTED = "No step tested whether density is the same everywhere: a step with stage uniformity does."
@@ -179,6 +181,9 @@ def _how_much(tables: DensityTables, row: Mapping[str, Any] | None, word: str) -
     value, low, high = (100 * float(row[name]) / mean for name in ("value", "low", "high"))
     between = f" (95 %: {low:.1f} to {high:.1f} %)" if math.isfinite(low) and math.isfinite(high) else ""
     size = f"{value:.1f} % of its mean from block to block{between}"
+    if value == 0:
+        most = f" (95 %: at most {high:.1f} % of its mean)" if math.isfinite(high) else ""
+        return [f"Density varies no more from block to block than the Poisson noise of counting makes it vary{most}."]
     if word == "by":
         return [f"Beyond the Poisson noise of counting, density varies by {size}: one standard deviation."]
     return [f"Beyond the Poisson noise of counting, the standard deviation of density comes out at {size}."]

@@ -15,8 +15,14 @@ from bouton.volume.run_folder import open_run
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("BOUTON_DATA", ROOT.parent / "shared" / "data"))
-SMALL = {"demo": "0:32,0:96,0:96", "datasets": "0:24,0:80,0:80", "fib25": "100:140,0:64,0:64"}
+SMALL = {
+    "demo": "0:32,0:96,0:96",
+    "datasets": "0:24,0:80,0:80",
+    "densities": "0:45,0:45,30:75",
+    "fib25": "100:140,0:64,0:64",
+}
 RUN_OF = {"datasets": "datasets-wide"}
+RESULT_OF = {"densities": "uniformity"}
 TYPES = {"predicted": "0:24,0:80,0:80", "somata": "40:90,0:50,0:80", "truth": "0:40,0:48,0:48"}
 
 
@@ -38,11 +44,11 @@ def test_runs_on_a_small_box_and_reuses_it(name: str, tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     folder = tmp_path / RUN_OF.get(name, name)
     assert (folder / "report" / "index.html").is_file()
-    labels = bouton("path", str(folder), "segmentation").stdout.strip()
-    before = {path: path.stat().st_mtime_ns for path in Path(labels).rglob("*")}
+    result = Path(bouton("path", str(folder), RESULT_OF.get(name, "segmentation")).stdout.strip())
+    before = {path: path.stat().st_mtime_ns for path in [result, *result.rglob("*")]}
     again = bouton(*run, BOUTON_DATA=str(DATA))
     assert again.returncode == 0, again.stderr
-    assert {path: path.stat().st_mtime_ns for path in Path(labels).rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in [result, *result.rglob("*")]} == before
 
 
 def test_every_workflow_of_types_has_a_small_box() -> None:

@@ -95,8 +95,7 @@ def _profile(axes: Axes, points: Points) -> None:
         return
     if np.isfinite(points["low"]).any():
         axes.fill_between(x, points["low"], points["high"], color=BLUE, alpha=0.22, lw=0, label="95 % interval")
-    style = {"marker": "o", "ms": 3} if len(x) <= 40 else {}
-    axes.plot(x, points["y"], color=BLUE, lw=1.6, label="density", **style)
+    axes.plot(x, points["y"], color=BLUE, lw=1.6, marker="o" if len(x) <= 40 else "", ms=3, label="density")
 
 
 def _limits(curves: list[Points]) -> tuple[float, float]:

@@ -155,7 +155,7 @@ def _draw(axes: Axes, shown: Projection, edges: tuple[np.ndarray, np.ndarray], s
     empty = ~np.isfinite(shown.density_um3)
     masked = ~empty & (shown.masked_share > MASKED_SHARE)
     # Small cells need narrow hatching to show any.
-    lines = int(np.clip(0.4 * len(columns) / (axes.get_position().width * axes.figure.get_figwidth()), 3, 7))
+    lines = int(np.clip(0.4 * len(columns) / _inches(axes)[0], 3, 7))
     for where, hatch, colour in ((empty, "xxx", _DARK), (masked, "/" * lines, "#ffffff")):
         if where.any():
             axes.add_patch(PathPatch(_cells(where, columns, rows), fill=False, hatch=hatch, edgecolor=colour, lw=0))
@@ -178,11 +178,17 @@ def _label(axes: Axes, title: str, across: str, down: str) -> None:
     axes.set_xlabel(across, fontsize=9, color=INK)
     axes.set_ylabel(down, fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=INK)
-    place, size = axes.get_position(), axes.figure.get_size_inches()
-    axes.yaxis.set_major_locator(_ticks(2.5 * place.height * size[1]))
-    axes.xaxis.set_major_locator(_ticks(1.8 * place.width * size[0]))
+    width, height = _inches(axes)
+    axes.yaxis.set_major_locator(_ticks(2.5 * height))
+    axes.xaxis.set_major_locator(_ticks(1.8 * width))
     for spine in axes.spines.values():
         spine.set_color(SOFT)
+
+
+def _inches(axes: Axes) -> tuple[float, float]:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return axes.get_position().width * figure.get_figwidth(), axes.get_position().height * figure.get_figheight()
 
 
 def _ticks(room: float) -> MaxNLocator:

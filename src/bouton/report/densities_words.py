@@ -48,8 +48,8 @@ class Verdict:
 
 def verdict(tables: DensityTables) -> Verdict:
     """Return what the tables say in words."""
-    warnings = [text for text in (_band_warning(tables),) if text]
-    sentences = [_overall(tables)]
+    warnings = _band_warning(tables)
+    sentences = [_overall(tables), *_reasons(tables)]
     corrected = tables.finding(CORRECTED)
     if corrected is not None and math.isfinite(corrected["value"]):
         sentences.append(
@@ -58,11 +58,9 @@ def verdict(tables: DensityTables) -> Verdict:
             + "."
         )
     if not tables.findings:
-        return Verdict("unknown", [text for text in (*sentences, _reasons(tables), UNTESTED) if text], warnings)
+        return Verdict("unknown", [*sentences, UNTESTED], warnings)
     state, tested = _tested(tables)
-    return Verdict(
-        state, [text for text in (*sentences, _reasons(tables), _part_of_blocks(tables), *tested) if text], warnings
-    )
+    return Verdict(state, [*sentences, *_part_of_blocks(tables), *tested], warnings)
 
 
 UNTESTED = "No step tested whether density is the same everywhere: a step with stage uniformity does."
@@ -127,24 +125,24 @@ def _overall(tables: DensityTables) -> str:
     )
 
 
-def _band_warning(tables: DensityTables) -> str:
+def _band_warning(tables: DensityTables) -> list[str]:
     density, (low, high) = tables.totals["density_um3"], CORTEX_UM3
     if not math.isfinite(density) or low <= density <= high:
-        return ""
-    return (
+        return []
+    return [
         f"{number(density)} synapses per µm³ is outside of {low:g} to {high:g}, what cortex holds: check units and "
         "mask (positions and voxel size in nm; soma, vessels and blank sections masked), unless this is no cortex."
-    )
+    ]
 
 
-def _reasons(tables: DensityTables) -> str:
+def _reasons(tables: DensityTables) -> list[str]:
     totals = tables.totals
     without = totals["blocks"] - totals["exposed_blocks"]
     if not without:
-        return ""
+        return []
     why = sorted({str(reason) for reason in tables.blocks["reason"] if str(reason)})
     told = f" ({'; '.join(why[:3])})" if why else ""
-    return f"{without:,} of {totals['blocks']:,} blocks have no density{told}."
+    return [f"{without:,} of {totals['blocks']:,} blocks have no density{told}."]
 
 
 def _tested(tables: DensityTables) -> tuple[str, list[str]]:
@@ -200,12 +198,12 @@ def _detector(tables: DensityTables) -> str:
     return f"The variance of counts is {times}: they are enough to explain it (p {p_text(row['p'])})."
 
 
-def _part_of_blocks(tables: DensityTables) -> str:
+def _part_of_blocks(tables: DensityTables) -> list[str]:
     taken, exposed = int(tables.tested.sum()), tables.totals["exposed_blocks"]
     if taken == exposed:
-        return ""
+        return []
     most = float(tables.params.get("max_masked_share", 1.0))
-    return f"Tests look at {taken:,} of {exposed:,} blocks, those of which at most {most:.0%} are masked."
+    return [f"Tests look at {taken:,} of {exposed:,} blocks, those of which at most {most:.0%} are masked."]
 
 
 def _unit(row: Mapping[str, Any]) -> str:

@@ -9,12 +9,38 @@ import numpy as np
 from scipy.stats import binomtest
 
 from bouton.density.blocks import DensityBlocks
+from bouton.density.dispersion import dispersion
 from bouton.density.finding import Finding
-from bouton.density.simulate import Tissue, tissue
+from bouton.density.moran import morans_i
+from bouton.density.noise import detector_null
+from bouton.density.point_pattern import PointOptions, nearest_neighbour, ripley
+from bouton.density.published import published_chi_square
+from bouton.density.regression import axis_findings, depth_finding
+from bouton.density.simulate import Tissue, point_tissue, tissue
+from bouton.density.variogram import variogram
 
 LEVEL = 0.05
 BlockTests = Callable[[DensityBlocks, int], Sequence[Finding]]
 """Tests of blocks with a seed."""
+PERMUTATIONS = 199
+RATES = (0.9, 0.9)
+"""Recall and precision of the detector of simulated tissues."""
+DEPTH_ZYX = (0.1, 1.0, 0.2)
+"""Which way depth grows in them: mostly along y, a little tilted."""
+
+
+def block_findings(blocks: DensityBlocks, seed: int) -> list[Finding]:
+    """Return the findings of all tests of blocks, the published chi-square last."""
+    depth_um = (blocks.centre_um * np.array(DEPTH_ZYX)).sum(axis=1)
+    return [
+        dispersion(blocks, PERMUTATIONS, seed),
+        *axis_findings(blocks),
+        depth_finding(blocks, depth_um),
+        morans_i(blocks, PERMUTATIONS, seed),
+        variogram(blocks, PERMUTATIONS, seed)[0],
+        detector_null(blocks, *RATES, simulations=PERMUTATIONS, seed=seed),
+        published_chi_square(blocks.density_um3),
+    ]
 
 
 @dataclass(frozen=True)
@@ -65,6 +91,28 @@ def rejections(
         Size, density and strength.
     """
     p = [{f.test: f.p for f in tests(tissue(kind, mask, seed, settings), seed)} for seed in seeds]
+    return counted(p, (kind, mask, settings.strength))
+
+
+def point_rejections(kind: str, mask: str, seeds: Sequence[int], settings: Tissue) -> list[Rejections]:
+    """Return how often nearest neighbours and Ripley's K reject point patterns of a kind; 99 simulations each.
+
+    Parameters
+    ----------
+    kind, mask : str
+        As `bouton.density.simulate.point_tissue` takes them.
+    seeds : sequence of int
+        One a tissue.
+    settings : Tissue
+        Size, density and strength.
+    """
+    p = []
+    for seed in seeds:
+        points, window = point_tissue(kind, mask, seed, settings)
+        options = PointOptions(simulations=99, seed=seed)
+        p.append(
+            {f.test: f.p for f in (nearest_neighbour(points, window, options), ripley(points, window, options)[0])}
+        )
     return counted(p, (kind, mask, settings.strength))
 
 

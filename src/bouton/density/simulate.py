@@ -128,8 +128,9 @@ def _relative_density(kind: str, rng: np.random.Generator, settings: Tissue) -> 
         return np.asarray(rng.gamma(strength**-2, strength**2, settings.shape), dtype=np.float64)
     if kind == "clusters":
         field = gaussian_filter(rng.normal(size=settings.shape), CLUSTER_BLOCKS, mode="wrap")
+        field = (field - field.mean()) / field.std()
         log_variance = np.log1p(strength**2)
-        return np.asarray(np.exp(field / field.std() * np.sqrt(log_variance) - log_variance / 2), dtype=np.float64)
+        return np.asarray(np.exp(field * np.sqrt(log_variance) - log_variance / 2), dtype=np.float64)
     blocks = settings.shape[settings.axis]
     place = (np.arange(blocks) + 0.5) / blocks
     profile = 2 * place - 1 if kind == "gradient" else np.sign(np.sin(2 * np.pi * BANDS * place))

@@ -192,3 +192,26 @@ class TestScore:
             p = named(told, "high over low").p
             assert p < 1e-10 if name == "biology" else p > 1e-3
         assert min(shares["biology"]) > 0.95 and max(shares["chance"]) < 0.09
+
+    def test_extreme_blocks_of_uniform_tissue_are_confirmed_too(self) -> None:
+        """What the page warns of: a person who confirms a block says nothing about whether the tissue is uniform."""
+        random = np.random.default_rng(13)
+        true = random.poisson(np.full(5000, 150.0))
+        volume = np.full(5000, 100.0)
+        sample = choose(surprise(blocks(true, volume)), Wanted(50, 50, 50), seed=1)
+        tasks = Tasks(sample.groups, true[sample.rows], volume[sample.rows], 1.5)
+        told = score(tasks, Answers(true[sample.rows] * 1.0, np.full(150, "yes", object), np.full(150, np.nan)))
+        assert named(told, "clearly confirmed, low").value == named(told, "confirmed, high").value == 1
+        assert "uniform tissue" in named(told, "high over low").note
+
+    def test_blocks_side_by_side_tell_less(self) -> None:
+        random = np.random.default_rng(14)
+        index = np.stack(np.meshgrid(np.arange(4), np.arange(5), np.arange(6), indexing="ij"), axis=-1).reshape(-1, 3)
+        counts = random.poisson(np.where(index[:, 2] < 3, 100, 160)).astype(float)
+        near, far = (
+            Tasks(np.full(120, CONTROL, object), counts.astype(int), np.full(120, 100.0), 1.3, place)
+            for place in (index, None)
+        )
+        given = Answers(counts, np.full(120, "yes", object), np.full(120, np.nan))
+        width = [named(score(tasks, given), "density, control") for tasks in (near, far)]
+        assert width[0].high / width[0].low > width[1].high / width[1].low

@@ -11,7 +11,7 @@ from typer.main import get_command
 from bouton.cli.main import VERBS, make_app
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/clusters.md", "docs/operating.md", "docs/storage.md"]
+PAGES = ["README.md", "docs/clusters.md", "docs/operating.md", "docs/storage.md", "docs/density-check.md"]
 COMMAND = re.compile(r"bouton (" + "|".join(VERBS) + r")\b([^\n`|#(]*)")
 LINK = re.compile(r"\]\(([^)#\s:]*)(?:#([\w-]+))?\)")
 

@@ -21,6 +21,7 @@ from bouton.errors import DataError
 if TYPE_CHECKING:
     from bouton.density.finding import Finding
 
+WIDE = 150
 NAMED = 12
 """This many unanswered tasks are named."""
 
@@ -55,7 +56,7 @@ def command(
         sys.stdout.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
         return
     console = Console()
-    console.print(_table(findings))
+    console.print(_table(findings, console.width >= WIDE))
     for text in dict.fromkeys(f.note for f in findings if f.note):
         told = ", ".join(f.test for f in findings if f.note == text)
         console.print(f"[dim]{escape(told)}:[/dim] {escape(text)}", soft_wrap=True, highlight=False)
@@ -73,14 +74,14 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _table(findings: list[Finding]) -> Table:
-    table = Table(title="Blinded check")
-    for name in ("what", "value", "95 % interval", "p", "blocks", "unit", "question"):
-        table.add_column(name, justify="right" if name in ("value", "p", "blocks") else "left")
+def _table(findings: list[Finding], wide: bool) -> Table:
+    table = Table(title="Blinded check", caption=None if wide else f"units and questions: {WIDE} columns or more")
+    for name in ("what", "value", "95 % interval", "p", "blocks", *(("unit", "question") if wide else ())):
+        table.add_column(name, justify="right" if name in ("value", "p", "blocks") else "left", no_wrap=True)
     for f in findings:
         interval = f"{f.low:.3g} - {f.high:.3g}" if math.isfinite(f.low) else "-"
         numbers = (_text(f.value), interval, _text(f.p), str(f.n))
-        table.add_row(f.test, *numbers, f.effect, f.question)
+        table.add_row(f.test, *numbers, *((f.effect, f.question) if wide else ()))
     return table
 
 

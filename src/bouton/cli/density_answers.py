@@ -63,7 +63,8 @@ def read_check(folder: Path) -> Check:
     groups = np.array(tasks["group"], dtype=object)
     detected = np.array(tasks["all_synapses"], np.int64)
     volume = np.array(tasks["unmasked_um3"], np.float64)
-    return Check(tuple(tasks["task"]), Tasks(groups, detected, volume, float(key["rate_um3"])), str(key["run"]))
+    place = np.stack([np.array(tasks[f"block_{axis}"], np.int64) for axis in "zyx"], axis=1)
+    return Check(tuple(tasks["task"]), Tasks(groups, detected, volume, float(key["rate_um3"]), place), str(key["run"]))
 
 
 def _json(path: Path) -> dict:

@@ -2,7 +2,9 @@
 
 Blocks were chosen for the detector's extreme counts, so that its chance errors are among the reasons for the choice: in
 low blocks it found too few by luck alone, in high ones too many (regression to the mean; Galton 1886,
-doi:10.2307/2841583). How well it counts is told by controls only; whether an outlier is one, by the person's counts.
+doi:10.2307/2841583). How well it counts is told by controls only. That the person confirms a block says that the block
+has few or many synapses; of many blocks of perfectly uniform tissue some do. Whether there are more such blocks than
+chance makes is what tests over all blocks ask, not these counts.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from bouton.density.rates import Ratio, contrast, paired_ratio, rate, share
 
 YES, NO, UNSURE, UNANSWERED = "yes", "no", "unsure", ""
 FEWEST_CONTROLS = 5
+DIFFERENT = "p: Mann-Whitney; blocks of uniform tissue that were chosen for their counts differ, too"
 _TAIL = 0.025
 SELECTED = (
     "chosen for the detector's extreme counts: its chance errors are in here; only controls tell how well it counts"
@@ -40,12 +43,19 @@ class Tasks:
         Volume of the block that is not masked.
     rate_um3 : float
         The detector's synapses per um3 of all blocks.
+    index : int64 (n, 3), optional
+        Places of the blocks in their grid, z, y, x: outliers often lie side by side, and then tell less.
     """
 
     groups: np.ndarray
     detected: np.ndarray
     volume_um3: np.ndarray
     rate_um3: float
+    index: np.ndarray | None = None
+
+    def places(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return the places of some tasks, bool (n,)."""
+        return None if self.index is None else self.index[rows]
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ def _unusable(tasks: Tasks, answers: Answers, group: str) -> Finding:
     unsure = int((usable == UNSURE).sum())
     ratio = share(int((usable == NO).sum()), len(usable))
     note = f"{unsure} more are unsure" if unsure else ratio.note
-    question = "How many of these blocks are no usable tissue (the mask failed, not the biology)?"
+    question = "How many are no usable tissue: the mask failed, not the biology?"
     return _as_finding(f"unusable, {group}", question, "share of the answered", replace(ratio, note=note))
 
 
@@ -135,31 +145,27 @@ def _confirmed(tasks: Tasks, answers: Answers, group: str) -> list[Finding]:
     """Return how many blocks are on their side of the ordinary, and how many clearly so."""
     rows = answers.counted & (tasks.groups == group)
     ordinary, source = reference_rate(tasks, answers)
-    expected = ordinary * tasks.volume_um3[rows]
-    counts, word = answers.counts[rows], "below" if group == LOW else "above"
-    if not math.isfinite(ordinary):
-        counts = counts[:0]
-    expected = expected[: len(counts)]
-    side = counts < expected if group == LOW else counts > expected
-    clear = stats.poisson.cdf(counts, expected) if group == LOW else stats.poisson.sf(counts - 1, expected)
-    text = f"expected from {source}" if len(counts) else "no counts"
-    return [
-        _as_finding(
-            f"confirmed, {group}", f"Does the person count {word} the ordinary, too?", "share of the counted",
-            replace(share(int(side.sum()), len(counts)), note=f"{text}; about half by chance" if len(counts) else text),
-        ),
-        _as_finding(
-            f"clearly confirmed, {group}", f"Is the person's count {word} 97.5 % of Poisson counts?",
-            "share of the counted",
-            replace(share(int((clear <= _TAIL).sum()), len(counts)), note=f"{text}; at most 2.5 % by chance"
-                    if len(counts) else text),
-        ),
-    ]  # fmt: skip
+    rows &= math.isfinite(ordinary)
+    counts, expected = answers.counts[rows], ordinary * tasks.volume_um3[rows]
+    if group == LOW:
+        word, side, tail = "below", counts < expected, stats.poisson.cdf(counts, expected)
+    else:
+        word, side, tail = "above", counts > expected, stats.poisson.sf(counts - 1, expected)
+    found = []
+    for test, hits, what, chance in (
+        ("confirmed", side, "the ordinary", "about half"),
+        ("clearly confirmed", tail <= _TAIL, "97.5 % of Poisson counts", "at most 2.5 %"),
+    ):
+        note = f"ordinary: {source}; {chance} if the detector's count told nothing" if len(counts) else "no counts"
+        ratio = replace(share(int(hits.sum()), len(counts)), note=note)
+        question = f"Does the person, too, count {word} {what}?"
+        found.append(_as_finding(f"{test}, {group}", question, "share of the counted", ratio))
+    return found
 
 
 def _density(tasks: Tasks, answers: Answers, group: str) -> Ratio:
     rows = answers.counted & (tasks.groups == group)
-    return rate(answers.counts[rows], tasks.volume_um3[rows])
+    return rate(answers.counts[rows], tasks.volume_um3[rows], tasks.places(rows))
 
 
 def _difference(tasks: Tasks, answers: Answers, densities: Mapping[str, Ratio], pair: tuple[str, str]) -> Finding:
@@ -168,15 +174,15 @@ def _difference(tasks: Tasks, answers: Answers, densities: Mapping[str, Ratio], 
     rows = [answers.counted & (tasks.groups == name) for name in pair]
     each = [answers.counts[row] / tasks.volume_um3[row] for row in rows]
     p = float(stats.mannwhitneyu(*each).pvalue) if min(map(len, each)) else math.nan
-    question = f"Does the person find {pair[0]} blocks denser than {pair[1]} ones?"
+    question = f"Do the {pair[0]} blocks differ from the {pair[1]} ones for the person, too?"
     finding = _as_finding(f"{pair[0]} over {pair[1]}", question, "ratio of the person's densities", ratio)
-    note = ratio.note or "p: Mann-Whitney; neighbouring blocks are less than independent"
+    note = ratio.note or DIFFERENT
     return replace(finding, p=p, note=note)
 
 
 def _agreement(tasks: Tasks, answers: Answers, group: str) -> Finding:
     rows = answers.counted & (tasks.groups == group)
-    ratio = paired_ratio(tasks.detected[rows], answers.counts[rows])
+    ratio = paired_ratio(tasks.detected[rows], answers.counts[rows], tasks.places(rows))
     note = ratio.note or ("" if group == CONTROL else SELECTED)
     question = "How many synapses does the detector count for one of the person?"
     return _as_finding(f"detector over person, {group}", question, "ratio of counts", replace(ratio, note=note))
@@ -190,15 +196,15 @@ def _precision_recall(tasks: Tasks, answers: Answers, group: str) -> list[Findin
         ("precision", tasks.detected[rows], "How many detected synapses did the person find?"),
         ("recall", answers.counts[rows], "How many of the person's synapses were detected?"),
     ):
-        ratio = _part(answers.matched[rows], of)
+        ratio = _part(answers.matched[rows], of, tasks.places(rows))
         found.append(_as_finding(f"{name}, {group}", question, "share", replace(ratio, note=ratio.note or note)))
     return found
 
 
-def _part(hits: np.ndarray, of: np.ndarray) -> Ratio:
+def _part(hits: np.ndarray, of: np.ndarray, index: np.ndarray | None) -> Ratio:
     """Return a share over blocks: its interval is the wider one of independent synapses and of blocks."""
     single = share(int(hits.sum()), int(of.sum()))
-    blocks = paired_ratio(hits, of)
+    blocks = paired_ratio(hits, of, index)
     low = np.fmin(single.low, blocks.low)
     high = min(float(np.fmax(single.high, blocks.high)), 1.0) if not math.isnan(single.value) else math.nan
     return Ratio(single.value, float(low), high, n=len(hits), note=single.note)

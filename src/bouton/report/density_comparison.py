@@ -10,11 +10,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bouton.report.page import render
 from bouton.report.pictures import png_address
 from bouton.report.plots import BLUE, INK, SOFT
 
+GREY = "#6a7080"
 _LABELS = {
     "density": "synapses per µm³",
     "corrected density": "synapses per µm³,\ncorrected for precision and recall",
@@ -61,14 +63,17 @@ def comparison_page(comparison: Mapping[str, Rows]) -> str:
 
 def _panel(axes: Axes, rows: Rows, names: Sequence[str]) -> None:
     for row in rows:
-        if row["value"] is None:
-            continue
         place, value = names.index(row["dataset"]), row["value"]
+        if value is None:
+            left = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            axes.text(0.02, place, "not available", fontsize=8, color=GREY, **left)
+            continue
         if row["low"] is not None and row["high"] is not None:
             axes.plot([row["low"], row["high"]], [place, place], color=BLUE, linewidth=2, solid_capstyle="butt")
-        axes.plot([value], [place], "o", color=BLUE, markersize=6)
-    low, high = axes.get_xlim()
-    axes.set_xlim(max(low, 0), high)
+        axes.plot([value], [place], "o", color=BLUE, markersize=5)
+    # From 0: a panel that shows only the values' own range makes any difference look large.
+    axes.set_xlim(0, 1.04 * axes.get_xlim()[1])
+    axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _dress(axes: Sequence[Axes], names: Sequence[str]) -> None:

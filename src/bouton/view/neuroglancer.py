@@ -39,6 +39,9 @@ void main() {
 """
 FINAL_LABELS = "segmentation"
 LABELS_LOOK = {"type": "segmentation", "selectedAlpha": 0.35, "notSelectedAlpha": 0.1}
+BOX_COLOUR = "#ff4fb4"
+"""Neuroglancer draws the bounds of data in yellow."""
+BOX_MARGIN = 1.8
 _GROUPS = {"data": "sources", "cut": "cuts", "mapping": "mappings"}
 
 
@@ -103,7 +106,7 @@ def neuroglancer_state(
     shown += lines if place.lines else [state | {"visible": False} for state in lines]
     shown += [_box_layer(place.box, [state["name"] for state in shown])] if place.box else []
     size_nm = _size_nm(extent, run)
-    seen_nm = _size_nm(place.box, run) if place.box else size_nm
+    seen_nm = [BOX_MARGIN * side for side in _size_nm(place.box, run)] if place.box else size_nm
     return {
         "title": f"bouton: {run.folder.name}",
         "dimensions": {a: [s * 1e-9, "m"] for a, s in zip("xyz", to_xyz(run.voxel_size_nm), strict=True)},
@@ -175,7 +178,7 @@ def _box_layer(box: Box, taken: Sequence[str]) -> dict[str, Any]:
         "name": _unique("box", taken, "to look at"),
         "source": "local://annotations",
         "tab": "annotations",
-        "annotationColor": "#ffd23f",
+        "annotationColor": BOX_COLOUR,
         "annotations": [{"type": "axis_aligned_bounding_box", "id": "box", **corners}],
     }
 

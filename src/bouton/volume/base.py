@@ -62,6 +62,8 @@ class Volume(ABC):
 
     sections = False
     """Whether reading a thin box costs as much as reading whole sections (so that readers take wide boxes)."""
+    open_ended = False
+    """Whether the file ends where somebody stopped to paint, not where the data set does; all beyond is 0."""
 
     def __init__(self, info: VolumeInfo) -> None:
         self.info = info

@@ -1,7 +1,11 @@
-"""HDF5 read. The attributes ``resolution`` (nm, in the order of ``axes``) and ``axes`` (default zyx) are honoured."""
+"""HDF5 read. The attributes ``resolution`` (nm, in the order of ``axes``) and ``axes`` (default zyx) are honoured.
+
+So is vigra's attribute ``axistags``, in which ilastik's exports say their axes: a JSON text with a key for each.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +22,17 @@ from bouton.volume.voxel_size import as_nm, nm_per_unit, settle_voxel_size
 
 
 class Hdf5Volume(Volume):
-    """A data set of an HDF5 file. The file is opened for each read, so that the volume may go to another process."""
+    """A data set of an HDF5 file. The file is opened for each read, so that the volume may go to another process.
 
-    def __init__(self, info: VolumeInfo, arrangement: Arrangement) -> None:
+    Attributes
+    ----------
+    says_axes : bool
+        Whether the file says the order of its axes.
+    """
+
+    def __init__(self, info: VolumeInfo, arrangement: Arrangement, says_axes: bool = False) -> None:
         super().__init__(info)
-        self.arrangement = arrangement
+        self.arrangement, self.says_axes = arrangement, says_axes
 
     def _read(self, box: Box) -> np.ndarray:
         index: list[Any] = [0] * (len(self.arrangement.order) + len(self.arrangement.dropped))
@@ -72,11 +82,24 @@ def open_hdf5(path: Path, dataset: str | None, declared: Sequence[float] | None)
             raise _no_dataset(path, dataset, arrays)
         where = f"{path}, data set {name}"
         array = file[name]
-        axes = _text(array.attrs.get("axes"))
-        arrangement = arrange_axes(array.shape, list(axes) if axes else None, where)
+        axes = _axes(array, where)
+        arrangement = arrange_axes(array.shape, axes, where)
         dtype = check_dtype(array.dtype, where)
         size = settle_voxel_size(_size(array, arrangement, where), declared, where)
-    return Hdf5Volume(VolumeInfo(path, name, arrangement.shape, dtype, size), arrangement)
+    return Hdf5Volume(VolumeInfo(path, name, arrangement.shape, dtype, size), arrangement, axes is not None)
+
+
+def _axes(array: h5py.Dataset, where: str) -> list[str] | None:
+    axes, tags = _text(array.attrs.get("axes")), _text(array.attrs.get("axistags"))
+    if axes or not tags:
+        return list(axes) if axes else None
+    try:
+        return [str(axis["key"]) for axis in json.loads(tags)["axes"]]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(
+            f"attribute axistags {tags[:60]!r}", where=where, expected="vigra's JSON with a key for each axis",
+            fix="export it again, or give the array an attribute axes such as zyx",
+        ) from None  # fmt: skip
 
 
 def _arrays_in(file: h5py.File) -> list[str]:

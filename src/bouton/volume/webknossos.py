@@ -147,7 +147,12 @@ def _boxes(root: ElementTree.Element) -> Iterator[tuple[str, Box]]:
         yield name if seen[name] == 1 else f"{name} ({seen[name]})", box
 
 
-def open_annotation(path: str | Path, dataset: str | None = None, declared: Sequence[float] | None = None) -> Volume:
+def open_annotation(
+    path: str | Path,
+    dataset: str | None = None,
+    declared: Sequence[float] | None = None,
+    fallback: Volume | None = None,
+) -> Volume:
     """Open a layer of a zipped volume annotation as labels, at its finest magnification.
 
     Parameters
@@ -158,6 +163,8 @@ def open_annotation(path: str | Path, dataset: str | None = None, declared: Sequ
         Name of the layer; may be left out where there is one.
     declared : (z, y, x), optional
         Voxel size in nm; must agree with the file.
+    fallback : Volume, optional
+        The fallback layer, on the voxels that were painted on; unpainted voxels are its. Without it they are an error.
 
     Returns
     -------
@@ -178,7 +185,26 @@ def open_annotation(path: str | Path, dataset: str | None = None, declared: Sequ
     size = as_nm([s * f for s, f in zip(annotation.voxel_size_nm, factor, strict=True)], str(path))
     size = settle_voxel_size(size, declared, str(path)) or size
     boxes = [_coarser(box, factor) for box in annotation.boxes.values()]
-    return _WkwAnnotation.of(files, layer, boxes, size) if files.is_wkw else _zarr_annotation(files, layer, size)
+    if fallback is not None:
+        _check_fallback(fallback, layer, size, str(path))
+        boxes.append(fallback.box)
+    opened = _WkwAnnotation.of(files, layer, boxes, size) if files.is_wkw else _zarr_annotation(files, layer, size)
+    opened.fallback = fallback
+    return opened
+
+
+def _check_fallback(fallback: Volume, layer: AnnotationLayer, size: NM, where: str) -> None:
+    if layer.fallback is None:
+        raise DataError(
+            f"layer {layer.name!r} has no fallback layer", where=where, expected="an annotation that was begun on one",
+            fix="leave the fallback out",
+        )  # fmt: skip
+    settle_voxel_size(fallback.voxel_size_nm, size, fallback.name)
+    if fallback.channels is not None or fallback.dtype.kind not in "biu":
+        raise DataError(
+            f"{fallback.ndim}-D {fallback.dtype} values as fallback layer", where=fallback.name,
+            expected="ids (z, y, x)", fix="give the volume that the annotation was begun on",
+        )  # fmt: skip
 
 
 def _coarser(box: Box, factor: ZYX) -> Box:
@@ -247,17 +273,20 @@ class _WkwAnnotation(Volume):
         volume.files, volume.layer, volume.header, volume.places = files, layer, header, places
         return volume
 
+    open_ended = True
     files: _LayerFiles
     layer: AnnotationLayer
     header: WkwHeader
     places: dict[ZYX, str]
+    fallback: Volume | None = None
 
     def _read(self, box: Box) -> np.ndarray:
         found = np.zeros(box.shape, self.dtype)
         side = self.header.side
         for place in Grid(self.box, (side, side, side)).blocks_in(box):
             if place not in self.places:
-                _refuse_fallback(self.layer, self.name, box)
+                cube = Box.of_shape((side,) * 3).shift([side * p for p in place])
+                _fill_unpainted(self, found, box, box & cube)
                 continue
             self._fill(found, box, place)
         return found
@@ -282,28 +311,44 @@ class _WkwAnnotation(Volume):
         return open_annotation, (self.path, self.layer.name)
 
 
-def _refuse_fallback(layer: AnnotationLayer, name: str, box: Box) -> None:
-    if layer.fallback:
+def _fill_unpainted(volume: _WkwAnnotation | _ZarrAnnotation, found: np.ndarray, box: Box, part: Box) -> None:
+    """Put what the fallback layer has in ``part`` of ``box`` into ``found``; without such a layer it stays 0."""
+    layer = volume.layer
+    if layer.fallback and volume.fallback is None:
         raise DataError(
             f"box {box}: voxels there carry the ids of the fallback layer {layer.fallback!r}, which is on the server",
-            where=name, expected="voxels inside the file",
+            where=volume.name, expected="voxels inside the file",
             fix="take a smaller box, or merge the annotation with its fallback layer in webKnossos and download that",
         )  # fmt: skip
+    if volume.fallback is None or (part & volume.fallback.box).is_empty:
+        return
+    part = part & volume.fallback.box
+    values = volume.fallback.read(part)
+    if values.dtype.kind != "b" and int(values.max()) > np.iinfo(volume.dtype).max:
+        raise DataError(
+            f"id {values.max()} of the fallback layer in an annotation of {volume.dtype}", where=volume.name,
+            expected=f"ids up to {np.iinfo(volume.dtype).max}", fix="give the volume that the annotation was begun on",
+        )  # fmt: skip
+    found[part.within(box).slices] = values.astype(volume.dtype)
 
 
 class _ZarrAnnotation(StoreVolume):
     """A layer in zarr v3 chunks, copied into memory as they are, compressed."""
 
+    open_ended = True
     layer: AnnotationLayer
     chunks: set[ZYX]
+    fallback: Volume | None = None
 
     def _read(self, box: Box) -> np.ndarray:
+        found = super()._read(box)
         if self.layer.fallback:
             z, y, x = self.store.chunk_layout.read_chunk.shape[-3:]
-            for index in Grid(self.box, (z, y, x)).blocks_in(box):
+            grid = Grid(self.box, (z, y, x))
+            for index in grid.blocks_in(box):
                 if index not in self.chunks:
-                    _refuse_fallback(self.layer, self.name, box)
-        return super()._read(box)
+                    _fill_unpainted(self, found, box, grid.core(index) & box)
+        return found
 
     def __reduce__(self) -> tuple[object, ...]:
         return open_annotation, (self.path, self.layer.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -52,9 +53,16 @@ class Window:
         found[inside] = _at(self.exposed, places[inside].astype(np.int64))
         return found
 
-    def cells(self) -> np.ndarray:
-        """Return the low corners of the exposed voxels in um, float64 (n, 3)."""
-        return np.argwhere(self.exposed) * np.array(self.voxel_um) + np.array(self.origin_um)
+    @cached_property
+    def places(self) -> np.ndarray:
+        """The exposed voxels, places in C order, int64 (n,)."""
+        return np.flatnonzero(self.exposed)
+
+    def drawn(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Return points drawn evenly from the exposed voxels, float64 (count, 3), z, y, x in um."""
+        chosen = self.places[rng.integers(0, len(self.places), size=count)]
+        voxels = np.stack(np.unravel_index(chosen, self.exposed.shape), axis=1)
+        return np.asarray((voxels + rng.random((count, 3))) * np.array(self.voxel_um) + np.array(self.origin_um))
 
 
 def box_window(size_um: tuple[float, float, float]) -> Window:
@@ -96,14 +104,6 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def drawn(
-    cells_um: np.ndarray, voxel_um: tuple[float, float, float], count: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return points drawn evenly from voxels with these low corners, float64 (n, 3), as float64 (count, 3)."""
-    corners = cells_um[rng.integers(0, len(cells_um), size=count)]
-    return np.asarray(corners + rng.random((count, 3)) * np.array(voxel_um), dtype=np.float64)
-
-
 def hard_core_points(window: Window, count: int, distance_um: float, rng: np.random.Generator) -> np.ndarray:
     """Return points that are placed one after the other, each at random where it keeps its distance from those before.
 
@@ -128,12 +128,12 @@ def hard_core_points(window: Window, count: int, distance_um: float, rng: np.ran
     DataError
         So many points find no room, or the window is empty.
     """
-    cells = window.cells()
-    if not len(cells):
+    if not len(window.places):
         raise DataError("a window without an exposed voxel", expected="tissue in which points could lie")
     kept = np.zeros((0, 3))
     for _ in range(ROUNDS):
-        proposed = np.concatenate([kept, drawn(cells, window.voxel_um, int(1.3 * (count - len(kept))) + 8, rng)])
+        more = window.drawn(int(1.3 * (count - len(kept))) + 8, rng)
+        proposed = np.concatenate([kept, more])
         kept = apart(proposed, distance_um)[:count] if distance_um > 0 else proposed[:count]
         if len(kept) == count:
             return kept

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import fake_densities as fake
+from bouton.geometry import Box
 from bouton.report import write_report
 from bouton.report.densities import (
     CAPTIONS,
@@ -101,7 +102,9 @@ def test_rows_of_outliers_lead_to_their_voxel(tmp_path: Path) -> None:
     places = [parse_qs(urlsplit(html.unescape(url)).query) for url in re.findall(r'href="([^"]*/at\?[^"]*)"', page)]
     outliers = fake.outliers(table)
     for place, row in zip(places[:5], range(5), strict=True):
-        assert place["run"] == ["demo"]
+        assert place["run"] == ["demo"] and "lines" not in place
+        starts, stops = ([int(outliers[f"{axis}_{end}"][row]) for axis in "zyx"] for end in ("start", "stop"))
+        assert Box.parse(place["box"][0]) == Box(tuple(starts), tuple(stops))
         for axis, size in zip("zyx", VOXEL_SIZE_NM, strict=True):
             voxel = float(place[f"{axis}_nm"][0]) / size
             middle = (outliers[f"{axis}_start"][row] + outliers[f"{axis}_stop"][row]) / 2

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bouton.geometry import Box
 from bouton.report.densities_curves import curve_figures
 from bouton.report.densities_maps import density_map
 from bouton.report.densities_tables import DensityTables, density_tables, rows_of, tissue_densities
 from bouton.report.densities_words import CORRECTED, Verdict, interval, number, p_text, reading, verdict
-from bouton.report.links import place_url
+from bouton.report.links import box_url
 from bouton.report.pictures import png_address
 from bouton.volume.density_columns import PARTS
 from bouton.volume.run_folder import Run
@@ -155,11 +156,12 @@ def _finding_row(row: Mapping[str, Any]) -> dict[str, str]:
 def _outlier_row(run_name: str, row: Mapping[str, Any]) -> dict[str, str]:
     at_nm = [float(row[f"{axis}_nm"]) for axis in "zyx"]
     voxels = ", ".join(f"{row[f'{axis}_start']}:{row[f'{axis}_stop']}" for axis in "zyx")
+    box = Box.parse(voxels)
     return {
         "block": ", ".join(str(row[f"block_{axis}"]) for axis in "zyx"), "voxels": voxels, "side": str(row["side"]),
         "synapses": f"{row['synapses']:,}", "expected": number(round(float(row["expected"]), 1)),
         "density": number(row["density_um3"]), "masked": f"{row['masked_share']:.0%}",
-        "p": p_text(row["p"]), "q": p_text(row["q"]), "url": place_url(run_name, at_nm),
+        "p": p_text(row["p"]), "q": p_text(row["q"]), "url": box_url(run_name, at_nm, box, with_lines=True),
     }  # fmt: skip
 
 

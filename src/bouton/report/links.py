@@ -22,9 +22,12 @@ def place_url(run_name: str, at_nm: Sequence[float], ids: Sequence[int] = (), la
     return f"{DEFAULT_ORIGIN}/at?{urlencode(pairs)}"
 
 
-def box_url(run_name: str, at_nm: Sequence[float], box: Box, layers: Sequence[str] = ()) -> str:
-    """Return the address of a place with a box of voxels drawn, and without the lines of synapses.
+def box_url(
+    run_name: str, at_nm: Sequence[float], box: Box, layers: Sequence[str] = (), with_lines: bool = False
+) -> str:
+    """Return the address of a place with a box of voxels drawn; the lines of synapses are shown only if asked for.
 
     Whoever counts synapses in the box must not see which were found.
     """
-    return f"{place_url(run_name, at_nm, layers=layers)}&{urlencode({'box': str(box), 'lines': '0'})}"
+    pairs = {"box": str(box)} if with_lines else {"box": str(box), "lines": "0"}
+    return f"{place_url(run_name, at_nm, layers=layers)}&{urlencode(pairs)}"

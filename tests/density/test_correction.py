@@ -36,13 +36,13 @@ def test_interval_covers_the_truth(precision, recall, sample):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [300, 5000, 10**6])
-@pytest.mark.parametrize("sample", [50, 100, 200])
-@pytest.mark.parametrize(("precision", "recall"), [(0.9, 0.85), (0.95, 0.9), (0.7, 0.6), (0.8, 0.95)])
+@pytest.mark.parametrize("rate", [300, 10**6])
+@pytest.mark.parametrize("sample", [50, 200])
+@pytest.mark.parametrize(("precision", "recall"), [(0.9, 0.85), (0.7, 0.6), (0.8, 0.95)])
 def test_interval_covers_93_to_97_percent(precision, recall, sample, rate):
-    """Slow: 3,000 detectors a setting, so that the share itself is known to 0.4 %."""
+    """Slow: 1,000 detectors a setting, so that the share itself is known to 0.7 %."""
     rng = np.random.default_rng([sample, rate, int(100 * recall)])
-    assert 0.93 <= coverage(rng, precision, recall, sample, 3000, rate) <= 0.97
+    assert 0.93 <= coverage(rng, precision, recall, sample, 1000, rate) <= 0.97
 
 
 def test_two_classes_by_hand():

@@ -6,7 +6,7 @@ from scipy import stats
 
 from bouton.density.dispersion import extra_variance
 from bouton.density.profiles import axis_curves, count_cdf, count_interval, count_sf, depth_curve, histogram_curve
-from density.tissue import tissue
+from density.tissue import patchy, tissue
 
 
 def test_axis_curves_are_sums_over_sums():
@@ -28,6 +28,14 @@ def test_intervals_of_profiles_cover_the_density(alpha):
         z = axis_curves(tissue(rng, (6, 6, 6), 0.8, alpha=alpha, masked=0.6))[0]
         covered.append((z.low <= 0.8) & (z.high >= 0.8))
     assert 0.92 < np.mean(covered) < 0.98
+
+
+def test_intervals_of_profiles_allow_for_patches():
+    rng, covered = np.random.default_rng(3), []
+    for _ in range(60):
+        y = axis_curves(patchy(rng, (12, 14, 16), 0.8))[1]
+        covered.append((y.low <= 0.8) & (y.high >= 0.8))
+    assert np.mean(covered) > 0.88
 
 
 def test_depth_curve_has_a_point_each_step():

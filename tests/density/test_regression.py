@@ -6,7 +6,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from bouton.density.regression import axis_findings, depth_finding, smooth
-from density.tissue import tissue
+from density.tissue import patchy, tissue
 
 
 def test_likelihood_ratio_is_that_of_two_fitted_models():
@@ -116,3 +116,19 @@ def test_constant_counts_show_no_change():
     same = type(blocks)(np.full(125, 100), blocks.exposure_um3, blocks.index, blocks.centre_um, blocks.size_um)
     for found in axis_findings(same):
         assert found.value == pytest.approx(1) and found.p > 0.99
+
+
+def test_patches_are_not_taken_for_trends_beyond_what_they_are():
+    rng, covered, told = np.random.default_rng(8), [], []
+    for _ in range(40):
+        found = axis_findings(patchy(rng, (12, 14, 16), 1.4))
+        covered += [each.low <= 1 <= each.high for each in found]
+        told.append("neighbouring blocks are alike" in found[0].note)
+    # without allowing for likeness, intervals cover about 60 %
+    assert np.mean(covered) > 0.88 and np.mean(told) > 0.95
+
+
+def test_independent_blocks_are_not_called_alike():
+    rng = np.random.default_rng(9)
+    notes = [axis_findings(tissue(rng, (8, 8, 8), 1.0, alpha=0.05, masked=0.6))[0].note for _ in range(60)]
+    assert sum("independently" in note for note in notes) >= 59

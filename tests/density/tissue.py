@@ -1,6 +1,9 @@
 """Small tissues for tests: blocks with Poisson or over-dispersed counts."""
 
+from dataclasses import replace
+
 import numpy as np
+from scipy import ndimage
 
 from bouton.density.blocks import DensityBlocks
 
@@ -16,3 +19,12 @@ def tissue(rng, shape, density, *, alpha=0.0, masked=0.0, trend=None):
     if trend is not None:
         rate = rate * trend(centre)
     return DensityBlocks(rng.poisson(rate * volume), volume, index, centre, (5.0, 5.0, 5.0))
+
+
+def patchy(rng, shape, density, sd=0.25, reach=0.7):
+    """Return blocks whose log density is a smooth random field of this standard deviation; ``reach`` in blocks."""
+    blocks = tissue(rng, shape, density, masked=0.5)
+    wide = rng.normal(size=[side + 24 for side in shape])
+    field = ndimage.gaussian_filter(wide, reach)[12:-12, 12:-12, 12:-12].ravel()
+    field *= sd * (2 * np.pi**0.5 * reach) ** 1.5
+    return replace(blocks, counts=rng.poisson(density * np.exp(field - sd**2 / 2) * blocks.exposure_um3))

@@ -1,7 +1,7 @@
 """Density along axes and with depth, and its histogram against what chance alone would give.
 
 Intervals are those of an over-dispersed Poisson count: Garwood's (1936, doi:10.1093/biomet/28.3-4.437) of the count
-over the dispersion around the curve.
+over the dispersion around the curve, times how much more sums over neighbouring blocks vary where these are alike.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.dispersion import NEARLY_POISSON, missing
+from bouton.density.dispersion import NEARLY_POISSON, extra_variance, likeness, missing
 from bouton.density.finding import Curve
 
 _BINS = 40
@@ -21,8 +21,8 @@ def axis_curves(blocks: DensityBlocks) -> list[Curve]:
     """Return density over z, y and x: a point each layer of blocks, exposure-weighted; no curve without blocks."""
     if not len(blocks):
         return []
-    return [_curve(f"axis {name}", blocks, blocks.index[:, axis], blocks.centre_um[:, axis])
-            for axis, name in enumerate("zyx")]  # fmt: skip
+    index, centre = blocks.index, blocks.centre_um
+    return [_curve(f"axis {name}", blocks, index[:, axis], centre[:, axis], axis) for axis, name in enumerate("zyx")]
 
 
 def depth_curve(blocks: DensityBlocks, depth_um: np.ndarray, width_um: float) -> Curve:
@@ -31,24 +31,29 @@ def depth_curve(blocks: DensityBlocks, depth_um: np.ndarray, width_um: float) ->
     return _curve("depth", blocks, np.floor(depth / width_um).astype(np.int64), depth)
 
 
-def _curve(name: str, blocks: DensityBlocks, group: np.ndarray, position: np.ndarray) -> Curve:
+def _curve(name: str, blocks: DensityBlocks, group: np.ndarray, position: np.ndarray, thin: int | None = None) -> Curve:
     """Return density of groups of blocks; ``x`` is the mean position weighted by exposure."""
     _, number = np.unique(group, return_inverse=True)
     volume = np.bincount(number, blocks.exposure_um3)
     counts = np.bincount(number, blocks.counts)
     place = np.bincount(number, blocks.exposure_um3 * position) / volume
-    low, high = count_interval(counts, _dispersion_around(blocks, (counts / volume)[number], volume.size))
+    low, high = count_interval(counts, _dispersion_around(blocks, (counts / volume)[number], volume.size, thin))
     expected = np.full(volume.size, blocks.rate)
     return Curve(name, place, counts / volume, low / volume, high / volume, expected, volume)
 
 
-def _dispersion_around(blocks: DensityBlocks, density: np.ndarray, groups: int) -> float:
-    """Return Pearson's statistic over its degrees of freedom around a curve, at least 1."""
-    expected, df = density * blocks.exposure_um3, len(blocks) - groups
-    known = expected > 0
-    if df < 1 or not known.any():
-        return max(1.0, float(blocks.counts.var() / blocks.counts.mean())) if blocks.counts.any() else 1.0
-    return max(1.0, float(((blocks.counts - expected)[known] ** 2 / expected[known]).sum() / df))
+def _dispersion_around(blocks: DensityBlocks, density: np.ndarray, groups: int, thin: int | None) -> float:
+    """Return the variance of sums of counts around a curve over their mean, at least 1."""
+    some = density > 0
+    if not some.any():
+        return 1.0
+    kept, df = blocks.only(some), int(some.sum()) - groups
+    expected = density[some] * kept.exposure_um3
+    if df < 1:
+        kept, expected, df = blocks, blocks.expected, max(1, len(blocks) - 1)
+    pearson = float(((kept.counts - expected) ** 2 / expected).sum() / df)
+    alpha = extra_variance(kept.counts, expected, len(kept) - df)
+    return max(1.0, pearson) * likeness(kept, expected, alpha, thin)[0]
 
 
 def count_interval(counts: np.ndarray, dispersion: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

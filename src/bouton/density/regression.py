@@ -3,7 +3,8 @@
 log E[n_i] = log V_i + intercept + a cubic B-spline of each coordinate; variance mu + alpha mu^2 with alpha by moments
 from the full model (Breslow 1984, doi:10.2307/2347661), 0 for tissue that varies no more than Poisson. The likelihood
 ratio statistic of the model without a curve, at the same alpha, over its df is compared with F where alpha had to be
-estimated above 0 (as McCullagh & Nelder do with the deviance, doi:10.1201/9780203753736), else with chi-square.
+estimated above 0 (as McCullagh & Nelder do with the deviance, doi:10.1201/9780203753736), else with chi-square. Where
+blocks that lie together are alike beyond doubt, statistic and interval are scaled by how much more their sums vary.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy import interpolate, stats
 from statsmodels.tools.sm_exceptions import ModelWarning
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.dispersion import NEARLY_POISSON, extra_variance, missing
+from bouton.density.dispersion import NEARLY_POISSON, extra_variance, likeness, missing
 from bouton.density.finding import Finding
 
 _DEGREE = 3
@@ -103,12 +104,20 @@ def _finding(
     if not (full.converged and without.converged):
         return _noted(finding, "not available: the fit did not converge")
     statistic = max(0.0, without.deviance - full.deviance)
-    p = float(stats.f.sf(statistic / df, df, full.df) if full.alpha else stats.chi2.sf(statistic, df))
+    excess, freedom = full.likeness
+    estimated = full.alpha > 0 or excess > 1
+    p = float(stats.f.sf(statistic / excess / df, df, freedom) if estimated else stats.chi2.sf(statistic, df))
     log_ratio, error = _log_ratio(full, smooths, number)
-    reach = float(stats.t.ppf(0.975, full.df)) * error
-    note = f"likelihood ratio {statistic:.4g} on {df} df, alpha {full.alpha:.3g}; takes blocks as independent given it"
+    reach = float(stats.t.ppf(0.975, freedom)) * error * math.sqrt(excess)
+    note = f"likelihood ratio {statistic:.4g} on {df} df, alpha {full.alpha:.3g}; {_told(excess)}"
     value, low, high = (_exp(log_ratio + shift) for shift in (0.0, -reach, reach))
     return Finding(test, finding.question, _EFFECT, value, low, high, p, len(blocks), note)
+
+
+def _told(excess: float) -> str:
+    if excess == 1:
+        return "blocks vary independently around the curves"
+    return f"neighbouring blocks are alike: p and interval allow for {excess:.3g} times the variance"
 
 
 def _noted(finding: Finding, note: str) -> Finding:
@@ -121,7 +130,8 @@ def _exp(value: float) -> float:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model: ``rank`` columns, ``df`` degrees of freedom left."""
+    """A fitted model: ``rank`` columns, ``df`` degrees of freedom left; ``likeness`` of blocks
+    around it, and the degrees of freedom of that."""
 
     alpha: float
     deviance: float
@@ -131,6 +141,7 @@ class Fit:
     covariance: np.ndarray
     expected: np.ndarray
     converged: bool
+    likeness: tuple[float, int] = (1.0, 1)
 
 
 def _fit_with_alpha(blocks: DensityBlocks, smooths: Sequence[Smooth]) -> Fit:
@@ -141,7 +152,8 @@ def _fit_with_alpha(blocks: DensityBlocks, smooths: Sequence[Smooth]) -> Fit:
         if abs(alpha - found.alpha) <= 1e-4 * alpha:
             break
         found = _fit(blocks, smooths, alpha)
-    return found
+    excess, freedom = likeness(blocks, found.expected, found.alpha)
+    return replace(found, likeness=(excess, freedom if excess > 1 else found.df))
 
 
 def _fit(blocks: DensityBlocks, smooths: Sequence[Smooth], alpha: float) -> Fit:

@@ -57,6 +57,8 @@ def test_another_sampling_is_refused(runs: Path, tmp_path: Path) -> None:
     density_run(runs / "old", densities(), rule="neurodata-2016")
     with pytest.raises(SpecError, match="rule is centroid in mouse and neurodata-2016 in old"):
         call(command, "mouse", "old", "--runs", runs)
+    density_run(runs / "wide", densities(), pad_um=[9, 9, 9])
+    assert rows("mouse", "wide", "--runs", runs)["differences"], "the centroid rule has no use for a pad"
     density_run(runs / "far", densities(), exclusion_nm=100.0)
     with pytest.raises(SpecError, match=r"exclusion_nm is 300\.0 in mouse and 100\.0 in far"):
         call(command, "mouse", "human", "far", "--runs", runs)
@@ -68,7 +70,7 @@ def test_another_sampling_is_refused(runs: Path, tmp_path: Path) -> None:
 
 def test_corrected(runs: Path, tmp_path: Path) -> None:
     path = tmp_path / "detectors.yaml"
-    one = "{precision: 0.9, precision_of: 200, recall: 0.75, recall_of: 180}"
+    one = "{precision: 0.9, precision_sample: 200, recall: 0.75, recall_sample: 180}"
     path.write_text(f"mouse: {one}\nhuman: {one}\n")
     found = rows("mouse", "human", "--runs", runs, "--corrected", path)
     values = {(m["dataset"], m["measure"]): m["value"] for m in found["measurements"]}
@@ -81,11 +83,14 @@ def test_corrected(runs: Path, tmp_path: Path) -> None:
     [
         ("mice: {}", "detectors.yaml:1: no data set 'mice'"),
         ("mouse: {precision: 0.9}", "detectors.yaml:1: mouse: .*expected numbers of precision, recall"),
-        ("mouse: {precision: 9, precision_of: 5, recall: 1, recall_of: 5}", "precision = 9.0; expected above 0"),
-        ("mouse: {precision: .9, precision_of: 5, recall: 0, recall_of: 5}", "recall = 0.0"),
-        ("mouse: {precision: .9, precision_of: 0, recall: 1, recall_of: 5}", "precision of a sample of 0"),
-        ("mouse: {precision: .9, precision_of: 5.5, recall: 1, recall_of: 5}", "precision_of 5.5"),
-        ("mouse: {precision: good, precision_of: 5, recall: 1, recall_of: 5}", "precision 'good'"),
+        (
+            "mouse: {precision: 9, precision_sample: 5, recall: 1, recall_sample: 5}",
+            "precision = 9.0; expected above 0",
+        ),
+        ("mouse: {precision: .9, precision_sample: 5, recall: 0, recall_sample: 5}", "recall = 0.0"),
+        ("mouse: {precision: .9, precision_sample: 0, recall: 1, recall_sample: 5}", "precision of a sample of 0"),
+        ("mouse: {precision: .9, precision_sample: 5.5, recall: 1, recall_sample: 5}", "precision_sample 5.5"),
+        ("mouse: {precision: good, precision_sample: 5, recall: 1, recall_sample: 5}", "precision 'good'"),
     ],
 )
 def test_bad_detectors(runs: Path, tmp_path: Path, text: str, told: str) -> None:

@@ -123,7 +123,9 @@ def test_outliers_are_taken_in_their_order(tmp_path: Path) -> None:
     outliers = {name: table[name][chosen] for name in OUTLIER_COLUMNS if name in table}
     outliers |= {name: np.full(20, 0.01) for name in ("expected", "p", "q")}
     outliers["side"] = np.array(["low", "high"] * 10, object)
-    run.table(run.step("uniformity", "uniformity"), "outliers", outliers, OUTLIER_COLUMNS)
+    run.table(
+        run.step("uniformity", "uniformity", reads={"densities": "densities"}), "outliers", outliers, OUTLIER_COLUMNS
+    )
     run.save()
     tasks = sampled(run.folder, tmp_path / "check", "--max-masked-share", 1)["tasks"]
     low = {x + 14 * y for x, y, g in zip(tasks["block_x"], tasks["block_y"], tasks["group"], strict=True) if g == "low"}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bouton.cli.densities_sample import command as sample
+from bouton.cli.densities_sample import sheet_name
 from bouton.cli.densities_score import command
 from bouton.errors import DataError
 from cli.calling import call
@@ -27,12 +28,16 @@ def key_of(check: Path) -> dict[str, list]:
     return json.loads((check / "key.json").read_text())["tasks"]
 
 
+def sheet_of(check: Path) -> str:
+    return sheet_name(json.loads((check / "sample.json").read_text())["key_checksum"])
+
+
 def fill(check: Path, share: float = 0.8, skip: int = 0) -> None:
     """Answer as somebody who counts ``1 / share`` synapses for a detected one; leave the last ``skip`` out."""
     tasks = key_of(check)
-    lines = ["task,synapses,usable,matched,comment"]
+    lines, sheet = ["sheet,task,synapses,usable,matched,comment"], sheet_of(check)
     for name, count in list(zip(tasks["task"], tasks["all_synapses"], strict=True))[: len(tasks["task"]) - skip]:
-        lines.append(f"{name},{round(count / share)},yes,,")
+        lines.append(f"{sheet},{name},{round(count / share)},yes,,")
     (check / "answers.csv").write_text("\n".join(lines) + "\n")
 
 
@@ -63,10 +68,10 @@ def test_spreadsheets_of_many_kinds(check: Path) -> None:
     fill(check)
     expected = scored(check)
     rows = list(csv.DictReader((check / "answers.csv").read_text().splitlines()))
-    lines = ["Usable;Comment;Task;Synapses"]
-    lines += [f'Yes;"a; b";{int(row["task"])};{row["synapses"]} ' for row in rows]
+    lines = ["Usable;Sheet;Comment;Task;Synapses"]
+    lines += [f'Yes;{row["sheet"].upper()};"a; b";{int(row["task"])};{row["synapses"]} ' for row in rows]
     other = check.parent / "filled.csv"
-    other.write_bytes(("\ufeff" + "\r\n".join([*lines, ";;;", ""])).encode())
+    other.write_bytes(("\ufeff" + "\r\n".join([*lines, ";;;;", ""])).encode())
     assert scored(check, "--answers", other) == expected
 
 
@@ -91,13 +96,13 @@ def line(check: Path, number: int, text: str) -> None:
         ("003,5,,,", r"line 4: synapses without a word in usable"),
         ("003,,yes,,", r"line 4: usable, but no number of synapses"),
         ("003,5,yes,6,", r"line 4: 6 matched"),
-        ("003,5,yes", r"line 4: 3 fields; expected 5"),
-        ("003,5,yes,,good, but dark", r"line 4: 6 fields; expected 5"),
+        ("003,5,yes", r"line 4: 4 fields; expected 6"),
+        ("003,5,yes,,good, but dark", r"line 4: 7 fields; expected 6"),
     ],
 )
 def test_wrong_rows_are_refused_with_their_line(check: Path, text: str, told: str) -> None:
     fill(check)
-    line(check, 4, text)
+    line(check, 4, f"{sheet_of(check)},{text}")
     with pytest.raises(DataError, match=told):
         call(command, check)
 
@@ -106,10 +111,10 @@ def test_wrong_heads_and_files(check: Path) -> None:
     with pytest.raises(DataError, match="no task is answered"):
         call(command, check)
     fill(check)
-    line(check, 1, "task,count,usable,matched,comment")
+    line(check, 1, "sheet,task,count,usable,matched,comment")
     with pytest.raises(DataError, match="line 1: no column 'synapses'"):
         call(command, check)
-    line(check, 1, "task,synapses,usable,usable,comment")
+    line(check, 1, "sheet,task,synapses,usable,usable,comment")
     with pytest.raises(DataError, match="column 'usable' twice"):
         call(command, check)
     (check / "answers.csv").write_bytes(b"\xff\xfe\x00task")
@@ -134,12 +139,19 @@ def test_a_key_that_was_changed_is_refused(check: Path) -> None:
 
 def test_matched_gives_precision_and_recall(check: Path) -> None:
     tasks = key_of(check)
-    lines = ["task,synapses,usable,matched"]
+    lines, sheet = ["sheet,task,synapses,usable,matched"], sheet_of(check)
     random = np.random.default_rng(1)
     for name, count in zip(tasks["task"], tasks["all_synapses"], strict=True):
         matched = int(random.binomial(count, 0.9))
-        lines.append(f"{name},{round(matched / 0.75)},yes,{matched}")
+        lines.append(f"{sheet},{name},{round(matched / 0.75)},yes,{matched}")
     (check / "answers.csv").write_text("\n".join(lines) + "\n")
     found = scored(check)
     assert found["precision, control"]["value"] == pytest.approx(0.9, abs=0.04)
     assert found["recall, control"]["value"] == pytest.approx(0.75, abs=0.02)
+
+
+def test_the_sheet_of_another_sample_is_refused(check: Path, tmp_path: Path) -> None:
+    fill(check)
+    call(sample, tmp_path / "cortex", "--low", 5, "--high", 5, "--control", 10, "--out", tmp_path / "second")
+    with pytest.raises(DataError, match=f"line 2: a row of sheet '{sheet_of(check)}'"):
+        call(command, tmp_path / "second", "--answers", check / "answers.csv")

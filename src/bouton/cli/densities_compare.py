@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 SAME_SIZE = 0.05
 """Relative difference that rounding to voxels may make in the size of blocks."""
-SHARES = ("precision", "recall", "precision_of", "recall_of")
+SHARES = ("precision", "precision_sample", "recall", "recall_sample")
+UNUSED = {"centroid": {"pad_um"}, "neurodata-2016": {"exclusion_nm"}}
+"""Parameters that a rule does not look at."""
 
 
 def command(
@@ -79,7 +81,9 @@ def check_same_sampling(tables: Sequence[Densities]) -> None:
     """
     for one in tables[1:]:
         first = tables[0]
-        for name in sorted(set(first.params) & set(one.params)):
+        unused = UNUSED.get(str(first.params.get("rule")), set())
+        # The rule first: what else differs follows from it.
+        for name in sorted((set(first.params) & set(one.params)) - unused, key=lambda key: (key != "rule", key)):
             a, b = (_plain(each.params[name]) for each in (first, one))
             if a != b:
                 raise SpecError(
@@ -115,11 +119,13 @@ def read_detectors(path: Path, names: Sequence[str]) -> dict[str, Detector]:
         if not isinstance(values, dict) or set(values) != set(SHARES):
             raise SpecError(f"{name}: {values!r}", where=where, expected=f"numbers of {', '.join(SHARES)}")
         for key in SHARES:
-            value, kind = values[key], int if key.endswith("_of") else (int, float)
+            value, kind = values[key], int if key.endswith("_sample") else (int, float)
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise SpecError(f"{key} {value!r}", where=document.at(name, key), expected="a number")
         try:
-            shares = [labelled_share(key, float(values[key]), values[f"{key}_of"]) for key in ("precision", "recall")]
+            shares = [
+                labelled_share(key, float(values[key]), values[f"{key}_sample"]) for key in ("precision", "recall")
+            ]
         except SpecError as error:
             raise SpecError(error.found, where=where, expected=error.expected, fix=error.fix) from None
         found[str(name)] = Detector(*shares)

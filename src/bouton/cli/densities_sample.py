@@ -23,7 +23,7 @@ KEY, SAMPLE, ANSWERS, PAGE, NML, LIST = (
     "key.json", "sample.json", "answers.csv", "tasks.html", "tasks.nml", "tasks.csv"
 )  # fmt: skip
 SEALED = "Do not open before scoring: this file tells why each block was chosen."
-ANSWER_COLUMNS = ("task", "synapses", "usable", "matched", "comment")
+ANSWER_COLUMNS = ("sheet", "task", "synapses", "usable", "matched", "comment")
 
 
 def command(
@@ -76,7 +76,7 @@ def _scored(densities: Densities, wanted: Any, max_masked_share: float) -> tuple
     from bouton.density.blocks import density_blocks, kept_rows
 
     kept = np.flatnonzero(kept_rows(densities.table, max_masked_share))
-    outliers = outliers_of(densities.run, densities) if densities.run else None
+    outliers = outliers_of(densities)
     if outliers is not None:
         score = _ranks(densities.table, outliers)[kept]
         if (score < 0).sum() >= wanted.low and (score > 0).sum() >= wanted.high:
@@ -127,21 +127,32 @@ def _write(out: Path, run: Run, rows: TableData, hidden: tuple[bytes, bool]) -> 
     public["link"] = np.array(links, dtype=object)
     if not blind:
         public |= {name: rows[name] for name in ("group", "synapses", "all_synapses", "density_um3")}
-    told = {"run": run.folder.name, "tasks": len(names), "blind": blind, "key_checksum": bytes_checksum(key)}
+    told: dict[str, Any] = {
+        "run": run.folder.name,
+        "tasks": len(names),
+        "blind": blind,
+        "key_checksum": bytes_checksum(key),
+    }
+    sheet = sheet_name(told["key_checksum"])
     reasons = [""] * len(names) if blind else [f"{g}, {n} detected" for g, n in
                                               zip(rows["group"], rows["all_synapses"], strict=True)]  # fmt: skip
     with new_folder(out) as folder:
         write_csv(folder / LIST, public)
         write_task_nml(folder / NML, dict(zip(names, boxes, strict=True)), run.voxel_size_nm, run.folder.name)
         page = [TaskRow(n, str(b), link, why) for n, b, link, why in zip(names, boxes, links, reasons, strict=True)]
-        write_bytes(folder / PAGE, tasks_page(run.folder.name, page).encode())
-        write_bytes(folder / ANSWERS, _sheet(names))
+        write_bytes(folder / PAGE, tasks_page(run.folder.name, sheet, page).encode())
+        write_bytes(folder / ANSWERS, _sheet(names, sheet))
         write_bytes(folder / KEY, key)
         write_bytes(folder / SAMPLE, json.dumps(told, indent=1).encode())
 
 
-def _sheet(names: list[str]) -> bytes:
-    return "".join([",".join(ANSWER_COLUMNS) + "\n", *(f"{name},,,,\n" for name in names)]).encode()
+def sheet_name(key_checksum: str) -> str:
+    """Return a word that tells one sample's sheet from another's: letters, which spreadsheets leave alone."""
+    return "".join("bdfghjklmnpqrstv"[int(digit, 16)] for digit in key_checksum[:6])
+
+
+def _sheet(names: list[str], sheet: str) -> bytes:
+    return "".join([",".join(ANSWER_COLUMNS) + "\n", *(f"{sheet},{name},,,,\n" for name in names)]).encode()
 
 
 def _boxes(rows: TableData) -> list[Box]:

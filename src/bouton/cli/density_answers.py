@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bouton.cli.densities_sample import ANSWER_COLUMNS, ANSWERS, KEY, SAMPLE
+from bouton.cli.densities_sample import ANSWER_COLUMNS, ANSWERS, KEY, SAMPLE, sheet_name
 from bouton.errors import DataError
 from bouton.volume import checksum
 from bouton.volume.files import disk_errors
@@ -19,7 +19,7 @@ from bouton.volume.files import disk_errors
 if TYPE_CHECKING:
     from bouton.density.blind_score import Answers, Tasks
 
-NEEDED = ("task", "synapses", "usable")
+NEEDED = ("sheet", "task", "synapses", "usable")
 USABLE = {"yes": "yes", "y": "yes", "no": "no", "n": "no", "unsure": "unsure", "": ""}
 MOST = 1_000_000
 """More synapses in one block are a slip of the pen."""
@@ -27,8 +27,9 @@ MOST = 1_000_000
 
 @dataclass(frozen=True)
 class Check:
-    """A blinded check: names of its tasks, what the key tells of them, and the run they are of."""
+    """A blinded check: its sheet, names of its tasks, what the key tells of them, and the run they are of."""
 
+    sheet: str
     names: tuple[str, ...]
     tasks: Tasks
     run: str
@@ -64,7 +65,8 @@ def read_check(folder: Path) -> Check:
     detected = np.array(tasks["all_synapses"], np.int64)
     volume = np.array(tasks["unmasked_um3"], np.float64)
     place = np.stack([np.array(tasks[f"block_{axis}"], np.int64) for axis in "zyx"], axis=1)
-    return Check(tuple(tasks["task"]), Tasks(groups, detected, volume, float(key["rate_um3"]), place), str(key["run"]))
+    known = Tasks(groups, detected, volume, float(key["rate_um3"]), place)
+    return Check(sheet_name(sample["key_checksum"]), tuple(tasks["task"]), known, str(key["run"]))
 
 
 def _json(path: Path) -> dict:
@@ -114,6 +116,12 @@ def _rows(path: Path, check: Check) -> dict[int, _Row]:
     for line, fields in _lines(path):
         where = f"{path}, line {line}"
         name = fields["task"]
+        if fields["sheet"].lower() != check.sheet:
+            raise DataError(
+                f"a row of sheet {fields['sheet']!r}", where=where,
+                expected=f"{check.sheet}: other samples number their tasks alike",
+                fix="score it in the folder that it came with",
+            )  # fmt: skip
         # Spreadsheets make 7 of 007.
         task = numbers.get(int(name)) if name.isdecimal() else None
         if task is None:

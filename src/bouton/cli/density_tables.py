@@ -15,7 +15,7 @@ from bouton.errors import DataError, SpecError
 from bouton.volume import TableData, read_table
 from bouton.volume.density_columns import DENSITY_COLUMNS
 from bouton.volume.run_folder import Run, open_run
-from bouton.volume.run_layers import RunTable, run_tables
+from bouton.volume.run_layers import run_tables
 
 OUTPUT = "densities"
 
@@ -35,6 +35,8 @@ class Densities:
     params : mapping
         Parameters of the step that made it; empty for a file.
     run : Run or None
+    step : str
+        The step that made it; empty for a file.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Densities:
     table: TableData
     params: Mapping[str, Any] = field(default_factory=dict)
     run: Run | None = None
+    step: str = ""
 
 
 def open_densities(name: str, runs: Path, step: str | None = None) -> list[Densities]:
@@ -83,12 +86,16 @@ def run_densities(run: Run, step: str | None = None, name: str = "") -> Densitie
         )
     chosen = tables[0]
     table = checked(run.table(chosen.ref), where)
-    return Densities(name or run.folder.name, where, table, run.steps[chosen.step].params, run)
+    return Densities(name or run.folder.name, where, table, run.steps[chosen.step].params, run, chosen.step)
 
 
-def outliers_of(run: Run, densities: Densities) -> TableData | None:
-    """Return the table of outlier blocks that a run made; None where it made none, or several."""
-    tables: list[RunTable] = [table for table in run_tables(run) if table.output == "outliers"]
+def outliers_of(densities: Densities) -> TableData | None:
+    """Return the outlier blocks that a step of the run found in these densities; None where none did, or several."""
+    run = densities.run
+    if run is None:
+        return None
+    refs = (densities.step, f"{densities.step}.{OUTPUT}")
+    tables = [t for t in run_tables(run) if t.output == "outliers" and run.steps[t.step].reads.get(OUTPUT) in refs]
     return run.table(tables[0].ref) if len(tables) == 1 else None
 
 

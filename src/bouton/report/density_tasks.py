@@ -18,6 +18,7 @@ class TaskRow:
     why: str
 
 
-def tasks_page(run: str, tasks: Sequence[TaskRow]) -> str:
-    """Return the page as HTML that needs nothing else."""
-    return render({"run": run, "tasks": tasks, "told": any(task.why for task in tasks)}, "density_tasks.html.jinja")
+def tasks_page(run: str, sheet: str, tasks: Sequence[TaskRow]) -> str:
+    """Return the page as HTML that needs nothing else; ``sheet`` names the sheet of answers that belongs to it."""
+    told = any(task.why for task in tasks)
+    return render({"run": run, "sheet": sheet, "tasks": tasks, "told": told}, "density_tasks.html.jinja")

@@ -5,27 +5,27 @@ have lain lowers densities at masks; here both go by the same voxels (minus-samp
 statistics: Ripley 1988, Statistical Inference for Spatial Processes, doi:10.1017/CBO9780511624131, section 3).
 
 The distance is Euclidean, between voxel centres, on the anisotropic grid; lengths are whole picometres, so a distance
-that equals the reach does so on every machine. A mask is kept as bits, 64 voxels of a row a word: a row of masked
-voxels is widened along x and laid over the rows around it, once for each offset (z, y) of the ball. Only masked voxels
-with an unmasked neighbour matter, for one of them is nearest to any voxel outside.
+that equals the reach does so on every machine. A mask is kept as bits, 64 voxels of a row a word: the rows of a section
+are widened along x step by step and laid over the rows around them, which makes discs, and these over the sections
+around: the union of balls around all masked voxels.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 from bouton.density.grid import AnalysisGrid
 from bouton.geometry import NM, ZYX, Box
 
 _WORD = 64
 _ONE, _FULL, _LAST = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(63)
-_ZERO = np.uint64(0)
-_M1, _M2, _M4 = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
-_H1, _S1, _S2, _S4, _S56 = np.uint64(0x0101010101010101), np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def exposure(mask: np.ndarray, core: Box, reach_nm: float, voxel_size_nm: NM) ->
     hidden = masked.copy()
     rows = ball(reach_nm, voxel_size_nm)
     if len(rows) > 1 or rows[0, 2]:
-        _spread(packed, np.asarray(core.start[:2]), hidden, rows)
+        _spread(packed, (core.start[0], core.start[1]), hidden, rows)
     return Exposure(masked, hidden, core.start[2], False)
 
 
@@ -108,89 +108,124 @@ def nothing_masked(core: Box) -> Exposure:
     return Exposure(nothing, nothing, 0, True)
 
 
+def _spread(packed: np.ndarray, start: tuple[int, int], hidden: np.ndarray, rows: np.ndarray) -> None:
+    """Lay the ball over every masked voxel."""
+    # Offsets along z that are as far away share the disc that is laid over their section.
+    discs, kind = np.unique([_disc(rows, z) for z in range(rows[:, 0].max() + 1)], axis=0, return_inverse=True)
+    pad = -(-int(rows[:, 2].max()) // _WORD)  # words behind each row: what is widened beyond it meets no other row
+    _lay(packed, (start[0], start[1], pad), hidden, (discs, kind.ravel()))
+
+
+def _disc(rows: np.ndarray, z: int) -> np.ndarray:
+    """Return the half-widths of the rows y = 0, 1, ... of the ball's section ``z``, -1 where it has none."""
+    found = np.full(rows[:, 1].max() + 1, -1, dtype=np.int64)
+    mine = rows[(rows[:, 0] == z) & (rows[:, 1] >= 0)]
+    found[mine[:, 1]] = mine[:, 2]
+    return found
+
+
 @njit(cache=True, nogil=True)
-def _spread(packed: np.ndarray, start: np.ndarray, hidden: np.ndarray, rows: np.ndarray) -> None:
-    """Lay the ball over every masked voxel that has an unmasked neighbour."""
+def _lay(
+    packed: np.ndarray, start: tuple[int, int, int], hidden: np.ndarray, ball: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Lay each section's discs over the sections around it."""
+    (low_z, low_y, pad), (discs, kind) = start, ball
     nz, ny, words = packed.shape
-    wide, old = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
+    far, wide = len(kind) - 1, words + pad
+    section, old = np.zeros((ny, wide), np.uint64), np.zeros((ny, wide), np.uint64)
+    laid = np.zeros((len(discs), ny, wide), np.uint64)
     for z in range(nz):
-        for y in range(ny):
-            lowest, highest = _rim(packed, z, y, wide)
-            if lowest > highest:
-                continue
-            width, first, last = 0, lowest // _WORD, highest // _WORD
-            for i in range(rows.shape[0]):
-                zz, yy = z + rows[i, 0] - start[0], y + rows[i, 1] - start[1]
-                while width < rows[i, 2]:
-                    width += 1
-                    first = max(0, lowest - width) // _WORD
-                    last = min(words - 1, (highest + width) // _WORD)
-                    _widen(wide, old, first, last)
-                if 0 <= zz < hidden.shape[0] and 0 <= yy < hidden.shape[1]:
-                    target = hidden[zz, yy]
-                    for word in range(first, last + 1):
-                        target[word] |= wide[word]
-
-
-@njit(cache=True, nogil=True)
-def _rim(packed: np.ndarray, z: int, y: int, out: np.ndarray) -> tuple[int, int]:
-    """Write the masked voxels of a row that have an unmasked neighbour; return the least and most where they may be."""
-    nz, ny, words = packed.shape
-    row = packed[z, y]
-    first, last = words, -1  # words
-    inner = 0 < z < nz - 1 and 0 < y < ny - 1
-    for i in range(words):
-        here = row[i]
-        if here == _ZERO:
-            out[i] = _ZERO
+        first, last = _filled(packed[z])
+        if first > last:
             continue
-        if inner:
-            left = (here << _ONE) | (row[i - 1] >> _LAST if i > 0 else _ZERO)
-            right = (here >> _ONE) | (row[i + 1] << _LAST if i < words - 1 else _ZERO)
-            around = packed[z - 1, y, i] & packed[z + 1, y, i] & packed[z, y - 1, i] & packed[z, y + 1, i]
-            here &= ~(left & right & around)
-        out[i] = here
-        if here != _ZERO:
-            first, last = min(first, i), i
-    return first * _WORD, last * _WORD + _WORD - 1
+        section[first : last + 1, :words], section[first : last + 1, words:] = packed[z, first : last + 1], 0
+        top, end = max(0, first - discs.shape[1] + 1), min(ny, last + discs.shape[1])
+        laid[:, top:end] = 0
+        _lay_discs(section[first : last + 1], old[first : last + 1], discs, (laid, first, ny))
+        top, end = max(top, low_y), min(end, low_y + hidden.shape[1])
+        for away in range(-far, far + 1):
+            zz = z + away - low_z
+            if 0 <= zz < hidden.shape[0]:
+                for y in range(top, end):
+                    _add(hidden[zz, y - low_y], laid[kind[abs(away)], y, :words])
 
 
 @njit(cache=True, nogil=True)
-def _widen(wide: np.ndarray, old: np.ndarray, first: int, last: int) -> None:
-    """Add to the bits of a row those beside them."""
-    old[first : last + 1] = wide[first : last + 1]
-    for i in range(first, last + 1):
-        here = old[i]
-        found = here | (here << _ONE) | (here >> _ONE)
-        if i > first:
-            found |= old[i - 1] >> _LAST
-        if i < last:
-            found |= old[i + 1] << _LAST
-        wide[i] = found
+def _filled(section: np.ndarray) -> tuple[int, int]:
+    """Return the first and the last row of a section that hold a bit."""
+    first, last = 0, section.shape[0] - 1
+    while first <= last and not section[first].any():
+        first += 1
+    while first <= last and not section[last].any():
+        last -= 1
+    return first, last
 
 
 @njit(cache=True, nogil=True)
-def popcount(word: np.uint64) -> np.int64:
-    """Return the number of bits of a word."""
-    word -= (word >> _S1) & _M1
-    word = (word & _M2) + ((word >> _S2) & _M2)
-    word = (word + (word >> _S4)) & _M4
-    return np.int64((word * _H1) >> _S56)
+def _lay_discs(section: np.ndarray, old: np.ndarray, discs: np.ndarray, out: tuple[np.ndarray, int, int]) -> None:
+    """Widen the rows of a section step by step; add them to the rows around where a disc is so wide."""
+    laid, low, ny = out
+    rows = section.shape[0]
+    for width in range(discs.max() + 1):
+        if width:
+            _widen(section.ravel(), old.ravel())
+        for number in range(len(discs)):
+            for away in range(1 - discs.shape[1], discs.shape[1]):
+                top, end = max(0, low + away), min(ny, low + away + rows)
+                if discs[number, abs(away)] == width and top < end:
+                    _add(laid[number, top:end].ravel(), section[top - low - away : end - low - away].ravel())
 
 
 @njit(cache=True, nogil=True)
-def bits_between(row: np.ndarray, start: int, stop: int) -> np.int64:
+def _add(target: np.ndarray, bits: np.ndarray) -> None:
+    for i in range(len(target)):
+        target[i] |= bits[i]
+
+
+@njit(cache=True, nogil=True)
+def _widen(bits: np.ndarray, old: np.ndarray) -> None:
+    """Add to a line of bits those beside them."""
+    n = len(bits)
+    old[:] = bits
+    for i in range(n):
+        bits[i] |= (old[i] << _ONE) | (old[i] >> _ONE)
+    for i in range(n - 1):
+        bits[i + 1] |= old[i] >> _LAST
+    for i in range(n - 1):
+        bits[i] |= old[i + 1] << _LAST
+
+
+@intrinsic  # type: ignore[misc]
+def popcount(typing: object, word: object) -> tuple[object, object]:
+    """Return the number of bits of a uint64 (the processor's own instruction)."""
+
+    def build(context: object, builder: Any, signature: object, arguments: tuple[Any, ...]) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), build
+
+
+@njit(cache=True, nogil=True)
+def _bits(word: np.uint64) -> int:
+    return np.int64(popcount(word))  # type: ignore[call-arg, return-value]
+
+
+@njit(cache=True, nogil=True)
+def bits_between(row: np.ndarray, start: int, stop: int) -> int:
     """Return the number of bits of a row of words in [start, stop)."""
     if start >= stop:
-        return np.int64(0)
+        return 0
     first, last = start // _WORD, (stop - 1) // _WORD
     head = _FULL << np.uint64(start % _WORD)
     tail = _FULL >> np.uint64(_WORD - 1 - (stop - 1) % _WORD)
-    if first == last:
-        return popcount(row[first] & head & tail)
-    found = popcount(row[first] & head) + popcount(row[last] & tail)
-    for i in range(first + 1, last):
-        found += popcount(row[i])
+    found = 0
+    for i in range(first, last + 1):
+        word = row[i]
+        if i == first:
+            word &= head
+        if i == last:
+            word &= tail
+        found += _bits(word)
     return found
 
 
@@ -216,29 +251,39 @@ def count_voxels(found: Exposure, grid: AnalysisGrid, core: Box) -> tuple[np.nda
     if found.none:
         return np.zeros(voxels.size, dtype=np.int64), voxels.ravel()
     masked, hidden = (np.zeros(voxels.shape, dtype=np.int64) for _ in range(2))
-    _count_bits((found.masked, found.hidden), (edges[0], edges[1], edges[2]), found.shift, (masked, hidden))
+    pieces = _pieces(edges[2] + found.shift)
+    _count_bits(found.masked, (edges[0], edges[1]), pieces, masked)
+    _count_bits(found.hidden, (edges[0], edges[1]), pieces, hidden)
     return masked.ravel(), (voxels - hidden).ravel()
+
+
+def _pieces(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the words that hold the voxels between edges: block and word, int64 (n, 2); and their bits, uint64 (n,)."""
+    places, bits = [], []
+    for block, (start, stop) in enumerate(itertools.pairwise(edges.tolist())):
+        for word in range(start // _WORD, -(-stop // _WORD)):
+            low, high = max(0, start - word * _WORD), min(_WORD, stop - word * _WORD)
+            places.append((block, word))
+            bits.append((1 << high) - (1 << low))
+    return np.array(places, dtype=np.int64).reshape(-1, 2), np.array(bits, dtype=np.uint64)
 
 
 @njit(cache=True, nogil=True)
 def _count_bits(
-    bits: tuple[np.ndarray, np.ndarray],
-    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
-    shift: int,
-    out: tuple[np.ndarray, np.ndarray],
+    bits: np.ndarray,
+    edges: tuple[np.ndarray, np.ndarray],
+    pieces: tuple[np.ndarray, np.ndarray],
+    out: np.ndarray,
 ) -> None:
-    ez, ey, ex = edges
-    masked, hidden = bits
+    (ez, ey), (places, chosen) = edges, pieces
     for bz in range(len(ez) - 1):
         for z in range(ez[bz], ez[bz + 1]):
             for by in range(len(ey) - 1):
+                target = out[bz, by]
                 for y in range(ey[by], ey[by + 1]):
-                    for bx in range(len(ex) - 1):
-                        a, b = ex[bx] + shift, ex[bx + 1] + shift
-                        count = bits_between(hidden[z, y], a, b)
-                        if count:
-                            out[1][bz, by, bx] += count
-                            out[0][bz, by, bx] += bits_between(masked[z, y], a, b)
+                    row = bits[z, y]
+                    for i in range(len(chosen)):
+                        target[places[i, 0]] += _bits(row[places[i, 1]] & chosen[i])
 
 
 def exposed_at(found: Exposure, places: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ def test_corrected(runs: Path, tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("mice: {}", "detectors.yaml:1: no data set 'mice'"),
-        ("mouse: {precision: 0.9}", "detectors.yaml:1: mouse: .*expected numbers of precision, recall"),
+        ("mouse: {precision: 0.9}", "detectors.yaml:1: mouse: .*expected numbers of precision, precision_sample"),
         (
             "mouse: {precision: 9, precision_sample: 5, recall: 1, recall_sample: 5}",
             "precision = 9.0; expected above 0",

@@ -44,10 +44,10 @@ def painted() -> np.ndarray:
 
 def ilastik(path: Path, array: np.ndarray, axes: str) -> Path:
     """Write an array (z, y, x) or (c, z, y, x) as ilastik exports it, with its axes in the order of ``axes``."""
-    whole = array if array.ndim == 4 else array[None]
-    stored = whole[None].transpose(["tczyx".index(name) for name in axes if name in "tczyx"] + [
-        i for i, name in enumerate("tczyx") if name not in axes]).reshape([  # fmt: skip
-            dict(zip("tczyx", (1, *whole.shape), strict=True))[name] for name in axes])  # fmt: skip
+    whole = (array if array.ndim == 4 else array[None])[None]
+    others = [name for name in "tczyx" if name not in axes]
+    turned = whole.transpose(["tczyx".index(name) for name in (*axes, *others)])
+    stored = turned.reshape(turned.shape[: len(axes)])
     tags = {"axes": [{"key": name, "typeFlags": 2, "resolution": 0, "description": ""} for name in axes]}
     with h5py.File(path, "w") as file:
         file["exported_data"] = stored

@@ -17,6 +17,10 @@ from properties.test_chain import FLOW
 
 OTHERS = """\
   masked:        {stage: mask_affinities, reads: {affinities: network.affinities}}
+  candidates:
+    stage: tissue_mask
+    reads: {image: tissue.image}
+    params: {scale_nm: 100, vessel_um: 0.3, soma_um: 0.4, block_um: [0.3, 0.3, 0.3]}
   mutex:         {stage: mutex_watershed, reads: {affinities: network.affinities}}
   region:
     stage: agglomeration

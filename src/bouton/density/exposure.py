@@ -258,7 +258,7 @@ def count_voxels(found: Exposure, grid: AnalysisGrid, core: Box) -> tuple[np.nda
 
 
 def _pieces(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the words that hold the voxels between edges: block and word, int64 (n, 2); and their bits, uint64 (n,)."""
+    """Return the words of the voxels between edges: block and word, int64 (n, 2), and which bits, uint64 (n,)."""
     places, bits = [], []
     for block, (start, stop) in enumerate(itertools.pairwise(edges.tolist())):
         for word in range(start // _WORD, -(-stop // _WORD)):

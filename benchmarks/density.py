@@ -99,7 +99,7 @@ def statistics_rows(permutations: int = 999) -> list[Row]:
 
 def points_row(made: Made, folder: Path) -> Row:
     """Measure (c) with points: the whole family on the blocks and the table of the simulated volume."""
-    table, synapses = open_run(folder / "runs" / "density").table("density"), read_table(made.table)
+    table, synapses = open_run(folder / runs.RUNS / "density").table("density"), read_table(made.table)
     blocks = density_blocks(table)
     points_um = np.stack([synapses[f"{axis}_nm"] for axis in "zyx"], axis=1) / 1000
     wall, cpu = time.perf_counter(), time.process_time()

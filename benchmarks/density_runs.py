@@ -25,7 +25,7 @@ from bouton.volume.tables import TableData
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from harness import run_stage
 
-__all__ = ["STUDY", "Took", "densities", "empty_s", "label_seconds"]
+__all__ = ["RUNS", "STUDY", "Took", "densities", "empty_s", "label_seconds"]
 WORKFLOW = """name: density
 data:
   synapses: {{path: {table}}}
@@ -35,6 +35,7 @@ steps:
   density: {{stage: densities, reads: {{synapses: synapses, mask: mask}}}}
 """
 BLOCK = (333, 936, 936)
+RUNS = "density-runs"
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,16 @@ def densities(made: Made, folder: Path, workers: int) -> tuple[Took, TableData]:
     """Run the stage on the simulated volume; return what it took and its table."""
     flow = folder / "density.yaml"
     flow.write_text(WORKFLOW.format(table=made.table, mask=made.mask, block=list(BLOCK)))
-    shutil.rmtree(folder / "runs", ignore_errors=True)
+    shutil.rmtree(folder / RUNS, ignore_errors=True)
     took = measured(
-        [sys.executable, "-m", "bouton", "run", str(flow), "--runs", str(folder / "runs"), f"--workers={workers}"]
+        [sys.executable, "-m", "bouton", "run", str(flow), "--runs", str(folder / RUNS), f"--workers={workers}"]
     )
-    return took, open_run(folder / "runs" / "density").table("density")
+    return took, open_run(folder / RUNS / "density").table("density")
 
 
 def empty_s(folder: Path, workers: int) -> float:
     """Return the seconds of the same command when everything is there already."""
-    command = [sys.executable, "-m", "bouton", "run", str(folder / "density.yaml"), "--runs", str(folder / "runs")]
+    command = [sys.executable, "-m", "bouton", "run", str(folder / "density.yaml"), "--runs", str(folder / RUNS)]
     return measured([*command, f"--workers={workers}"]).wall_s
 
 

@@ -59,6 +59,21 @@ def test_the_patterned_share_is_the_variance_beyond_poisson(mask):
     assert uniform.p > 0.05 and uniform.value < 0.2 and "no range" in uniform.note
 
 
+def test_the_interval_claims_no_more_than_counting_leaves_and_no_less_than_neighbours_show():
+    """Steep likeness of neighbours only: a model would continue it beyond all variance."""
+    rng = np.random.default_rng(3)
+    index = np.argwhere(np.ones((8, 16, 16), bool))
+    pair = rng.gamma(25, 1 / 25, (8, 16, 8)).repeat(2, axis=2)
+    counts = rng.poisson(100 * pair.ravel())
+    blocks = DensityBlocks(counts, np.ones(2048), index, index * 5.0, (5.0, 5.0, 5.0))
+    finding, curve = variogram(blocks, 99)
+    most = 1 - 1 / (counts.var() / counts.mean())
+    assert finding.p == 0.01 and 0 <= finding.low <= 1 - curve.y[0]
+    assert finding.value <= most + 0.01 and finding.low <= finding.value <= finding.high <= most + 0.1
+    uniform, _ = variogram(tissue("uniform", "random", 1), 99)
+    assert uniform.low == 0 <= uniform.value <= uniform.high < 0.3
+
+
 def test_the_range_grows_with_the_size_of_the_pattern():
     """A cosine along y of period 16 blocks: blocks 8 apart are the most unlike."""
     index = np.argwhere(np.ones((6, 48, 8), bool))

@@ -45,3 +45,8 @@ def standardized_residuals(blocks: DensityBlocks) -> np.ndarray:
         return np.full(len(blocks), np.nan)
     residuals = (blocks.counts - expected) / np.sqrt(expected + alpha * expected**2)
     return np.asarray(residuals - residuals.mean(), dtype=np.float64)
+
+
+def counting_noise(blocks: DensityBlocks) -> np.ndarray:
+    """Return the variance that Poisson noise alone gives each of `standardized_residuals`, float64 (n,), 0 to 1."""
+    return np.asarray(1 / (1 + overdispersion(blocks) * blocks.expected), dtype=np.float64)

@@ -7,8 +7,8 @@ block left out. (That leaves a chance error of 0.5 % to each semivariance, in a 
 all pairs take by Fourier transform.)
 
 An exponential or a Gaussian model, whichever fits better (weights pairs over lag squared), continues the curve to
-distance 0. What is left there is noise of each block alone; the rest of the variance between blocks is its patterned
-share. 95 % of the rise are reached at the range.
+distance 0. What is left there (at least the counting noise) is each block's alone; the rest of the variance between
+blocks is its patterned share. 95 % of the rise are reached at the range.
 
 Matheron 1963, doi:10.2113/gsecongeo.58.8.1246; Cressie 1985, doi:10.1007/BF01032109.
 """
@@ -25,7 +25,7 @@ from bouton.density.blocks import DensityBlocks
 from bouton.density.finding import NAN, Curve, Finding
 from bouton.density.moran import Places
 from bouton.density.resampling import envelope, exposure_strata, jackknife_interval, permuted, regions
-from bouton.density.residuals import standardized_residuals, why_not
+from bouton.density.residuals import counting_noise, standardized_residuals, why_not
 
 TEST, QUESTION, EFFECT = "variogram", "Does density vary with a spatial pattern?", "patterned share of variance"
 PAIRS_A_LAG = 100_000
@@ -142,7 +142,8 @@ def variogram(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) -> 
     -------
     Finding
         The share of the variance between blocks (counting noise included) that has a pattern, with its 95 % interval
-        (jackknife over regions at the fitted range); p of the whole curve; the note tells the range.
+        (jackknife over regions: from the share that the nearest lag shows, to the fitted one); p of the whole curve;
+        the note tells the range.
     Curve
         ``variogram``: x lag in um, y semivariance of standardized residuals, expected without a pattern; ``low`` and
         ``high`` are y less and more the half-width of the band of permutations: ``expected`` leaves them where the
@@ -154,14 +155,15 @@ def variogram(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) -> 
     if pairs is None or not len(pairs.lag_um):
         reason = reason or f"no distance with {MIN_PAIRS} pairs of blocks"
         return Finding(TEST, QUESTION, EFFECT, n=len(blocks), note=f"not available: {reason}"), _no_curve()
-    residuals = residuals / residuals.std()
+    spread = float(residuals.std())
+    residuals = residuals / spread
     sides = (pairs.first, pairs.second, pairs.starts)
     observed = semivariances(residuals, *sides)
     shuffles = permuted(residuals, exposure_strata(blocks.exposure_um3), permutations, seed)
     band = envelope(observed, np.array([semivariances(values, *sides) for values in shuffles]))
-    share, low, high, reach_um = _fitted(residuals, pairs, regions(blocks.index))
-    note = _note(pairs, band.p, reach_um)
-    finding = Finding(TEST, QUESTION, EFFECT, share, low, high, band.p, len(blocks), note)
+    share = _patterned(residuals, counting_noise(blocks) / spread**2, pairs, regions(blocks.index))
+    note = _note(pairs, band.p, share.reach_um)
+    finding = Finding(TEST, QUESTION, EFFECT, share.value, share.low, share.high, band.p, len(blocks), note)
     ends = (observed - band.half_width, observed + band.half_width)
     weight = np.diff(pairs.starts).astype(np.float64)
     return finding, Curve("variogram", pairs.lag_um, observed, *ends, band.expected, weight)
@@ -180,28 +182,70 @@ def _note(pairs: LagPairs, p: float, reach_um: float) -> str:
     return f"{seen}; likeness reaches " + (f"beyond {pairs.lag_um[-1]:.0f} um" if beyond else f"{reach_um:.0f} um")
 
 
-def _fitted(residuals: np.ndarray, pairs: LagPairs, region: np.ndarray) -> tuple[float, float, float, float]:
-    """Return the patterned share of variance, its interval, 0 to 1, and the range in um; nan with fewer than 3 lags."""
-    bins, count = len(pairs.lag_um), int(region.max()) + 1
-    if bins < 3:
-        return NAN, NAN, NAN, NAN
-    lag = np.repeat(np.arange(bins), np.diff(pairs.starts))
-    cell = region[pairs.first] * bins + lag
-    squares = np.bincount(cell, (residuals[pairs.first] - residuals[pairs.second]) ** 2 / 2, count * bins)
-    sums = np.stack([squares.reshape(count, bins), np.bincount(cell, minlength=count * bins).reshape(count, bins)], 1)
-    variance = np.stack([np.bincount(region, residuals**2, count), np.bincount(region, minlength=count)], axis=1)
-    totals = np.concatenate([sums, variance[:, :, None]], axis=2)
-    whole, lags = totals.sum(axis=0), pairs.lag_um
+@dataclass(frozen=True)
+class _Share:
+    """The patterned share of variance with its interval, and how far likeness reaches; nan: fewer than 3 lags."""
+
+    value: float = NAN
+    low: float = NAN
+    high: float = NAN
+    reach_um: float = NAN
+
+
+def _patterned(values: np.ndarray, noise: np.ndarray, pairs: LagPairs, region: np.ndarray) -> _Share:
+    """Return the patterned share of the variance of blocks.
+
+    Its interval begins at what the nearest lag shows without a model, and ends where counting noise leaves nothing.
+
+    Parameters
+    ----------
+    values, noise : float64 (n,)
+        Standardized residuals; the variance that counting alone gives each.
+    pairs : LagPairs
+        Their pairs.
+    region : int64 (n,)
+        The region of each block.
+    """
+    lags = pairs.lag_um
+    if len(lags) < 3:
+        return _Share()
+    totals = _totals(values, noise, pairs, region)
     ranges = np.geomspace(lags[0], 3 * lags[-1], RANGES)
     models = [1 - np.exp(-3 * (lags / reach) ** power) for power in POWERS for reach in ranges]
+    whole = totals.sum(axis=0)
     best = min(range(len(models)), key=lambda model: _fit(whole, lags, models[model])[1])
-    low, high = jackknife_interval(totals, lambda total: _fit(total, lags, models[best])[0])
-    share, reach_um = _fit(whole, lags, models[best])[0], float(ranges[best % RANGES])
-    return _share(share), _share(low), _share(high), reach_um
+    figures = (lambda total: _fit(total, lags, models[best])[0], _nearest_share, _beyond_counting)
+    ends = [jackknife_interval(totals, figure) for figure in figures]
+    most = max(_beyond_counting(whole), 0.0)
+    value = float(np.clip(_fit(whole, lags, models[best])[0], 0.0, most))
+    low, high = min(ends[0][0], ends[1][0]), max(min(ends[0][1], ends[2][1]), value)
+    return _Share(value, float(np.clip(low, 0.0, value)), float(np.clip(high, 0.0, 1.0)), float(ranges[best % RANGES]))
 
 
-def _share(figure: float) -> float:
-    return float(np.clip(figure, 0.0, 1.0))
+def _totals(values: np.ndarray, noise: np.ndarray, pairs: LagPairs, region: np.ndarray) -> np.ndarray:
+    """Return sums of each region, float64 (regions, 2, bins + 2), and how many numbers make each.
+
+    Semivariances of each lag; then squared values and counting noise of blocks.
+    """
+    bins, count = len(pairs.lag_um), int(region.max()) + 1
+    cell = region[pairs.first] * bins + np.repeat(np.arange(bins), np.diff(pairs.starts))
+    halves = (values[pairs.first] - values[pairs.second]) ** 2 / 2
+    of_blocks = [np.bincount(region, each, count)[:, None] for each in (values**2, noise)]
+    sums = np.hstack([np.bincount(cell, halves, count * bins).reshape(count, bins), *of_blocks])
+    blocks = np.bincount(region, minlength=count)[:, None]
+    numbers = np.hstack([np.bincount(cell, minlength=count * bins).reshape(count, bins), blocks, blocks])
+    return np.stack([sums, numbers], axis=1)
+
+
+def _nearest_share(total: np.ndarray) -> float:
+    """Return the share of the variance that the nearest lag lacks, of sums, float64 (2, bins + 2)."""
+    mean = total[0, [0, -2]] / total[1, [0, -2]] if total[1, 0] > 0 else np.array([NAN, 1.0])
+    return float(1 - mean[0] / mean[1])
+
+
+def _beyond_counting(total: np.ndarray) -> float:
+    """Return the share of the variance that is not counting noise, of sums, float64 (2, bins + 2)."""
+    return float(1 - total[0, -1] / total[0, -2])
 
 
 def _fit(total: np.ndarray, lag_um: np.ndarray, rise: np.ndarray) -> tuple[float, float]:
@@ -209,16 +253,17 @@ def _fit(total: np.ndarray, lag_um: np.ndarray, rise: np.ndarray) -> tuple[float
 
     Parameters
     ----------
-    total : float64 (2, bins + 1)
-        Sums of semivariances and numbers of pairs of each lag; last, sum of squared residuals and number of blocks.
+    total : float64 (2, bins + 2)
+        Sums of semivariances of each lag, of squared values and of counting noise, and how many make each.
     lag_um : float64 (bins,)
         Lags.
     rise : float64 (bins,)
         The model's rise at each of them, 0 to 1.
     """
-    weight = np.sqrt(total[1, :-1]) / lag_um
-    observed = np.divide(total[0, :-1], total[1, :-1], out=np.zeros_like(lag_um), where=total[1, :-1] > 0)
+    sums, numbers = total[0, :-2], total[1, :-2]
+    weight = np.sqrt(numbers) / lag_um
+    observed = np.divide(sums, numbers, out=np.zeros_like(lag_um), where=numbers > 0)
     design = np.stack([np.ones_like(rise), rise], axis=1)
     (nugget, height), *_ = np.linalg.lstsq(design * weight[:, None], observed * weight, rcond=None)
     misfit = float((((design @ (nugget, height) - observed) * weight) ** 2).sum())
-    return float(1 - nugget * total[1, -1] / total[0, -1]), misfit
+    return float(1 - nugget * total[1, -2] / total[0, -2]), misfit

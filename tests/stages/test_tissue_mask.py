@@ -244,7 +244,9 @@ def test_phantoms_that_no_parameter_was_chosen_on(seed: int) -> None:
     print(seed, {name: tuple(round(float(v), 3) for v in values) for name, values in scores.items()})
     for name in ("vessel", "soma"):
         share, recall, precision = scores[name]
-        assert share < 0.02 or (recall > 0.75 and precision > 0.75), name
+        assert share < 0.002 or (recall > 0.7 and precision > 0.75), name
+    # in the other two boxes is neither: they show what is masked without reason
+    assert seed not in (12, 14) or min(scores["vessel"][0], scores["soma"][0]) > 0.002
     assert scores["blank"][1:] == (1.0, 1.0)
     assert scores["usable"][1] < 0.02
 

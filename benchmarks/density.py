@@ -33,7 +33,7 @@ from bouton.volume.run_folder import open_run
 from bouton.volume.tables import read_table
 
 BLOCKS = 41_630
-STRENGTHS = {"gradient": (0.05, 0.1, 0.2, 0.4), "layers": (0.05, 0.1, 0.2, 0.4), "clusters": (0.05, 0.1, 0.2, 0.4)}
+STRENGTHS = dict.fromkeys(("gradient", "layers", "clusters"), (0.02, 0.03, 0.05, 0.1))
 Row = tuple[str, str, str]
 
 

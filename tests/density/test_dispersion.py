@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.dispersion import density_variation, dispersion, extra_variance
+from bouton.density.dispersion import _scale, density_variation, dispersion, extra_variance
 from bouton.errors import DataError
 from density.tissue import tissue
 
@@ -21,7 +21,10 @@ def test_hand_counted_case():
     found = dispersion(blocks_of([12, 16, 32], [1, 2, 3]))
     d = 0.4 + 0.8 + 4 / 30
     assert found.value == pytest.approx(d / 2)
-    assert found.p == pytest.approx(2 * min(stats.chi2.sf(d, 2), stats.chi2.cdf(d, 2)))
+    # variance given the total: 2 * 2 + 1/10 + 1/20 + 1/30 - (9 + 4) / 60, over that of chi-square
+    scale = (4 + 11 / 60 - 13 / 60) / 4
+    law = stats.chi2(2 / scale)
+    assert found.p == pytest.approx(2 * min(law.sf(d / scale), law.cdf(d / scale)))
     assert found.low < found.value < found.high and found.n == 3
 
 
@@ -52,6 +55,31 @@ def test_uniform_tissue_is_rejected_at_the_level(masked, density):
     p = [dispersion(tissue(rng, (5, 6, 7), density, masked=masked), 199).p for _ in range(runs)]
     rejected = int((np.array(p) < 0.05).sum())
     assert stats.binomtest(rejected, runs, 0.05).pvalue > 0.001
+
+
+def many_p(rng, volume, expected, runs):
+    """Return p of uniform tissues in blocks of these volumes, the smallest of which expects so many synapses."""
+    mean = expected * volume / volume.min()
+    return np.array([dispersion(blocks_of(rng.poisson(mean), volume)).p for _ in range(runs)])
+
+
+def test_variance_given_the_total_is_that_of_draws():
+    rng, mean = np.random.default_rng(2), np.array([5.0, 8, 20, 60, 7, 5])
+    drawn = ((rng.multinomial(105, mean / 105, 100_000) - mean) ** 2 / mean).sum(axis=1)
+    law = stats.chi2(5 / _scale(mean))
+    assert drawn.mean() == pytest.approx(5, rel=0.02)
+    assert drawn.var() == pytest.approx(_scale(mean) ** 2 * law.var(), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "runs", [1500, pytest.param(20_000, marks=pytest.mark.slow)], ids=["short", "long"]
+)  # fmt: skip
+def test_few_unequal_blocks_are_rejected_at_the_level(runs):
+    """64 blocks that expect 5.7 synapses but for 8 large ones: chi-square as it is rejects 5.6 % of 20,000."""
+    rng, volume = np.random.default_rng(12), np.where(np.arange(64) < 56, 0.25, 10.0)
+    rejected = int((many_p(rng, volume, 5.72, runs) <= 0.05).sum())
+    assert stats.binomtest(rejected, runs, 0.05).pvalue > 0.01
+    assert rejected / runs < (0.065 if runs < 2000 else 0.0535)
 
 
 def test_intervals_cover_the_truth():

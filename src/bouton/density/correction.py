@@ -128,45 +128,74 @@ class ClassSamples:
 
 
 def corrected_classes(detected: np.ndarray, samples: ClassSamples) -> np.ndarray:
-    """Return the true number of each class and its 95 % interval, float64 (k, 3): value, low, high.
+    """Return the true number of each class and its 95 % interval, float64 (k, 3): value, low, high; none below 0.
 
     Parameters
     ----------
     detected : int64 (k,)
         Synapses found of each class.
     """
+    drawn = _class_draws(detected, samples)
+    return _with_interval(class_matrix(samples) @ np.asarray(detected), drawn)
+
+
+def corrected_share(detected: np.ndarray, samples: ClassSamples) -> tuple[float, float, float]:
+    """Return the share of the first class in the true number of all, with its 95 % interval: value, low, high.
+
+    Parameters
+    ----------
+    detected : int64 (k,)
+        Synapses found of each class. Of none at all the share is nan.
+    """
+    drawn = np.maximum(_class_draws(detected, samples), 0)
+    value = np.maximum(class_matrix(samples) @ np.asarray(detected), 0)
+    if not np.any(detected):
+        return NAN, NAN, NAN
+    found = _with_interval((value / value.sum())[:1], drawn[:, :1] / drawn.sum(axis=1, keepdims=True))[0]
+    return float(found[0]), float(found[1]), float(found[2])
+
+
+def class_matrix(samples: ClassSamples) -> np.ndarray:
+    """Return what makes true numbers of detected ones, float64 (k, k): ``true = matrix @ detected``."""
+    confusion = np.asarray(samples.confusion, dtype=np.float64)
+    right = np.diag([1 - share.value for share in samples.false_discovery])
+    true = np.linalg.solve(confusion / confusion.sum(axis=0), right)
+    return np.asarray(true / np.array([[share.value] for share in samples.recall]))
+
+
+def matrix_draws(samples: ClassSamples, rng: np.random.Generator) -> np.ndarray:
+    """Return matrices that :func:`class_matrix` may be, given the labelled samples, float64 (draws, k, k).
+
+    Draws that do not tell the classes apart are nan.
+    """
+    mixing = np.stack([rng.dirichlet(column + 0.5, _DRAWS) for column in _columns(samples.confusion)], axis=2)
+    wrong = np.stack([share.draws(rng, _DRAWS) for share in samples.false_discovery], axis=1)
+    recall = np.stack([share.draws(rng, _DRAWS) for share in samples.recall], axis=1)
+    usable = np.abs(np.linalg.det(mixing)) > _SINGULAR
+    found = np.full(mixing.shape, np.nan)
+    found[usable] = np.linalg.inv(mixing[usable])
+    return np.asarray(found * (1 - wrong)[:, None, :] / recall[:, :, None])
+
+
+def _class_draws(detected: np.ndarray, samples: ClassSamples) -> np.ndarray:
+    """Return true numbers as they may be, float64 (draws, k)."""
     detected = np.asarray(detected)
     if detected.shape != (len(samples.recall),) or (detected < 0).any():
         raise SpecError(f"{detected.tolist()} detected", expected=f"{len(samples.recall)} numbers of at least 0")
     rng = np.random.default_rng(_SEED)
-    columns = [rng.dirichlet(column + 0.5, _DRAWS) for column in _columns(samples.confusion)]
-    wrong = np.stack([share.draws(rng, _DRAWS) for share in samples.false_discovery], axis=1)
-    recall = np.stack([share.draws(rng, _DRAWS) for share in samples.recall], axis=1)
+    matrices = matrix_draws(samples, rng)
     found = np.stack([_counts(rng, int(number)) for number in detected], axis=1)
-    drawn = _unmixed(np.stack(columns, axis=2), found * (1 - wrong)) / recall
-    value = _value(detected, samples)
-    low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
-    return np.stack([value, np.maximum(low, 0), np.maximum(high, 0)], axis=1)
+    return np.asarray((matrices @ found[..., None])[..., 0])
 
 
-def _value(detected: np.ndarray, samples: ClassSamples) -> np.ndarray:
-    confusion = np.asarray(samples.confusion, dtype=np.float64)
-    kept = detected * np.array([1 - share.value for share in samples.false_discovery])
-    true = np.linalg.solve(confusion / confusion.sum(axis=0), kept)
-    return np.asarray(true / np.array([share.value for share in samples.recall]))
+def _with_interval(value: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Return values and quantiles of draws, none below 0, float64 (k, 3)."""
+    return np.maximum(np.stack([value, *np.nanquantile(drawn, (0.025, 0.975), axis=0)], axis=1), 0)
 
 
 def _columns(confusion: np.ndarray) -> list[np.ndarray]:
     confusion = np.asarray(confusion, dtype=np.float64)
     return [confusion[:, j] for j in range(confusion.shape[1])]
-
-
-def _unmixed(mixing: np.ndarray, called: np.ndarray) -> np.ndarray:
-    """Return M^-1 called of each draw; draws in which classes cannot be told apart are left out."""
-    usable = np.abs(np.linalg.det(mixing)) > _SINGULAR
-    found = np.full(called.shape, np.nan)
-    found[usable] = np.linalg.solve(mixing[usable], called[usable][..., None])[..., 0]
-    return found
 
 
 def _counts(rng: np.random.Generator, detected: int) -> np.ndarray:

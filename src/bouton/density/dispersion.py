@@ -1,8 +1,10 @@
 """Do the counts of blocks vary more than chance alone makes them vary?
 
 The index of dispersion (Fisher, Thornton & Mackenzie 1922, doi:10.1111/j.1744-7348.1922.tb05962.x) with expected counts
-in proportion to the volume of each block; conditional on the total, counts of uniform tissue are multinomial. Variation
-beyond Poisson noise by moments (Breslow 1984, doi:10.2307/2347661).
+in proportion to the volume of each block; conditional on the total, counts of uniform tissue are multinomial. Its
+variance then exceeds chi-square's where blocks differ in volume and some expect few synapses (Haldane 1937,
+Biometrika 29:133), so it is compared with a chi-square that is scaled to that variance. Variation beyond Poisson noise
+by moments (Breslow 1984, doi:10.2307/2347661).
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ class _Terms:
 
 
 def dispersion(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) -> Finding:
-    """Return whether counts vary as those of uniform tissue do: D = sum (n_i - mu_i)^2 / mu_i on N - 1 df, two-sided.
+    """Return whether counts vary as those of uniform tissue do: D = sum (n_i - mu_i)^2 / mu_i, two-sided.
 
+    D is compared with the chi-square that has its mean, N - 1, and its exact variance given the total.
     Where a block expects fewer than 5 synapses, p comes from ``permutations`` draws of the exact law given the total:
     every synapse falls into a block with probability in proportion to its volume. The interval is that of the mean of
     D's terms on a log scale (influence of each block), or the chi-square interval where that is wider.
@@ -47,9 +50,13 @@ def dispersion(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) ->
     found, df = _terms(blocks), len(blocks) - 1
     statistic = float(found.each.sum())
     drawn = float(blocks.expected.min()) < _FEW
-    p = _drawn_p(blocks, statistic, permutations, seed) if drawn else _chi_square_p(statistic, df)
+    p = _drawn_p(blocks, statistic, permutations, seed) if drawn else _chi_square_p(statistic, blocks.expected)
     low, high = _ratio_interval(found, df)
-    note = "p by drawing counts given their total" if drawn else f"chi-square on {df} df"
+    note = (
+        "p by drawing counts given their total"
+        if drawn
+        else f"chi-square on {df} df, scaled to the variance given the total"
+    )
     return Finding(
         "dispersion", question, finding.effect, found.ratio, low, high, p, len(blocks),
         f"{note}; does not tell tissue from drift of the detector; interval takes blocks as independent",
@@ -165,8 +172,16 @@ def _ratio_interval(found: _Terms, df: int) -> tuple[float, float]:
     return min(float(chi_low), found.ratio / reach), max(float(chi_high), found.ratio * reach)
 
 
-def _chi_square_p(statistic: float, df: int) -> float:
-    return min(1.0, 2 * float(min(stats.chi2.sf(statistic, df), stats.chi2.cdf(statistic, df))))
+def _chi_square_p(statistic: float, expected: np.ndarray) -> float:
+    scale = _scale(expected)
+    law = stats.chi2((expected.size - 1) / scale)
+    return min(1.0, 2 * float(min(law.sf(statistic / scale), law.cdf(statistic / scale))))
+
+
+def _scale(expected: np.ndarray) -> float:
+    """Return the exact variance of D given the total, over chi-square's."""
+    df = expected.size - 1
+    return 1 + float((1 / expected).sum() - (expected.size**2 + 2 * df) / expected.sum()) / (2 * df)
 
 
 def _drawn_p(blocks: DensityBlocks, statistic: float, draws: int, seed: int) -> float:

@@ -53,10 +53,11 @@ def block_sums(values: np.ndarray, table: TableData) -> np.ndarray:
 def biases(params: Params, seeds: int) -> np.ndarray:
     """Return the bias of a rule, float64 (seeds, shares + 1), by masked share and over all blocks."""
     mask = known.vessels_and_gaps()
-    far = ndimage.distance_transform_edt(mask == 0, sampling=known.VOXEL_NM) > params.reach_nm
+    hidden = np.pad(mask > 0, 1, constant_values=params.reach_nm > 0)
+    far = ndimage.distance_transform_edt(~hidden, sampling=known.VOXEL_NM)[1:-1, 1:-1, 1:-1] > params.reach_nm
     found = []
     for seed in range(1, seeds + 1):
-        tissue = known.tissue(seed)
+        tissue = known.tissue(seed, beyond_nm=1000.0)
         inputs = {"labels": tissue.labels, "mask": mask}
         table = run_stage(STAGE, params, inputs, (267, 188, 188), known.VOXEL_NM)["densities"]
         expected, share = block_sums(tissue.expected(far), table), table["masked_share"]

@@ -27,8 +27,8 @@ def known():
 
 @pytest.fixture(scope="module")
 def tissues(known):
-    """Three pieces of tissue; the bias of one scatters by 0.3 %."""
-    return [known.tissue(seed) for seed in (1, 2, 3)]
+    """Three pieces of tissue whose synapses go on outside of them; the bias of one scatters by 0.3 %."""
+    return [known.tissue(seed, beyond_nm=1000.0) for seed in (1, 2, 3)]
 
 
 def densities(known, inputs, **params):
@@ -57,8 +57,9 @@ def near(table):
 
 @pytest.fixture(scope="module")
 def far_from_mask(known):
-    """Voxels farther from every masked voxel than the reach."""
-    return ndimage.distance_transform_edt(known.vessels_and_gaps() == 0, sampling=known.VOXEL_NM) > REACH_NM
+    """Voxels farther than the reach from every masked voxel and from what lies outside of the volume."""
+    hidden = np.pad(known.vessels_and_gaps() > 0, 1, constant_values=True)
+    return ndimage.distance_transform_edt(~hidden, sampling=known.VOXEL_NM)[1:-1, 1:-1, 1:-1] > REACH_NM
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +68,11 @@ def by_centroid(known, tissues):
     return [densities(known, each, exclusion_nm=REACH_NM) for each in inputs]
 
 
-def test_default_rule_has_no_bias_at_masks(tissues, by_centroid, far_from_mask):
+def test_default_rule_has_no_bias_at_masks_and_borders(tissues, by_centroid, far_from_mask):
     tables = [found["densities"] for found in by_centroid]
     expected = [block_sums(each.expected(far_from_mask), tables[0]) for each in tissues]
     np.testing.assert_array_equal(tables[0]["exposed_voxels"], block_sums(far_from_mask, tables[0]))
-    assert sum(table["synapses"].sum() for table in tables) > 40_000
+    assert sum(table["synapses"].sum() for table in tables) > 35_000
     assert near(tables[0]).sum() > 40
     assert abs(bias(tables, expected)) < 0.006
     assert abs(bias(tables, expected, near)) < 0.008

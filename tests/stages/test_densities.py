@@ -39,13 +39,22 @@ def run(inputs, params=SMALL, block=SHAPE, **more):
     return run_stage(densities.STAGE, params, inputs, block, SIZE, shape=SHAPE, **more)
 
 
+def exposed_by_hand(masked, params=SMALL, bounds=None):
+    """Return which voxels are exposed: outside of the bounds everything is as unusable as under the mask."""
+    bounds = bounds or Box.of_shape(SHAPE)
+    hidden = np.ones([n + 18 for n in SHAPE], bool)
+    inside = tuple(slice(a + 9, b + 9) for a, b in zip(bounds.start, bounds.stop, strict=True))
+    hidden[inside] = masked[bounds.slices]
+    return (distance_transform_edt(~hidden, sampling=SIZE) > params.exclusion_nm)[9:-9, 9:-9, 9:-9]
+
+
 def brute_force(inputs, params=SMALL, bounds=None):
     """Count voxel by voxel and synapse by synapse: a row a block."""
     bounds = bounds or Box.of_shape(SHAPE)
-    exposed, masked = np.ones(SHAPE, bool), np.zeros(SHAPE, bool)
+    masked = np.zeros(SHAPE, bool)
     if "mask" in inputs:
         masked[bounds.slices] = inputs["mask"][bounds.slices] > 0
-        exposed = distance_transform_edt(~masked, sampling=SIZE) > params.exclusion_nm if masked.any() else exposed
+    exposed = exposed_by_hand(masked, params, bounds)
     block = [round(um * 1000 / size) for um, size in zip(params.block_um, SIZE, strict=True)]
     at = np.stack([np.floor(inputs["synapses"][f"{a}_nm"] / s) for a, s in zip("zyx", SIZE, strict=True)], 1)
     at = at.astype(int)
@@ -112,7 +121,7 @@ def test_tissues_by_hand():
     inputs = {"synapses": table(n=2000), "tissue": tissue(), "mask": mask()}
     found = run(inputs, block=(7, 13, 19))
     rows, every = found["tissues"], found["densities"]
-    exposed = distance_transform_edt(inputs["mask"] == 0, sampling=SIZE) > SMALL.exclusion_nm
+    exposed = exposed_by_hand(inputs["mask"] > 0)
     first = tuple(slice(0, n) for n in (5, 10, 10))
     inside = inputs["tissue"][first][exposed[first]]
     mine = (rows["block_z"] == 0) & (rows["block_y"] == 0) & (rows["block_x"] == 0)
@@ -133,7 +142,7 @@ def test_nothing_exposed_is_not_available():
 
 
 def test_without_a_mask_all_is_exposed():
-    found = run({"synapses": table()})["densities"]
+    found = run({"synapses": table()}, Params(block_um=SMALL.block_um, exclusion_nm=0))["densities"]
     assert (found["exposed_voxels"] == 5 * 10 * 10).all()
     assert set(found["reason"]) == {""}
     np.testing.assert_array_equal(found["synapses"], found["all_synapses"])

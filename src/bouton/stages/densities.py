@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.density.centroids import SUM_COLUMNS, add_sums, centroid_voxels, label_sums
-from bouton.density.exposure import count_voxels, exposure, nothing_masked, reach_voxels
+from bouton.density.exposure import Exposure, count_voxels, exposure, nothing_masked, reach_voxels
 from bouton.density.grid import UM, AnalysisGrid, block_voxels
 from bouton.density.overlaps import COUNT_COLUMNS, OVERLAP_COLUMNS, overlaps, split_overlaps
 from bouton.density.points import (
@@ -183,10 +183,7 @@ def decide(task: MergeTask) -> Output:
 def count(task: BlockTask) -> Output:
     """Count masked and exposed voxels, and synapses at exposed ones, in each block of tissue that the core meets."""
     grid = _grid(task)
-    around = task.box()
-    found = nothing_masked(task.core)
-    if "mask" in task.given and not grid.met(task.core).is_empty:
-        found = exposure(task.read("mask"), task.core.within(around), task.params.reach_nm, task.voxel_size_nm)
+    found = nothing_masked(task.core) if grid.met(task.core).is_empty else _exposure(task)
     numbers = grid.numbers(grid.met(task.core))
     inside = points_in(_points(task), task.core, grid, task.shape)
     masked, exposed = count_voxels(found, grid, task.core)
@@ -202,6 +199,24 @@ def count(task: BlockTask) -> Output:
             "exposed": volumes[block, kind], "synapses": synapses[block, kind],
         }  # fmt: skip
     return Output(tables={"_rows": rows, "_tissue_rows": tissues})
+
+
+def _exposure(task: BlockTask) -> Exposure:
+    """Return what is exposed; outside of the bounds everything is as unusable as under the mask.
+
+    A synapse that the bounds cut has the centroid of its visible part inside of them wherever the whole one had it.
+    """
+    around, seen = task.core.grow(task.halo), task.box()
+    if "mask" in task.given:
+        mask = task.read("mask")
+    elif seen != around:
+        mask = np.zeros(seen.shape, np.uint8)
+    else:
+        return nothing_masked(task.core)
+    if seen != around:
+        outside = [(a - b, c - d) for a, b, c, d in zip(seen.start, around.start, around.stop, seen.stop, strict=True)]
+        mask = np.pad(mask, outside, constant_values=1)
+    return exposure(mask, task.core.within(around), task.params.reach_nm, task.voxel_size_nm)
 
 
 def _points(task: BlockTask) -> Points:

@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bouton.cli.choices import Json, RunsFolder
-from bouton.cli.density_tables import Densities, block_um, open_densities
+from bouton.cli.density_tables import Densities, open_densities
+from bouton.density.blocks import block_size_um
 from bouton.errors import SpecError
 from bouton.strict_yaml import read_document, unknown
 from bouton.volume import write_bytes
@@ -90,7 +91,7 @@ def check_same_sampling(tables: Sequence[Densities]) -> None:
                     f"{name} is {a} in {first.name} and {b} in {one.name}", expected="the same sampling of all",
                     fix=f"bouton run --set steps.STEP.params.{name}=... one of them again",
                 )  # fmt: skip
-        sizes = [block_um(each.table) for each in (first, one)]
+        sizes = [block_size_um(each.table) for each in (first, one)]
         if not np.allclose(*sizes, rtol=SAME_SIZE):
             a, b = (" x ".join(f"{value:.3g}" for value in size) for size in sizes)
             raise SpecError(

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bouton.cli.choices import find_run
 from bouton.cli.datasets import find_group
 from bouton.errors import DataError, SpecError
@@ -118,16 +116,3 @@ def checked(table: TableData, where: str) -> TableData:
         if table[name].min() < 0:
             raise DataError(f"a block with {table[name].min()} {name}", where=where, expected="counts of at least 0")
     return table
-
-
-def block_um(table: TableData) -> tuple[float, float, float]:
-    """Return the size of a block in um, z, y, x, from the places and volumes of the blocks."""
-    size = []
-    for axis in "zyx":
-        start, stop, centre = (
-            table[name].astype(np.float64) for name in (f"{axis}_start", f"{axis}_stop", f"{axis}_nm")
-        )
-        # The centre of a block is half of (start + stop) voxels from the origin.
-        voxel_nm = np.median(2 * centre[start + stop > 0] / (start + stop)[start + stop > 0])
-        size.append(float(np.median(stop - start) * voxel_nm / 1000))
-    return size[0], size[1], size[2]

@@ -87,15 +87,19 @@ def density_blocks(table: Mapping[str, np.ndarray], max_masked_share: float = 0.
     index = np.stack([table[f"block_{axis}"] for axis in "zyx"], axis=1).astype(np.int64)
     return DensityBlocks(
         np.asarray(table["synapses"], np.int64)[kept], np.asarray(table["exposed_um3"], np.float64)[kept],
-        index[kept], centre[kept], _size_um(index, centre),
+        index[kept], centre[kept], block_size_um(table),
     )  # fmt: skip
 
 
-def _size_um(index: np.ndarray, centre_um: np.ndarray) -> tuple[float, float, float]:
-    """Return the distance of neighbouring centres; nan along an axis with one layer of blocks."""
-    sizes = []
-    for axis in range(3):
-        first, last = index[:, axis].argmin() if len(index) else 0, index[:, axis].argmax() if len(index) else 0
-        steps = index[last, axis] - index[first, axis] if len(index) else 0
-        sizes.append(float((centre_um[last, axis] - centre_um[first, axis]) / steps) if steps else float("nan"))
-    return sizes[0], sizes[1], sizes[2]
+def block_size_um(table: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
+    """Return the size of a block in um, z, y, x, of a table of densities; nan without blocks."""
+    z, y, x = (_length_um(table[f"{axis}_start"], table[f"{axis}_stop"], table[f"{axis}_nm"]) for axis in "zyx")
+    return z, y, x
+
+
+def _length_um(start: np.ndarray, stop: np.ndarray, centre_nm: np.ndarray) -> float:
+    if not len(start):
+        return float("nan")
+    # The centre of a block lies (start + stop) / 2 voxels from the origin.
+    voxel_nm = np.median(2 * np.asarray(centre_nm, np.float64) / (start + stop))
+    return float(np.median(stop - start) * voxel_nm / NM_PER_UM)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numba import njit
 
+from bouton.density.runs import label_runs
 from bouton.geometry import ZYX
 
 SUM_COLUMNS = {"id": "uint64", **dict.fromkeys(("voxels", "z", "y", "x"), "int64")}
 """Voxels of each label, and the sums of their coordinates in voxels of the data set."""
-
-_BACKGROUND = np.uint64(0)
 
 
 def label_sums(labels: np.ndarray, start: ZYX) -> dict[str, np.ndarray]:
@@ -30,7 +28,12 @@ def label_sums(labels: np.ndarray, start: ZYX) -> dict[str, np.ndarray]:
     dict
         ``SUM_COLUMNS``, sorted by id.
     """
-    return add_sums(dict(zip(SUM_COLUMNS, _run_sums(np.ascontiguousarray(labels), np.asarray(start)), strict=True)))
+    ids, runs = label_runs(labels)
+    z, y, first, stop = (runs[:, column] for column in range(4))
+    voxels = stop - first
+    x_sum = voxels * (first + stop - 1) // 2 + voxels * start[2]
+    sums = (voxels, voxels * (z + start[0]), voxels * (y + start[1]), x_sum)
+    return add_sums(dict(zip(SUM_COLUMNS, (ids, *sums), strict=True)))
 
 
 def add_sums(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -49,51 +52,3 @@ def centroid_voxels(sums: Mapping[str, np.ndarray]) -> np.ndarray:
     voxels = sums["voxels"]
     # The mean of the voxels' centres is sum / n + 1/2.
     return np.stack([(2 * sums[axis] + voxels) // (2 * voxels) for axis in "zyx"], axis=1)
-
-
-@njit(cache=True, nogil=True)
-def next_label(row: np.ndarray, x: int) -> int:
-    """Return the first place from ``x`` on that is not background, the row's length if there is none."""
-    n = len(row)
-    while x + 16 <= n:
-        # A fixed number of voxels at once is a few vector instructions; nearly all of them are background.
-        union = _BACKGROUND
-        for i in range(16):
-            union |= np.uint64(row[x + i])
-        if union != _BACKGROUND:
-            break
-        x += 16
-    while x < n and row[x] == _BACKGROUND:
-        x += 1
-    return x
-
-
-@njit(cache=True, nogil=True)
-def _run_sums(
-    labels: np.ndarray, start: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return a row for each run of a label along x."""
-    nz, ny, nx = labels.shape
-    size, count = 1024, 0
-    ids, sums = np.empty(size, np.uint64), np.empty((4, size), np.int64)
-    for z in range(nz):
-        for y in range(ny):
-            row = labels[z, y]
-            x = next_label(row, 0)
-            while x < nx:
-                here, first = row[x], x
-                x += 1
-                while x < nx and row[x] == here:
-                    x += 1
-                if count == size:
-                    size *= 2
-                    more, wider = np.empty(size, np.uint64), np.empty((4, size), np.int64)
-                    more[:count], wider[:, :count] = ids, sums
-                    ids, sums = more, wider
-                n = x - first
-                ids[count], sums[0, count] = here, n
-                sums[1, count], sums[2, count] = n * (z + start[0]), n * (y + start[1])
-                sums[3, count] = n * (first + x - 1) // 2 + n * start[2]
-                count += 1
-                x = next_label(row, x)
-    return ids[:count], sums[0, :count], sums[1, :count], sums[2, :count], sums[3, :count]

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numba import njit
 
-from bouton.density.centroids import next_label
 from bouton.density.grid import AnalysisGrid
+from bouton.density.runs import label_runs
 from bouton.geometry import ZERO, Box
 
 OVERLAP_COLUMNS = {"block": "int64", "id": "uint64", **dict.fromkeys(("inside", "around", "masked"), "int64")}
@@ -39,7 +39,7 @@ def overlaps(labels: np.ndarray, mask: np.ndarray | None, grid: AnalysisGrid, co
     dict
         ``OVERLAP_COLUMNS``, a row for each label and each block whose surround holds a voxel of it.
     """
-    ids, runs = _runs(np.ascontiguousarray(labels))
+    ids, runs = label_runs(labels)
     order = np.argsort(ids, kind="stable")
     ids, runs = ids[order], runs[order]
     runs += np.array([core.start[0], core.start[1], core.start[2], core.start[2]])
@@ -48,33 +48,6 @@ def overlaps(labels: np.ndarray, mask: np.ndarray | None, grid: AnalysisGrid, co
     covered = np.zeros(core.shape, dtype=np.uint8) if mask is None else mask
     blocks, owners, sums = _count(ids, runs, layout, covered)
     return dict(zip(OVERLAP_COLUMNS, (blocks, owners, sums[:, 0], sums[:, 1], sums[:, 2]), strict=True))
-
-
-@njit(cache=True, nogil=True)
-def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the label of each run along x, uint64 (n,), and its z, y, first x and the x behind it, int64 (n, 4)."""
-    nz, ny, nx = labels.shape
-    size, count = 1024, 0
-    ids, runs = np.empty(size, np.uint64), np.empty((size, 4), np.int64)
-    for z in range(nz):
-        for y in range(ny):
-            row = labels[z, y]
-            x = next_label(row, 0)
-            while x < nx:
-                here, first = row[x], x
-                x += 1
-                while x < nx and row[x] == here:
-                    x += 1
-                if count == size:
-                    size *= 2
-                    more, longer = np.empty(size, np.uint64), np.empty((size, 4), np.int64)
-                    more[:count], longer[:count] = ids, runs
-                    ids, runs = more, longer
-                ids[count] = here
-                runs[count, 0], runs[count, 1], runs[count, 2], runs[count, 3] = z, y, first, x
-                count += 1
-                x = next_label(row, x)
-    return ids[:count], runs[:count]
 
 
 @njit(cache=True, nogil=True)

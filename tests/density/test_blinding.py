@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.genmod import families
 
 from bouton.density.blind_score import Answers, Tasks, reference_rate, score
 from bouton.density.blinding import CONTROL, HIGH, LOW, Wanted, choose, surprise, task_names
 from bouton.density.blocks import DensityBlocks
+from bouton.density.dispersion import extra_variance
 from bouton.errors import SpecError
 
 
@@ -38,6 +40,16 @@ class TestSurprise:
         # 1 per um3: the same 40 synapses are many in 20 um3 and few in 100 um3
         found = surprise(blocks(np.array([40, 40, 60, 60]), np.array([20.0, 100.0, 40.0, 40.0])))
         assert found[0] > 0 > found[1]
+
+    @pytest.mark.parametrize("spread", [0.0, 0.3])
+    def test_surprise_is_the_deviance_residual_of_statsmodels(self, spread: float) -> None:
+        random = np.random.default_rng(6)
+        volume = random.uniform(0.5, 30, 300)
+        some = blocks(random.poisson(volume * random.gamma(1 / 0.3, 0.3, 300) ** bool(spread)), volume)
+        alpha = extra_variance(some.counts, some.expected, 1)
+        assert (alpha > 0.1) == bool(spread) and 0 in some.counts
+        law = families.NegativeBinomial(alpha=alpha) if alpha else families.Poisson()
+        assert surprise(some) == pytest.approx(law.resid_dev(some.counts, some.expected), rel=1e-6, abs=1e-6)
 
     def test_poisson_counts_have_standard_normal_surprise(self) -> None:
         random = np.random.default_rng(1)

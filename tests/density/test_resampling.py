@@ -15,7 +15,7 @@ from bouton.density.resampling import (
     two_sided_p,
     upper_p,
 )
-from bouton.density.residuals import overdispersion, standardized_residuals, why_not
+from bouton.density.residuals import counting_noise, standardized_residuals, why_not
 from bouton.density.simulate import Tissue, tissue
 
 
@@ -89,10 +89,12 @@ def test_the_jackknife_of_a_mean_is_student_s_interval():
     assert np.isnan(jackknife_interval(totals[:7], lambda sums: sums[0])).all()
 
 
-def test_overdispersion_is_that_of_the_tissue():
+def test_counting_noise_is_the_share_of_poisson_in_the_variance():
     settings = Tissue(shape=(20, 20, 20), strength=0.4)
-    assert overdispersion(tissue("overdispersed", "random", 1, settings)) == pytest.approx(0.16, abs=0.015)
-    assert overdispersion(tissue("uniform", "random", 1, settings)) < 0.002
+    blocks = tissue("overdispersed", "random", 1, settings)
+    # variance mu + 0.16 mu^2 with mu = density * exposure
+    assert counting_noise(blocks) == pytest.approx(1 / (1 + 0.16 * blocks.exposure_um3), rel=0.1)
+    assert counting_noise(tissue("uniform", "random", 1, settings)).min() > 0.8
 
 
 @pytest.mark.parametrize("kind", ["uniform", "overdispersed"])
@@ -107,5 +109,4 @@ def test_nothing_to_compare_has_a_reason():
     index = np.argwhere(np.ones((2, 3, 4), bool))
     made = [DensityBlocks(np.full(24, count), np.ones(24), index, index, (1.0, 1.0, 1.0)) for count in (0, 5)]
     assert why_not(made[0]) == "no synapse" and "same density" in why_not(made[1])
-    assert np.isnan(standardized_residuals(made[0])).all() and np.isnan(overdispersion(made[0]))
-    assert overdispersion(made[1]) == 0
+    assert np.isnan(standardized_residuals(made[0])).all() and (counting_noise(made[1]) == 1).all()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.density.blocks import DensityBlocks
+from bouton.density.dispersion import NEARLY_POISSON, extra_variance
 from bouton.errors import SpecError
 
 LOW, HIGH, CONTROL = "low", "high", "control"
@@ -66,10 +67,10 @@ def surprise(blocks: DensityBlocks) -> np.ndarray:
     n, mu = blocks.counts.astype(np.float64), blocks.expected
     if not n.sum():
         return np.zeros(len(n))
-    shape = max(float(((n - mu) ** 2 - mu).sum() / (mu**2).sum()), 0.0)
+    alpha = extra_variance(n, mu, 1)
     own = np.where(n > 0, n * np.log(np.maximum(n, 1) / mu), 0.0)
-    if shape > 0:
-        deviance = own - (n + 1 / shape) * np.log((1 + shape * n) / (1 + shape * mu))
+    if alpha > NEARLY_POISSON:
+        deviance = own - (n + 1 / alpha) * np.log((1 + alpha * n) / (1 + alpha * mu))
     else:
         deviance = own - (n - mu)
     return np.sign(n - mu) * np.sqrt(np.maximum(2 * deviance, 0.0))

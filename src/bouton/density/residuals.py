@@ -1,7 +1,8 @@
 """How far counts of blocks are from uniform tissue, in standard deviations, so that blocks of any exposure compare.
 
 Under uniform tissue a count is Poisson with mean ``mu = rate * exposure``; where blocks differ more than that but
-independently, its variance is ``mu + alpha * mu**2`` (negative binomial). ``alpha`` is found by moments.
+independently, its variance is ``mu + alpha * mu**2`` (negative binomial). ``alpha`` is found by moments, as for all
+tests: :func:`bouton.density.dispersion.extra_variance`.
 
 Hilbe, "Negative Binomial Regression", 2nd ed., doi:10.1017/CBO9780511973420.
 """
@@ -11,17 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from bouton.density.blocks import DensityBlocks
+from bouton.density.dispersion import extra_variance
 
 MIN_BLOCKS = 10
-
-
-def overdispersion(blocks: DensityBlocks) -> float:
-    """Return the squared coefficient of variation of density beyond Poisson noise, at least 0; nan without synapses."""
-    expected = blocks.expected
-    if not len(blocks) or blocks.counts.sum() == 0:
-        return float("nan")
-    excess = ((blocks.counts - expected) ** 2 - expected).sum()
-    return max(0.0, float(excess / (expected**2).sum()))
 
 
 def why_not(blocks: DensityBlocks) -> str:
@@ -40,13 +33,15 @@ def standardized_residuals(blocks: DensityBlocks) -> np.ndarray:
     The standard deviation allows for blocks that vary independently, so that the residuals of such tissue have the same
     variance whatever their exposures. All nan without synapses.
     """
-    alpha, expected = overdispersion(blocks), blocks.expected
-    if np.isnan(alpha):
+    if not blocks.counts.any():
         return np.full(len(blocks), np.nan)
+    expected = blocks.expected
+    alpha = extra_variance(blocks.counts, expected, 1)
     residuals = (blocks.counts - expected) / np.sqrt(expected + alpha * expected**2)
     return np.asarray(residuals - residuals.mean(), dtype=np.float64)
 
 
 def counting_noise(blocks: DensityBlocks) -> np.ndarray:
     """Return the variance that Poisson noise alone gives each of `standardized_residuals`, float64 (n,), 0 to 1."""
-    return np.asarray(1 / (1 + overdispersion(blocks) * blocks.expected), dtype=np.float64)
+    expected = blocks.expected
+    return np.asarray(1 / (1 + extra_variance(blocks.counts, expected, 1) * expected), dtype=np.float64)

@@ -178,6 +178,10 @@ def expectation(error: Any) -> dict[str, str]:
         text = f"{error['ctx']['max_length']} values (z, y, x where it is a triple)"
     elif error["type"] in ("tuple_type", "list_type"):
         text = "a list like [40, 4, 4]"
+    elif error["type"] == "unexpected_keyword_argument":
+        text = "no such key here"
+    elif error["type"].startswith("dataclass") and "params" in error["loc"]:
+        text = "keys and values, {key: value, ...}"
     elif error["type"].startswith(("dict", "model", "dataclass")):
         section = next((part for part in error["loc"] if part in LIKE), "steps")
         text = f"keys and values like {LIKE[section]}"

@@ -128,6 +128,19 @@ def test_patches_are_not_taken_for_trends_beyond_what_they_are():
     assert np.mean(covered) > 0.88 and np.mean(told) > 0.95
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("shape", "reach", "low", "high"), [
+    ((12, 14, 16), 0.7, 0.10, 0.26), ((12, 14, 16), 1.5, 0.22, 0.52), ((12, 14, 16), 3.0, 0.45, 0.80),
+    ((8, 10, 12), 0.7, 0.20, 0.55), ((8, 10, 12), 3.0, 0.70, 1.0),
+])  # fmt: skip
+def test_patches_are_rejected_too_often(shape, reach, low, high):
+    """What the page of the stage says that these tests cannot do."""
+    rng = np.random.default_rng(11)
+    p = np.array([[f.p for f in axis_findings(patchy(rng, shape, 1.4, reach=reach))] for _ in range(200)])
+    rejected = (p <= 0.05).mean(axis=0)
+    assert (rejected >= low).all() and (rejected <= high).all(), rejected
+
+
 def test_independent_blocks_are_not_called_alike():
     rng = np.random.default_rng(9)
     notes = [axis_findings(tissue(rng, (8, 8, 8), 1.0, alpha=0.05, masked=0.6))[0].note for _ in range(60)]

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 
 from bouton.density.correction import LabelledShare
-from bouton.density.uniformity import DetectorSamples, Options, analyse, corrected_density, depth_um
-from density.tissue import tissue
+from bouton.density.type_samples import TypeCounts, TypeSample, TypeSamples
+from bouton.density.uniformity import WARNING, DetectorSamples, Options, analyse, corrected_density, depth_um
+from density.tissue import patchy, tissue
 
 TESTS = [
     "dispersion", "density variation", "axis z", "axis y", "axis x", "depth", "moran", "variogram",
-    "nearest neighbour", "ripley", "detector noise", "corrected density", "outlier blocks",
-    "published histogram chi-square",
+    "nearest neighbour", "ripley", "detector noise", "corrected density", "corrected density, excitatory",
+    "corrected density, inhibitory", "excitatory share, corrected", "outlier blocks", "published histogram chi-square",
 ]  # fmt: skip
 DETECTOR = DetectorSamples(LabelledShare(180, 200), LabelledShare(170, 200))
-OPTIONS = Options(permutations=99, depth_axis="y", detector=DETECTOR)
+TYPES = TypeSamples(TypeSample(170, 5, 25, 200, 20), TypeSample(6, 80, 14, 100, 15))
+OPTIONS = Options(permutations=99, depth_axis="y", detector=DETECTOR, types=TYPES)
+CORRECTED = ("corrected density, excitatory", "corrected density, inhibitory", "excitatory share, corrected")
 
 
 def points_of(blocks, rng):
@@ -29,11 +32,12 @@ def by_test(found):
 def test_every_test_answers_for_uniform_tissue():
     rng = np.random.default_rng(0)
     blocks = tissue(rng, (8, 9, 10), 0.2)
-    found = analyse(blocks, points_of(blocks, rng), OPTIONS)
+    total = int(blocks.counts.sum())
+    found = analyse(blocks, points_of(blocks, rng), OPTIONS, TypeCounts(total - total // 5, total // 5, total))
     assert [each.test for each in found.findings] == TESTS
     for each, q in by_test(found).values():
         assert np.isfinite(each.value) and each.n > 0 and each.question and each.effect, each
-        known = each.test not in ("density variation", "corrected density", "outlier blocks", TESTS[-1])
+        known = each.test not in ("density variation", "corrected density", *CORRECTED, "outlier blocks", TESTS[-1])
         assert np.isfinite(q) == known
         assert not (each.p < 1e-4) or each.test == TESTS[-1], each
     names = [curve.name for curve in found.curves]
@@ -49,6 +53,15 @@ def test_a_gradient_is_told_by_its_axis_and_depth():
     for test in ("dispersion", "axis y", "depth", "moran", "variogram"):
         assert found[test][1] <= 0.05, test
     assert found["axis z"][1] > 0.001 and found["axis x"][1] > 0.001
+
+
+def test_axes_are_said_to_err_only_where_near_blocks_are_alike():
+    rng, same = np.random.default_rng(5), tissue(np.random.default_rng(3), (8, 9, 10), 1.0)
+    for blocks, alike in ((patchy(rng, (8, 9, 10), 1.4, reach=1.5), True), (same, False)):
+        found = {each.test: each for each in analyse(blocks, None, Options(permutations=99, depth_axis="y")).findings}
+        assert (found["moran"].p <= 0.05) == alike
+        warned = {test for test, each in found.items() if WARNING in each.note}
+        assert warned == ({"axis z", "axis y", "axis x", "depth"} if alike else set())
 
 
 def test_the_published_p_makes_no_other_smaller():

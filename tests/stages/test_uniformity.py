@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+import yaml
 
+from bouton.density.type_samples import TypeSample, TypeSamples
+from bouton.engine.context import params_from_json, params_to_json
 from bouton.errors import DataError, SpecError
 from bouton.stages import uniformity
 from bouton.stages.uniformity import STAGE, Params
+from bouton.step_checks import make_params
+from bouton.strict_yaml import read_document
 from bouton.volume.density_columns import CURVE_COLUMNS, DENSITY_COLUMNS, FINDING_COLUMNS, OUTLIER_COLUMNS
 from harness import assert_same, run_stage
 
@@ -83,6 +88,72 @@ def test_depth_and_detector_are_answered_if_asked():
     value = dict(zip(found["test"], found["value"], strict=True))
     assert np.isfinite([value["depth"], value["detector noise"], value["corrected density"]]).all()
     assert value["corrected density"] == pytest.approx(0.8 * 0.9 / 0.85, rel=0.05)
+
+
+def with_types(table, share=0.75, unknown=0.0, seed=0):
+    """Return the table with types: this share of the synapses of known type is excitatory."""
+    rng = np.random.default_rng(seed)
+    known = rng.binomial(table["synapses"], 1 - unknown)
+    excitatory = rng.binomial(known, share)
+    return table | {"excitatory": excitatory, "inhibitory": known - excitatory}
+
+
+TYPES = {
+    "excitatory": {"called_excitatory": 180, "called_inhibitory": 0, "missed": 20, "detections": 100, "no_synapse": 0},
+    "inhibitory": {"called_excitatory": 0, "called_inhibitory": 50, "missed": 50, "detections": 100, "no_synapse": 20},
+}
+
+
+def test_types_are_corrected():
+    table = with_types(densities(seed=4))
+    kept = table["masked_share"] <= 0.75
+    samples = TypeSamples(*(TypeSample(**TYPES[name]) for name in ("excitatory", "inhibitory")))
+    found = run(Params(**QUICK, types=samples), {"densities": table})["findings"]
+    value = dict(zip(found["test"], found["value"], strict=True))
+    volume = table["exposed_um3"][kept].sum()
+    e, i = table["excitatory"][kept].sum() / 0.9, table["inhibitory"][kept].sum() * 0.8 / 0.5
+    assert value["corrected density, excitatory"] == pytest.approx(e / volume)
+    assert value["corrected density, inhibitory"] == pytest.approx(i / volume)
+    assert value["excitatory share, corrected"] == pytest.approx(e / (e + i))
+    note = dict(zip(found["test"], found["note"], strict=True))
+    without = run(Params(**QUICK), {"densities": table})["findings"]
+    assert "no labelled samples" in dict(zip(without["test"], without["note"], strict=True))[
+        "excitatory share, corrected"]  # fmt: skip
+    assert "200 and 100 true" in note["excitatory share, corrected"]
+    open_ = run(Params(**QUICK, types=samples), {"densities": with_types(densities(seed=4), unknown=0.2)})["findings"]
+    row = list(open_["test"]).index("corrected density, inhibitory")
+    assert np.isnan(open_["value"][row]) and "% of the synapses is not known" in open_["note"][row]
+
+
+def test_types_in_a_workflow_file(tmp_path):
+    def params(values):
+        path = tmp_path / "w.yaml"
+        path.write_text(yaml.safe_dump({"steps": {"u": {"stage": "uniformity", "params": values}}}, sort_keys=False))
+        document = read_document(path)
+        return make_params("u", STAGE, document.tree["steps"]["u"]["params"], document)
+
+    found = params({"types": TYPES})
+    assert found.types.inhibitory == TypeSample(0, 50, 50, 100, 20)
+    assert params_from_json(STAGE, params_to_json(STAGE, found)) == found
+    for key, value, told in [
+        ("mised", 3, "types.excitatory.mised"), ("missed", 2.5, "types.excitatory.missed = 2.5"),
+        ("missed", -2, "excitatory: missed = -2"), ("missed", float("nan"), "types.excitatory.missed"),
+        ("detections", 0, "no_synapse = 0 of detections = 0"),
+    ]:  # fmt: skip
+        with pytest.raises(SpecError, match=told) as refused:
+            params({"types": TYPES | {"excitatory": TYPES["excitatory"] | {key: value}}})
+        assert "\n" not in str(refused.value)
+    with pytest.raises(SpecError, match=r"types\.inhibitory"):
+        params({"types": {"excitatory": TYPES["excitatory"]}})
+    with pytest.raises(SpecError, match=r"types = 0\.9"):
+        params({"types": 0.9})
+
+
+def test_parts_that_are_no_parts_are_refused():
+    table = densities()
+    table["excitatory"] = table["synapses"] + 1
+    with pytest.raises(DataError, match="of them excitatory"):
+        run(Params(**QUICK), {"densities": table})
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 1), (1, 1, 1), (1, 1, 5)])

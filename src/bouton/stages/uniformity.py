@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bouton.errors import SpecError
+from bouton.density.type_samples import TYPES, TypeCounts, TypeSamples
+from bouton.errors import DataError, SpecError
 from bouton.stage import Output, Stage, Table, TableData, WholePart, WholeTask
 from bouton.volume.density_columns import CURVE_COLUMNS, DENSITY_COLUMNS, FINDING_COLUMNS, OUTLIER_COLUMNS
 from bouton.volume.synapse_columns import CENTRE_COLUMNS
@@ -43,6 +44,11 @@ class Params:
         How many detections, and how many true synapses, were labelled for that.
     precision_sd, recall_sd : float
         Standard deviations of precision and recall between layers of blocks along z; 0: the same everywhere.
+    types : TypeSamples, optional
+        What labelled samples say of ``excitatory`` and of ``inhibitory`` synapses, numbers of synapses of each:
+        ``called_excitatory``, ``called_inhibitory``, ``no_type`` and ``missed`` of true ones of this type, and
+        ``detections`` called this type with ``no_synapse`` among them. None: not measured; then densities of types are
+        not corrected.
     outlier_q : float
         Largest q of a block that counts as an outlier, above 0, below 1.
     """
@@ -57,6 +63,7 @@ class Params:
     recall_sample: int = 0
     precision_sd: float = 0.0
     recall_sd: float = 0.0
+    types: TypeSamples | None = None
     outlier_q: float = 0.05
 
     def __post_init__(self) -> None:
@@ -106,9 +113,12 @@ def _analyse(task: WholeTask) -> Output:
     if "synapses" in task.given:
         synapses = task.table("synapses")
         points_um = np.stack([synapses[name] for name in CENTRE_COLUMNS], axis=1).astype(np.float64) / _NM_PER_UM
-    options = Options(params.permutations, params.seed, params.depth_axis, _detector(params), params.outlier_q)
-    found = analyse(blocks, points_um, options)
-    taken = np.flatnonzero(kept_rows(densities, params.max_masked_share))[found.outliers.row]
+    kept = kept_rows(densities, params.max_masked_share)
+    options = Options(
+        params.permutations, params.seed, params.depth_axis, _detector(params), params.types, params.outlier_q
+    )  # fmt: skip
+    found = analyse(blocks, points_um, options, type_counts(densities, kept))
+    taken = np.flatnonzero(kept)[found.outliers.row]
     ranked = {name: getattr(found.outliers, name) for name in _RANKED}
     return Output(
         tables={
@@ -129,6 +139,26 @@ def _detector(params: Params) -> DetectorSamples | None:
         labelled_share(name, getattr(params, name), getattr(params, f"{name}_sample")) for name in _SHARES
     )
     return DetectorSamples(precision, recall, params.recall_sd, params.precision_sd)
+
+
+def type_counts(densities: TableData, kept: np.ndarray) -> TypeCounts:
+    """Return how many synapses of the rows of a mask, bool (n,), are of which type.
+
+    Raises
+    ------
+    DataError
+        A number is negative, or more synapses of a block have a type than it has.
+    """
+    columns = [np.asarray(densities[name], np.int64) for name in (*TYPES, "synapses")]
+    wrong = (columns[0] < 0) | (columns[1] < 0) | (columns[0] + columns[1] > columns[2])
+    if wrong.any():
+        row = int(wrong.argmax())
+        e, i, n = (int(column[row]) for column in columns)
+        raise DataError(
+            f"a block with {n} synapses, {e} of them excitatory and {i} inhibitory",
+            expected="parts of at least 0 that are no more than the whole",
+        )
+    return TypeCounts(*(int(column[kept].sum()) for column in columns))
 
 
 def outlier_table(densities: TableData, rows: np.ndarray, ranked: TableData) -> TableData:

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from bouton.density.dispersion import extra_variance
-from bouton.density.profiles import axis_curves, count_cdf, count_interval, count_sf, depth_curve, histogram_curve
+from bouton.density.profiles import axis_curves, depth_curve, histogram_curve
 from density.tissue import patchy, tissue
 
 
@@ -46,18 +45,6 @@ def test_depth_curve_has_a_point_each_step():
     assert halved.y.size == 4 and halved.weight.sum() == pytest.approx(blocks.exposure_um3.sum())
 
 
-def low_of(count):
-    return stats.chi2.ppf(0.025, 2 * count) / 2
-
-
-def test_count_interval_is_garwoods():
-    low, high = count_interval(np.array([0.0, 10.0]))
-    assert low == pytest.approx([0, stats.chi2.ppf(0.025, 20) / 2])
-    assert high == pytest.approx([stats.chi2.ppf(0.975, 2) / 2, stats.chi2.ppf(0.975, 22) / 2])
-    wider = count_interval(np.array([100.0]), 4.0)
-    assert wider[0] == pytest.approx(4 * low_of(25)) and 60 < wider[0] < 68 and 140 < wider[1] < 152
-
-
 def test_histogram_counts_every_block_and_expects_as_many():
     rng = np.random.default_rng(3)
     blocks = tissue(rng, (12, 12, 12), 1.4, masked=0.7)
@@ -91,15 +78,6 @@ def test_few_synapses_show_no_empty_bins():
     curve = histogram_curve(blocks)
     assert curve.y.size == blocks.counts.max() and curve.expected.sum() == pytest.approx(512)
     assert abs(curve.y[0] - curve.expected[0]) < 60
-
-
-def test_laws_of_counts():
-    n, mu = np.arange(6), np.full(6, 3.0)
-    assert count_cdf(n, mu, 0.0) == pytest.approx(stats.poisson.cdf(n, 3))
-    assert count_sf(n, mu, 0.0) == pytest.approx(1 - stats.poisson.cdf(n - 1, 3))
-    assert 1 - count_cdf(n - 1, mu, 0.2) == pytest.approx(count_sf(n, mu, 0.2))
-    mean = (count_sf(np.arange(1, 400), np.full(399, 3.0), 0.2)).sum()
-    assert mean == pytest.approx(3.0)
 
 
 def test_no_blocks_have_no_curves():

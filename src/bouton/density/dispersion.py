@@ -22,8 +22,6 @@ _FEW = 5.0
 """With fewer expected synapses in a block the chi-square distribution is not to be trusted."""
 _CHUNK = 1 << 22
 _TILE_SIDES, _LEAST_TILES, _CERTAIN = (2, 4, 8, 16), 20, 1e-3
-NEARLY_POISSON = 1e-7
-"""An extra variance alpha below this changes no digit that matters, and the formulas that divide by it lose theirs."""
 
 
 @dataclass(frozen=True)

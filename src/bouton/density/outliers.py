@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.density.blocks import DensityBlocks
+from bouton.density.counts import count_cdf, count_interval, count_sf
 from bouton.density.dispersion import extra_variance, missing
 from bouton.density.family import benjamini_hochberg
 from bouton.density.finding import Finding
-from bouton.density.profiles import count_cdf, count_interval, count_sf
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,19 @@
 """Density along axes and with depth, and its histogram against what chance alone would give.
 
-Intervals are those of an over-dispersed Poisson count: Garwood's (1936, doi:10.1093/biomet/28.3-4.437) of the count
-over the dispersion around the curve, times how much more sums over neighbouring blocks vary where these are alike.
+Intervals are those of counts that vary as those around the curve do, and as much more as sums over neighbouring blocks
+vary where these are alike.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.dispersion import NEARLY_POISSON, extra_variance, likeness, missing
+from bouton.density.counts import count_cdf, count_interval
+from bouton.density.dispersion import extra_variance, likeness, missing
 from bouton.density.finding import Curve
 
 _BINS = 40
-_TAILS = (0.025, 0.975)
 
 
 def axis_curves(blocks: DensityBlocks) -> list[Curve]:
@@ -54,13 +53,6 @@ def _dispersion_around(blocks: DensityBlocks, density: np.ndarray, groups: int, 
     pearson = float(((kept.counts - expected) ** 2 / expected).sum() / df)
     alpha = extra_variance(kept.counts, expected, len(kept) - df)
     return max(1.0, pearson) * likeness(kept, expected, alpha, thin)[0]
-
-
-def count_interval(counts: np.ndarray, dispersion: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % interval of expected counts, float64 (n,) each, of variance ``dispersion`` times the mean."""
-    scaled = np.asarray(counts, dtype=np.float64) / dispersion
-    low = np.where(scaled > 0, stats.gamma.ppf(_TAILS[0], np.maximum(scaled, 1e-300)), 0.0)
-    return low * dispersion, stats.gamma.ppf(_TAILS[1], scaled + 1) * dispersion
 
 
 def histogram_curve(blocks: DensityBlocks, alpha: float = 0.0) -> Curve:
@@ -107,17 +99,3 @@ def _expected_blocks(blocks: DensityBlocks, edges: np.ndarray, alpha: float) -> 
         below[row] = count_cdf(most, blocks.rate * volume, alpha)
     below[-1] = 1.0
     return np.asarray(np.diff(below, axis=0) @ times)
-
-
-def count_cdf(most: np.ndarray, expected: np.ndarray, alpha: float) -> np.ndarray:
-    """Return P(n <= most) of counts with mean ``expected`` and variance mu + alpha mu^2, float64 (n,)."""
-    if alpha <= NEARLY_POISSON:
-        return np.asarray(stats.poisson.cdf(most, expected))
-    return np.asarray(stats.nbinom.cdf(most, 1 / alpha, 1 / (1 + alpha * expected)))
-
-
-def count_sf(least: np.ndarray, expected: np.ndarray, alpha: float) -> np.ndarray:
-    """Return P(n >= least) of such counts, exact far out in the tail, too, float64 (n,)."""
-    if alpha <= NEARLY_POISSON:
-        return np.asarray(stats.poisson.sf(least - 1, expected))
-    return np.asarray(stats.nbinom.sf(least - 1, 1 / alpha, 1 / (1 + alpha * expected)))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, stats
 
+from bouton.density.counts import count_interval
+
 LEVEL = 0.95
 FARTHEST = 12
 """Blocks; patterns that reach farther are seen up to here."""
@@ -69,8 +71,7 @@ def rate(counts: np.ndarray, volume_um3: np.ndarray, index: np.ndarray | None = 
         return Ratio(n=len(counts), note="no volume")
     if total > 0 and len(counts) > 1:
         return _log_ratio(counts, volume, index, 1 / total)
-    low = stats.chi2.ppf(_TAIL, 2 * total) / 2 if total else 0.0
-    high = stats.chi2.ppf(1 - _TAIL, 2 * (total + 1)) / 2
+    low, high = count_interval(np.array(total))
     note = "exact interval of a Poisson count: more variation than that is not in it"
     error = math.sqrt(1 / total) if total else math.nan
     return Ratio(total / whole, float(low) / whole, float(high) / whole, error, n=len(counts), note=note)

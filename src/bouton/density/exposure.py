@@ -102,6 +102,36 @@ def exposure(mask: np.ndarray, core: Box, reach_nm: float, voxel_size_nm: NM) ->
     return Exposure(masked, hidden, core.start[2], False)
 
 
+def hide_rim(found: Exposure, core: Box, bounds: Box, reach: ZYX) -> Exposure:
+    """Return an exposure in which voxels within the reach of what lies outside of ``bounds`` are hidden.
+
+    Outside of a box the nearest voxel lies along one axis, so ``reach`` (:func:`reach_voxels`) tells it all.
+
+    Parameters
+    ----------
+    found : Exposure
+        Of the core.
+    core, bounds : Box
+        In voxels of the data set.
+    """
+    whole = Box.of_shape(core.shape)
+    inner = whole & bounds.grow([-n for n in reach]).shift([-a for a in core.start])
+    if inner == whole:
+        return found
+    masked, shift = found.masked, found.shift
+    if masked.shape[:2] != core.shape[:2]:
+        masked, shift = np.zeros((*core.shape[:2], -(-core.shape[2] // _WORD)), dtype=np.uint64), 0
+    hidden = np.full_like(masked, _FULL)
+    if not inner.is_empty:
+        shown = np.zeros(masked.shape[2] * _WORD, dtype=bool)
+        shown[inner.start[2] + shift : inner.stop[2] + shift] = True
+        rows = inner.slices[:2]
+        hidden[rows] = ~np.packbits(shown, bitorder="little").view(np.uint64)
+        if not found.none:
+            hidden[rows] |= found.hidden[rows]
+    return Exposure(masked, hidden, shift, False)
+
+
 def nothing_masked(core: Box) -> Exposure:
     """Return the exposure of a core without a mask."""
     nothing = np.zeros((0, 0, 0), dtype=np.uint64)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.density.centroids import SUM_COLUMNS, add_sums, centroid_voxels, label_sums
-from bouton.density.exposure import Exposure, count_voxels, exposure, nothing_masked, reach_voxels
+from bouton.density.exposure import Exposure, count_voxels, exposure, hide_rim, nothing_masked, reach_voxels
 from bouton.density.grid import UM, AnalysisGrid, block_voxels
 from bouton.density.overlaps import COUNT_COLUMNS, OVERLAP_COLUMNS, overlaps, split_overlaps
 from bouton.density.points import (
@@ -206,17 +206,11 @@ def _exposure(task: BlockTask) -> Exposure:
 
     A synapse that the bounds cut has the centroid of its visible part inside of them wherever the whole one had it.
     """
-    around, seen = task.core.grow(task.halo), task.box()
+    found = nothing_masked(task.core)
     if "mask" in task.given:
-        mask = task.read("mask")
-    elif seen != around:
-        mask = np.zeros(seen.shape, np.uint8)
-    else:
-        return nothing_masked(task.core)
-    if seen != around:
-        outside = [(a - b, c - d) for a, b, c, d in zip(seen.start, around.start, around.stop, seen.stop, strict=True)]
-        mask = np.pad(mask, outside, constant_values=1)
-    return exposure(mask, task.core.within(around), task.params.reach_nm, task.voxel_size_nm)
+        core = task.core.within(task.box())
+        found = exposure(task.read("mask"), core, task.params.reach_nm, task.voxel_size_nm)
+    return hide_rim(found, task.core, task.bounds, task.halo)
 
 
 def _points(task: BlockTask) -> Points:

@@ -12,7 +12,7 @@ from statsmodels.genmod import families
 from bouton.density.blind_score import Answers, Tasks, reference_rate, score
 from bouton.density.blinding import CONTROL, HIGH, LOW, Wanted, choose, surprise, task_names
 from bouton.density.blocks import DensityBlocks
-from bouton.density.dispersion import extra_variance
+from bouton.density.counts import extra_variance
 from bouton.errors import SpecError
 
 

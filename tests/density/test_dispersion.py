@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.dispersion import _scale, density_variation, dispersion, extra_variance
+from bouton.density.counts import extra_variance
+from bouton.density.dispersion import _scale, density_variation, dispersion
 from bouton.errors import DataError
 from density.tissue import tissue
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bouton.density.dispersion import extra_variance
+from bouton.density.counts import extra_variance
 from bouton.density.family import benjamini_hochberg
 from bouton.density.outliers import outlier_finding, outliers
 from density.tissue import tissue

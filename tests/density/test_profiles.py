@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bouton.density.dispersion import extra_variance
+from bouton.density.counts import extra_variance
 from bouton.density.profiles import axis_curves, depth_curve, histogram_curve
 from density.tissue import patchy, tissue
 

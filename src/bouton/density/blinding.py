@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.counts import NEARLY_POISSON
-from bouton.density.dispersion import extra_variance
+from bouton.density.counts import NEARLY_POISSON, extra_variance
 from bouton.errors import SpecError
 
 LOW, HIGH, CONTROL = "low", "high", "control"

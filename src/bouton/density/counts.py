@@ -1,17 +1,47 @@
 """Laws of counts: Poisson, and negative binomial where density varies between blocks; Garwood's interval.
 
-A count of mean mu has the variance mu + alpha mu^2; alpha is 0 for Poisson counts. Garwood 1936,
-doi:10.1093/biomet/28.3-4.437; for counts that vary more than Poisson ones, of the count over their dispersion.
+A count of mean mu has the variance mu + alpha mu^2; alpha is 0 for Poisson counts, and found by moments (Breslow 1984,
+doi:10.2307/2347661). Garwood 1936, doi:10.1093/biomet/28.3-4.437; for counts that vary more than Poisson ones, of the
+count over their dispersion.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 NEARLY_POISSON = 1e-7
 """An extra variance alpha below this changes no digit that matters, and the formulas that divide by it lose theirs."""
 _TAILS = (0.025, 0.975)
+
+
+def extra_variance(counts: np.ndarray, expected: np.ndarray, parameters: int) -> float:
+    """Return alpha >= 0 of variance mu + alpha mu^2, such that Pearson's statistic equals its degrees of freedom.
+
+    Parameters
+    ----------
+    counts : int (n,)
+    expected : float64 (n,)
+        Above 0.
+    parameters : int
+        Numbers that were fitted to make ``expected``.
+    """
+    return alpha_of(counts, expected, float(counts.size - parameters))
+
+
+def alpha_of(counts: np.ndarray, expected: np.ndarray, statistic: float) -> float:
+    """Return the alpha with which Pearson's statistic is ``statistic``; 0 where it is less without any."""
+    square = (counts - expected) ** 2
+    if statistic <= 0 or (square / expected).sum() <= statistic:
+        return 0.0
+
+    def excess(alpha: float) -> float:
+        return float((square / (expected * (1 + alpha * expected))).sum() / statistic - 1)
+
+    high = 1.0
+    while excess(high) > 0 and high < 1e12:
+        high *= 4
+    return float(optimize.brentq(excess, 0.0, high, xtol=1e-12)) if excess(high) < 0 else high
 
 
 def count_interval(counts: np.ndarray, dispersion: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

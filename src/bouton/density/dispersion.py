@@ -13,9 +13,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from bouton.density.blocks import DensityBlocks
+from bouton.density.counts import alpha_of, extra_variance
 from bouton.density.finding import Finding
 
 _FEW = 5.0
@@ -76,35 +77,6 @@ def density_variation(blocks: DensityBlocks) -> Finding:
         "density variation", question, effect, value, low, high, n=len(blocks),
         note=f"{math.sqrt(alpha):.3g} of the mean density {blocks.rate:.4g} um-3; interval takes blocks as independent",
     )  # fmt: skip
-
-
-def extra_variance(counts: np.ndarray, expected: np.ndarray, parameters: int) -> float:
-    """Return alpha >= 0 of variance mu + alpha mu^2, such that Pearson's statistic equals its degrees of freedom.
-
-    Parameters
-    ----------
-    counts : int (n,)
-    expected : float64 (n,)
-        Above 0.
-    parameters : int
-        Numbers that were fitted to make ``expected``.
-    """
-    return _alpha_of(counts, expected, float(counts.size - parameters))
-
-
-def _alpha_of(counts: np.ndarray, expected: np.ndarray, statistic: float) -> float:
-    """Return the alpha with which Pearson's statistic is ``statistic``; 0 where it is less without any."""
-    square = (counts - expected) ** 2
-    if statistic <= 0 or (square / expected).sum() <= statistic:
-        return 0.0
-
-    def excess(alpha: float) -> float:
-        return float((square / (expected * (1 + alpha * expected))).sum() / statistic - 1)
-
-    high = 1.0
-    while excess(high) > 0 and high < 1e12:
-        high *= 4
-    return float(optimize.brentq(excess, 0.0, high, xtol=1e-12)) if excess(high) < 0 else high
 
 
 def likeness(blocks: DensityBlocks, expected: np.ndarray, alpha: float, thin: int | None = None) -> tuple[float, int]:
@@ -201,7 +173,7 @@ def _alpha_interval(blocks: DensityBlocks, alpha: float) -> tuple[float, float]:
     df = len(blocks) - 1
     centre, error = _one_step(blocks, alpha)
     reach = float(stats.t.ppf(0.975, df)) * error
-    low, high = (_alpha_of(blocks.counts, blocks.expected, float(stats.chi2.ppf(at, df))) for at in (0.975, 0.025))
+    low, high = (alpha_of(blocks.counts, blocks.expected, float(stats.chi2.ppf(at, df))) for at in (0.975, 0.025))
     return max(0.0, min(low, centre - reach)), max(high, centre + reach)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.counts import count_cdf, count_interval, count_sf
-from bouton.density.dispersion import extra_variance, missing
+from bouton.density.counts import count_cdf, count_interval, count_sf, extra_variance
+from bouton.density.dispersion import missing
 from bouton.density.family import benjamini_hochberg
 from bouton.density.finding import Finding
 

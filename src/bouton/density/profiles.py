@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.counts import count_cdf, count_interval
-from bouton.density.dispersion import extra_variance, likeness, missing
+from bouton.density.counts import count_cdf, count_interval, extra_variance
+from bouton.density.dispersion import likeness, missing
 from bouton.density.finding import Curve
 
 _BINS = 40

@@ -21,8 +21,8 @@ from scipy import interpolate, stats
 from statsmodels.tools.sm_exceptions import ModelWarning
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.counts import NEARLY_POISSON
-from bouton.density.dispersion import extra_variance, likeness, missing
+from bouton.density.counts import NEARLY_POISSON, extra_variance
+from bouton.density.dispersion import likeness, missing
 from bouton.density.finding import Finding
 
 _DEGREE = 3

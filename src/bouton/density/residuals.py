@@ -2,7 +2,7 @@
 
 Under uniform tissue a count is Poisson with mean ``mu = rate * exposure``; where blocks differ more than that but
 independently, its variance is ``mu + alpha * mu**2`` (negative binomial). ``alpha`` is found by moments, as for all
-tests: :func:`bouton.density.dispersion.extra_variance`.
+tests: :func:`bouton.density.counts.extra_variance`.
 
 Hilbe, "Negative Binomial Regression", 2nd ed., doi:10.1017/CBO9780511973420.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from bouton.density.blocks import DensityBlocks
-from bouton.density.dispersion import extra_variance
+from bouton.density.counts import extra_variance
 
 MIN_BLOCKS = 10
 

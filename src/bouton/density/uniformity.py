@@ -8,7 +8,8 @@ import numpy as np
 
 from bouton.density.blocks import DensityBlocks
 from bouton.density.correction import LabelledShare, corrected
-from bouton.density.dispersion import density_variation, dispersion, extra_variance, missing
+from bouton.density.counts import extra_variance
+from bouton.density.dispersion import density_variation, dispersion, missing
 from bouton.density.family import benjamini_hochberg
 from bouton.density.finding import NAN, Curve, Finding
 from bouton.density.moran import morans_i

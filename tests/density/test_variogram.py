@@ -109,8 +109,7 @@ def test_few_blocks_and_one_row_of_blocks():
     assert np.isnan(none.p) and "9 blocks" in none.note and not len(curve.y)
     index = np.stack([np.zeros(90), np.zeros(90), np.arange(90)], axis=1).astype(np.int64)
     counts = np.random.default_rng(1).poisson(50 + index[:, 2])
-    nan = float("nan")
-    row, curve = variogram(DensityBlocks(counts, np.ones(90), index, index * 5.0, (nan, nan, 5.0)), 99)
+    row, curve = variogram(DensityBlocks(counts, np.ones(90), index, index * 5.0, (50.0, 40.0, 5.0)), 99)
     assert row.p == 0.01 and np.isfinite(curve.y).all() and curve.x[0] == 5
 
 

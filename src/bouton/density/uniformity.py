@@ -25,7 +25,6 @@ from bouton.density.variogram import variogram
 from bouton.density.window import block_window
 from bouton.errors import DataError
 
-DEPTH_AXES = ("", "z", "y", "x")
 ALIKE = 0.05
 """With a p of Moran's I up to this, tests of axes are said to err."""
 WARNING = (
@@ -149,9 +148,8 @@ def depth_um(blocks: DensityBlocks, axis: str) -> tuple[np.ndarray, float]:
     """Return the depth of each block's centre below the first block's face, float64 (n,), and the size of a block."""
     number = "zyx".index(axis)
     size = blocks.size_um[number]
-    step = size if np.isfinite(size) and size > 0 else 1.0
     centre = blocks.centre_um[:, number]
-    return centre - centre.min() + step / 2, step
+    return centre - centre.min() + size / 2, size
 
 
 def _between_blocks(blocks: DensityBlocks, options: Options, found: _Results) -> None:

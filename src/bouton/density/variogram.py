@@ -70,8 +70,9 @@ def lag_pairs(blocks: DensityBlocks, seed: int) -> LagPairs:
 
     A lag with up to 100,000 pairs has all of them, another one so many, drawn at random from all places and directions.
     """
-    size = np.nan_to_num(np.array(blocks.size_um), nan=0.0)
     spans = np.ptp(blocks.index, axis=0)
+    # The thickness of a single layer is no distance between blocks.
+    size = np.where(spans > 0, blocks.size_um, 0.0)
     reach_um = max(float(((spans + 1) * size).max()) / 2, float(size.max()))
     edges, rng = lag_edges(float(size.max()), reach_um), np.random.default_rng(seed)
     steps = _half_space(np.minimum(spans, np.floor(edges[-1] / np.where(size > 0, size, np.inf))).astype(np.int64))

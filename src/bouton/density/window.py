@@ -76,15 +76,9 @@ def block_window(blocks: DensityBlocks) -> Window:
     Raises
     ------
     DataError
-        The size of the blocks is not known along two axes, or none is wholly exposed.
+        None is wholly exposed.
     """
     size = np.array(blocks.size_um, dtype=np.float64)
-    unknown = np.flatnonzero(~np.isfinite(size))
-    if len(unknown) > 1 or not len(blocks):
-        raise DataError(f"{len(blocks)} blocks in a row", expected="blocks in at least two rows")
-    if len(unknown):
-        # one layer: its largest exposure is a whole block's
-        size[unknown] = blocks.exposure_um3.max() / np.prod(size[np.isfinite(size)])
     whole = blocks.exposure_um3 >= FULL * np.prod(size)
     if not whole.any():
         raise DataError("no block is wholly exposed", expected="at least one block without mask")

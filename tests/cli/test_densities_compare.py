@@ -78,9 +78,39 @@ def test_corrected(runs: Path, tmp_path: Path) -> None:
     assert "corrected density" in {d["measure"] for d in found["differences"]}
 
 
+E = "{called_excitatory: 170, called_inhibitory: 10, missed: 20, detections: 200, no_synapse: 10}"
+I = "{called_excitatory: 10, called_inhibitory: 70, missed: 20, detections: 100, no_synapse: 10}"  # noqa: E741
+
+
+def test_corrected_types(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    path = tmp_path / "detectors.yaml"
+    one = f"{{types: {{excitatory: {E}, inhibitory: {I}}}}}"
+    path.write_text(f"mouse: {one}\nhuman: {one}\n")
+    table = densities(4, 60.0)
+    table["inhibitory"] = table["synapses"] - table["excitatory"]
+    for name in ("mouse", "human"):
+        density_run(runs / name, table)
+    found = rows("mouse", "human", "--runs", runs, "--corrected", path, "--out", tmp_path / "x.png")
+    values = {(m["dataset"], m["measure"]): m["value"] for m in found["measurements"]}
+    both = [values["mouse", f"corrected density, {name}"] for name in ("excitatory", "inhibitory")]
+    assert values["mouse", "corrected E/I"] == pytest.approx(both[0] / both[1])
+    assert ("mouse", "corrected density") not in values
+    ratio = next(d for d in found["differences"] if d["measure"] == "corrected E/I")
+    assert ratio["value"] == pytest.approx(1) and ratio["low"] < 1 < ratio["high"]
+    assert Image.open(tmp_path / "x.png").width > 1000
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("mouse: {types: 5}", "detectors.yaml:1: types: 5; expected excitatory and inhibitory"),
+        (f"mouse: {{types: {{excitatory: {E}}}}}", "expected excitatory and inhibitory"),
+        (f"mouse:\n  types:\n    excitatory: {E}\n    inhibitory: 3", "detectors.yaml:4: inhibitory: 3"),
+        (f"mouse: {{types: {{excitatory: {E}, inhibitory: {I.replace('missed', 'mised')}}}}}", "expected numbers of"),
+        (f"mouse: {{types: {{excitatory: {E}, inhibitory: {I[:-1]}, mised: 3}}}}}}", "no 'mised' of a type"),
+        (f"mouse: {{types: {{excitatory: {E}, inhibitory: {I.replace('70', '7.5')}}}}}", "called_inhibitory 7.5"),
+        (f"mouse: {{types: {{excitatory: {E}, inhibitory: {E}}}}}", "detectors.yaml:1: .*types are guessed"),
         ("mice: {}", "detectors.yaml:1: no data set 'mice'"),
         ("mouse: {precision: 0.9}", "detectors.yaml:1: mouse: .*expected numbers of precision, precision_sample"),
         (

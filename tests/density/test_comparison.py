@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bouton.density.comparison import DataSet, Detector, compare, measure
-from bouton.density.correction import LabelledShare
+from bouton.density.correction import LabelledShare, corrected_classes
 from bouton.density.rates import _shells, contrast, count_ratio, rate, share
+from bouton.density.type_samples import TypeSample, TypeSamples
 from bouton.errors import DataError, SpecError
 from bouton.volume.density_columns import DENSITY_COLUMNS
 
@@ -148,6 +149,86 @@ class TestCoverage:
             ratio = of(measure(DataSet("a", data, Detector(*shares)), 0.75), "a", "corrected density")
             hits += ratio.low <= 1.5 <= ratio.high
         assert 0.92 <= hits / repeats <= 0.98
+
+
+def typed(random, excitatory, inhibitory, sample=400):
+    """Return columns of a detector that misses, invents and mixes up types, and what a labelled sample says of it."""
+    chances = ((0.80, 0.06, 0.14), (0.10, 0.60, 0.30))
+    wrong = (0.1, 0.2)
+    columns, samples = np.zeros((2, len(excitatory)), np.int64), []
+    for true, chance in zip((excitatory, inhibitory), chances, strict=True):
+        columns += random.multinomial(true, chance)[:, :2].T
+    for kind, chance in enumerate(chances):
+        invented = columns[kind].sum() * wrong[kind] / (1 - wrong[kind]) / len(excitatory)
+        columns[kind] += random.poisson(invented, len(excitatory))
+        e, i, missed = (int(n) for n in random.multinomial(sample, chance))
+        samples.append(TypeSample(e, i, missed, sample, int(random.binomial(sample, wrong[kind]))))
+    return columns, TypeSamples(*samples)
+
+
+def typed_data(name, seed, inhibitory_share, patch=0.0):
+    """Return a data set of 1.5 true synapses per um3, and its labelled samples."""
+    data, random = table((4, 8, 8), 1.5, seed, patch), np.random.default_rng((seed, 5))
+    inhibitory = random.binomial(data["synapses"], inhibitory_share)
+    columns, samples = typed(random, data["synapses"] - inhibitory, inhibitory)
+    parts = {"synapses": columns.sum(axis=0), "excitatory": columns[0], "inhibitory": columns[1]}
+    return DataSet(name, data | parts, types=samples)
+
+
+class TestTypes:
+    @pytest.mark.parametrize("patch", [0.0, pytest.param(0.15, marks=pytest.mark.slow)])
+    def test_known_truth(self, patch: float) -> None:
+        """E/I of 4 and 9 in 60 pairs: the corrected ratio of the two holds 4/9, the detected one does not."""
+        truth = {"corrected density, excitatory": 0.8 / 0.9, "corrected density, inhibitory": 2.0,
+                 "corrected E/I": 4 / 9, "E/I": 4 / 9}  # fmt: skip
+        held, told, runs = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0), 60
+        for seed in range(runs):
+            pair = [typed_data("a", 2 * seed, 0.2, patch), typed_data("b", 2 * seed + 1, 0.1, patch)]
+            for row in compare(pair).differences:
+                if row.measure in truth and math.isfinite(row.ratio.value):
+                    told[row.measure] += 1
+                    held[row.measure] += row.ratio.low <= truth[row.measure] <= row.ratio.high
+        assert held.pop("E/I") < 20
+        # where few are inhibitory a labelled sample may not tell them from mistaken ones: no number then
+        assert min(told.values()) > 0.9 * runs
+        assert all(count >= 0.85 * told[name] for name, count in held.items()), (held, told)
+
+    def test_the_same_numbers_as_of_one_data_set(self) -> None:
+        data = typed_data("a", 1, 0.2)
+        found = measure(data, 0.75)
+        kept = data.table["masked_share"] <= 0.75
+        counts = [int(data.table[name][kept].sum()) for name in ("excitatory", "inhibitory")]
+        true = corrected_classes(np.array(counts), data.types.classes)
+        volume = data.table["exposed_um3"][kept].sum()
+        for row, name in enumerate(("excitatory", "inhibitory")):
+            ratio = of(found, "a", f"corrected density, {name}")
+            assert ratio.value == pytest.approx(true[row, 0] / volume)
+            # patches are in the one, Poisson counts in the other; labelled samples, which matter most, in both
+            assert ratio.low == pytest.approx(true[row, 1] / volume, rel=0.1)
+            assert ratio.high == pytest.approx(true[row, 2] / volume, rel=0.15)
+        assert of(found, "a", "corrected E/I").value == pytest.approx(true[0, 0] / true[1, 0])
+
+    def test_not_available_says_why(self) -> None:
+        data = typed_data("a", 1, 0.2)
+        unknown = DataSet("u", data.table | {"synapses": data.table["synapses"] * 2}, types=data.types)
+        for row in measure(unknown, 0.75):
+            if row.measure.startswith("corrected"):
+                assert math.isnan(row.ratio.value) and "type of 50.0 % of the synapses is not known" in row.ratio.note
+        few = np.zeros_like(data.table["inhibitory"])
+        less = DataSet("l", data.table | {"inhibitory": few, "synapses": data.table["excitatory"]}, types=data.types)
+        assert "taken for it" in of(measure(less, 0.75), "l", "corrected E/I").note
+        none = DataSet("n", data.table | dict.fromkeys(("synapses", "excitatory", "inhibitory"), few),
+                       types=data.types)  # fmt: skip
+        assert of(measure(none, 0.75), "n", "corrected E/I").note
+        scant = TypeSamples(TypeSample(6, 4, 0, 9, 1), TypeSample(4, 6, 0, 9, 1))
+        told = of(measure(DataSet("s", data.table, types=scant), 0.75), "s", "corrected E/I")
+        assert math.isnan(told.value) and "not available" in told.note
+
+    def test_one_block(self) -> None:
+        one = {name: column[:1] for name, column in typed_data("a", 1, 0.2).table.items()}
+        found = measure(DataSet("a", one, types=typed_data("a", 1, 0.2).types), 1.0)
+        ratio = of(found, "a", "corrected density, excitatory")
+        assert ratio.low < ratio.value < ratio.high and "one block" in ratio.note
 
 
 class TestComparison:

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,12 @@ from bouton.cli.choices import Json, RunsFolder
 from bouton.cli.density_tables import Densities, open_densities
 from bouton.density.blocks import block_size_um
 from bouton.errors import SpecError
-from bouton.strict_yaml import read_document, unknown
+from bouton.strict_yaml import Document, read_document, unknown
 from bouton.volume import write_bytes
 
 if TYPE_CHECKING:
     from bouton.density.comparison import Comparison, Detector, Difference, Measurement
+    from bouton.density.type_samples import TypeSamples
 
 SAME_SIZE = 0.05
 """Relative difference that rounding to voxels may make in the size of blocks."""
@@ -34,7 +36,7 @@ UNUSED = {"centroid": {"pad_um"}, "neurodata-2016": {"exclusion_nm"}}
 
 def command(
     data: list[str] = typer.Argument(..., metavar="RUN...", help="Runs, groups of datasets, or tables (.parquet)."),
-    corrected: Path = typer.Option(None, help="YAML: precision and recall of each data set, by name."),
+    corrected: Path = typer.Option(None, help="YAML: precision, recall and types of each data set, by name."),
     max_masked_share: float = typer.Option(0.75, min=0, max=1, help="Leave out blocks of which more is masked."),
     step: str = typer.Option(None, help="Step with the densities, where a run has several."),
     out: Path = typer.Option(None, help="Write the comparison as a page (.html) or picture (.png)."),
@@ -56,7 +58,7 @@ def command(
     tables = _named([found for name in data for found in open_densities(name, runs, step)])
     check_same_sampling(tables)
     detectors = read_detectors(corrected, [one.name for one in tables]) if corrected else {}
-    datasets = [DataSet(one.name, one.table, detectors.get(one.name)) for one in tables]
+    datasets = [DataSet(one.name, one.table, *detectors.get(one.name, (None, None))) for one in tables]
     found = compare(datasets, max_masked_share)
     if out is not None:
         _write(out, found)
@@ -100,37 +102,69 @@ def check_same_sampling(tables: Sequence[Densities]) -> None:
             )  # fmt: skip
 
 
-def read_detectors(path: Path, names: Sequence[str]) -> dict[str, Detector]:
-    """Read precision and recall of detectors by name of the data set.
+def read_detectors(path: Path, names: Sequence[str]) -> dict[str, tuple[Detector | None, TypeSamples | None]]:
+    """Read precision and recall of detectors, and how they tell types, by name of the data set.
 
     Raises
     ------
     SpecError
         A data set or key is unknown or missing, or a value is none; the message tells file and line.
     """
-    from bouton.density.comparison import Detector
-    from bouton.density.correction import labelled_share
-
     document = read_document(path)
     found = {}
     for name, values in document.tree.items():
         where = document.at(name)
         if name not in names:
             raise unknown(f"no data set {name!r}", str(name), names, where)
-        if not isinstance(values, dict) or set(values) != set(SHARES):
-            raise SpecError(f"{name}: {values!r}", where=where, expected=f"numbers of {', '.join(SHARES)}")
-        for key in SHARES:
-            value, kind = values[key], int if key.endswith("_sample") else (int, float)
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise SpecError(f"{key} {value!r}", where=document.at(name, key), expected="a number")
-        try:
-            shares = [
-                labelled_share(key, float(values[key]), values[f"{key}_sample"]) for key in ("precision", "recall")
-            ]
-        except SpecError as error:
-            raise SpecError(error.found, where=where, expected=error.expected, fix=error.fix) from None
-        found[str(name)] = Detector(*shares)
+        given = set(values) if isinstance(values, dict) else set()
+        shares = given - {"types"}
+        if not given or shares not in (set(), set(SHARES)):
+            expected = f"numbers of {', '.join(SHARES)}, and types if they are known"
+            raise SpecError(f"{name}: {values!r}", where=where, expected=expected)
+        detector = _detector(document, name) if shares else None
+        found[str(name)] = (detector, _types(document, name) if "types" in given else None)
     return found
+
+
+def _detector(document: Document, name: str) -> Detector:
+    from bouton.density.comparison import Detector
+    from bouton.density.correction import labelled_share
+
+    values = document.tree[name]
+    for key in SHARES:
+        value, kind = values[key], int if key.endswith("_sample") else (int, float)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise SpecError(f"{key} {value!r}", where=document.at(name, key), expected="a number")
+    try:
+        shares = [labelled_share(key, float(values[key]), values[f"{key}_sample"]) for key in ("precision", "recall")]
+    except SpecError as error:
+        raise SpecError(error.found, where=document.at(name), expected=error.expected, fix=error.fix) from None
+    return Detector(*shares)
+
+
+def _types(document: Document, name: str) -> TypeSamples:
+    from bouton.density.type_samples import TYPES, TypeSample, TypeSamples
+
+    values, samples = document.tree[name]["types"], []
+    if not isinstance(values, dict) or set(values) != set(TYPES):
+        raise SpecError(f"types: {values!r}", where=document.at(name, "types"), expected=" and ".join(TYPES))
+    known = [field.name for field in fields(TypeSample)]
+    needed = {field.name for field in fields(TypeSample) if field.default is MISSING}
+    for kind in TYPES:
+        row, where = values[kind], document.at(name, "types", kind)
+        if not isinstance(row, dict) or not needed <= set(row):
+            raise SpecError(f"{kind}: {row!r}", where=where, expected=f"numbers of {', '.join(known)}")
+        for key, value in row.items():
+            if key not in known:
+                raise unknown(f"no {key!r} of a type", str(key), known, where)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise SpecError(f"{kind}: {key} {value!r}", where=where, expected="a whole number")
+        samples.append(TypeSample(**row))
+    try:
+        return TypeSamples(*samples)
+    except SpecError as error:
+        where = document.at(name, "types")
+        raise SpecError(error.found, where=where, expected=error.expected, fix=error.fix) from None
 
 
 def comparison_rows(found: Comparison) -> dict[str, list[dict[str, Any]]]:

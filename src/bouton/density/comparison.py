@@ -19,12 +19,14 @@ from bouton.density.blocks import density_blocks, kept_rows
 from bouton.density.correction import LabelledShare
 from bouton.density.family import benjamini_hochberg
 from bouton.density.rates import Ratio, contrast, count_ratio, rate, scaled
+from bouton.density.type_samples import TypeSamples
+from bouton.density.typed_rates import typed_ratios
 from bouton.errors import SpecError
 
 DENSITY, CORRECTED = "density", "corrected density"
 RATIOS = {"E/I": ("excitatory", "inhibitory"), "spine/shaft": ("spine", "shaft")}
-MEASURES = (DENSITY, CORRECTED, *RATIOS)
-UNITS = {DENSITY: "per um3", CORRECTED: "per um3", "E/I": "", "spine/shaft": ""}
+TYPED = ("corrected density, excitatory", "corrected density, inhibitory", "corrected E/I")
+MEASURES = (DENSITY, CORRECTED, *TYPED, *RATIOS)
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ class Detector:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set: its name, its table with ``DENSITY_COLUMNS``, and how well its synapses were detected."""
+    """One data set: its name, its table with ``DENSITY_COLUMNS``, and how well its synapses and types were detected."""
 
     name: str
     table: Mapping[str, np.ndarray]
     detector: Detector | None = None
+    types: TypeSamples | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,11 @@ def measure(dataset: DataSet, max_masked_share: float) -> list[Measurement]:
     if dataset.detector is not None:
         better = scaled(plain, dataset.detector.factor, dataset.detector.log_error)
         found.append(Measurement(dataset.name, CORRECTED, better, total))
+    if dataset.types is not None:
+        called = np.stack([np.asarray(dataset.table[kind])[kept] for kind in RATIOS["E/I"]])
+        typed = typed_ratios(called, total, blocks.exposure_um3, blocks.index, dataset.types)
+        numbers = (*(int(row.sum()) for row in called), int(called.sum()))
+        found += [Measurement(dataset.name, *row) for row in zip(TYPED, typed, numbers, strict=True)]
     for name, kinds in RATIOS.items():
         top, bottom = (np.asarray(dataset.table[kind])[kept] for kind in kinds)
         ratio, known = count_ratio(top, bottom, blocks.index), int(top.sum() + bottom.sum())

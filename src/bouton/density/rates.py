@@ -114,6 +114,27 @@ def paired_ratio(top: np.ndarray, bottom: np.ndarray, index: np.ndarray | None =
     return _log_ratio(top, bottom, index, 0.0)
 
 
+def weighted_ratio(top: np.ndarray, bottom: np.ndarray, index: np.ndarray, least: float) -> Ratio:
+    """Return the ratio of sums of numbers that stand for counts, float64 (n,); those of a block may be below 0.
+
+    Parameters
+    ----------
+    top, bottom : float64 (n,)
+        Their sums are above 0.
+    index : int64 (n, 3)
+    least : float
+        The variance of the ratio's logarithm if counts were Poisson: no less is believed.
+    """
+    top, bottom = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
+    if len(top) < 2:
+        note = "one block: Poisson counts, more variation than that is not in it"
+        return _interval(float(top.sum() / bottom.sum()), math.sqrt(least), math.inf, len(top), note)
+    influence = top / top.sum() - bottom / bottom.sum()
+    weight = np.maximum(bottom, 0)
+    variance, freedom = _variance(influence, weight / weight.sum(), index)
+    return _interval(float(top.sum() / bottom.sum()), math.sqrt(max(variance, least)), freedom, len(top))
+
+
 def contrast(a: Ratio, b: Ratio) -> tuple[Ratio, float]:
     """Return ``a`` over ``b``, of independent data, and p of no difference (Welch's t of the logarithms)."""
     why = next((text for one, text in ((a, a.note), (b, b.note)) if not _comparable(one)), None)

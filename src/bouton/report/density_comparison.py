@@ -20,6 +20,9 @@ GREY = "#6a7080"
 _LABELS = {
     "density": "synapses per µm³",
     "corrected density": "synapses per µm³,\ncorrected for precision and recall",
+    "corrected density, excitatory": "excitatory synapses\nper µm³, corrected",
+    "corrected density, inhibitory": "inhibitory synapses\nper µm³, corrected",
+    "corrected E/I": "excitatory / inhibitory,\ncorrected",
     "E/I": "excitatory / inhibitory",
     "spine/shaft": "spine / shaft",
 }

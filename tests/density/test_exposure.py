@@ -14,6 +14,7 @@ from bouton.density.exposure import (
     count_voxels,
     exposed_at,
     exposure,
+    hide_rim,
     nothing_masked,
     pack,
     reach_voxels,
@@ -120,3 +121,22 @@ def test_without_a_mask_all_is_exposed():
     assert exposed.sum() == core.voxels
     empty = exposure(np.zeros((6, 18, 80), np.uint8), core, 100.0, (30.0, 10.0, 10.0))
     assert empty.none
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("seed", range(40))
+def test_the_rim_of_the_bounds_is_hidden(seed, masked):
+    rng = np.random.default_rng(seed)
+    low = [int(n) for n in rng.integers(0, 5, 3)]
+    bounds = Box(tuple(low), tuple(a + int(rng.integers(1, n)) for a, n in zip(low, (8, 12, 150), strict=True)))
+    low = [int(rng.integers(a, b)) for a, b in zip(bounds.start, bounds.stop, strict=True)]
+    core = Box(tuple(low), tuple(int(rng.integers(a + 1, b + 1)) for a, b in zip(low, bounds.stop, strict=True)))
+    reach = tuple(int(n) for n in rng.integers(0, 7, 3))
+    around = core.grow(reach) & bounds
+    mask = (rng.random(around.shape) < 0.01 * masked).astype(np.uint8)
+    found = exposure(mask, core.within(around), 0.0, (1.0, 1.0, 1.0)) if masked else nothing_masked(core)
+    places = np.stack(np.indices(core.shape), axis=-1).reshape(-1, 3)
+    at = places + core.start
+    expected = ((at - reach >= bounds.start) & (at + reach < bounds.stop)).all(axis=1)
+    expected &= mask[core.within(around).slices].ravel() == 0
+    np.testing.assert_array_equal(exposed_at(hide_rim(found, core, bounds, reach), places), expected)

@@ -85,13 +85,14 @@ def nearest_neighbour(points_um: np.ndarray, window: Window, options: PointOptio
         deviations of the draws; p is two-sided.
     """
     samples, reason = samples_of(points_um, window, options)
+    count = sum(len(sample.points_um) for sample in samples)
     if reason:
-        return Finding(*NEAREST, n=sum(len(s.points_um) for s in samples), note=f"not available: {reason}")
+        return Finding(*NEAREST, n=count, note=f"not available: {reason}")
     core = hard_core(samples, options)
     found = _simulated(samples, core, options, lambda points: np.array([nearest_um(points).sum()]))
     observed = sum(nearest_um(sample.points_um).sum() for sample in samples)
     ratio, reach = float(observed / found.mean()), 1.96 * float(found.std() / found.mean())
-    p, count = two_sided_p(float(observed), found[:, 0]), sum(len(sample.points_um) for sample in samples)
+    p = two_sided_p(float(observed), found[:, 0])
     return Finding(*NEAREST, ratio, ratio - reach, ratio + reach, p, count, _note(samples, core, options))
 
 
@@ -117,8 +118,8 @@ def ripley(points_um: np.ndarray, window: Window, options: PointOptions = PointO
         less and more the half-width of the band. ``weight``: pairs of synapses within x.
     """
     samples, reason = samples_of(points_um, window, options)
+    count = sum(len(sample.points_um) for sample in samples)
     if reason:
-        count = sum(len(sample.points_um) for sample in samples)
         return Finding(*RIPLEY, n=count, note=f"not available: {reason}"), _no_curve()
     core, radii = hard_core(samples, options), radii_um(samples)
     simulated = _simulated(samples, core, options, lambda points: pairs_within(points, radii))
@@ -126,13 +127,12 @@ def ripley(points_um: np.ndarray, window: Window, options: PointOptions = PointO
     mean = simulated.mean(axis=0)
     shown = mean >= MIN_PAIRS
     if not shown.any():
-        return Finding(*RIPLEY, n=len(points_um), note="not available: too few pairs of synapses"), _no_curve()
+        return Finding(*RIPLEY, n=count, note="not available: too few pairs of synapses"), _no_curve()
     mean, pairs, radii = mean[shown], pairs[shown].astype(np.float64), radii[shown]
     ratio = pairs / mean
     band = envelope(ratio, simulated[:, shown] / mean)
     low, high, at = ratio - band.half_width, ratio + band.half_width, band.strongest
     note = f"at {radii[at]:.2f} um; {_note(samples, core, options)}"
-    count = sum(len(sample.points_um) for sample in samples)
     finding = Finding(*RIPLEY, float(ratio[at]), float(low[at]), float(high[at]), band.p, count, note)
     return finding, Curve("ripley", radii, ratio, low, high, np.ones_like(radii), pairs)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bouton.density.runs import label_runs
+from bouton.density.sums import summed
 from bouton.geometry import ZYX
 
 SUM_COLUMNS = {"id": "uint64", **dict.fromkeys(("voxels", "z", "y", "x"), "int64")}
@@ -38,13 +39,7 @@ def label_sums(labels: np.ndarray, start: ZYX) -> dict[str, np.ndarray]:
 
 def add_sums(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return one row a label, sorted by id."""
-    order = np.argsort(rows["id"], kind="stable")
-    ids = rows["id"][order]
-    firsts = np.flatnonzero(np.concatenate([np.ones(min(1, ids.size), bool), ids[1:] != ids[:-1]]))
-    sums = {name: rows[name][order] for name in SUM_COLUMNS if name != "id"}
-    if firsts.size:
-        sums = {name: np.add.reduceat(values, firsts) for name, values in sums.items()}
-    return {"id": ids[firsts], **sums}
+    return summed([{name: rows[name] for name in SUM_COLUMNS}], ("id",), tuple(SUM_COLUMNS)[1:])
 
 
 def centroid_voxels(sums: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -14,6 +14,7 @@ from numba import njit
 
 from bouton.density.grid import AnalysisGrid
 from bouton.density.runs import label_runs
+from bouton.density.sums import summed
 from bouton.geometry import ZERO, Box
 
 OVERLAP_COLUMNS = {"block": "int64", "id": "uint64", **dict.fromkeys(("inside", "around", "masked"), "int64")}
@@ -133,7 +134,7 @@ def split_overlaps(
     rest : dict
         ``OVERLAP_COLUMNS`` of the others.
     """
-    rows = _added({name: np.concatenate([table[name] for table in tables]) for name in OVERLAP_COLUMNS})
+    rows = summed(tables, ("block", "id"), ("inside", "around", "masked"))
     start = np.asarray(grid.start) + grid.index(rows["block"]) * np.asarray(grid.block)
     low, high = start - np.asarray(grid.pad), start + np.asarray(grid.block) + np.asarray(grid.pad)
     done = ((low >= box.start) & (high <= box.stop)).all(axis=1)
@@ -145,16 +146,3 @@ def split_overlaps(
         "unmasked": np.bincount(at[rows["masked"][total] == 0], minlength=blocks.size).astype(np.int64),
     }
     return counts, {name: values[~done] for name, values in rows.items()}
-
-
-def _added(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return one row a block and label."""
-    order = np.lexsort([rows["id"], rows["block"]])
-    rows = {name: values[order] for name, values in rows.items()}
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (rows["block"][1:] != rows["block"][:-1]) | (rows["id"][1:] != rows["id"][:-1])
-    firsts = np.flatnonzero(new)
-    if len(firsts) == len(new):
-        return rows
-    keys = ("block", "id")
-    return {name: v[firsts] if name in keys else np.add.reduceat(v, firsts) for name, v in rows.items()}

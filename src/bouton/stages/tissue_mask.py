@@ -8,7 +8,6 @@ joined with those around them. Both looks are local and the counts are sums, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -26,6 +25,7 @@ from bouton.density.candidates import (
     textures_of,
     wide,
 )
+from bouton.density.sums import summed
 from bouton.errors import SpecError
 from bouton.geometry import NM, ZYX, Box, Grid
 from bouton.stage import BlockPart, BlockTask, Layer, MergePart, MergeTask, Output, Stage, Table, TableData
@@ -163,7 +163,7 @@ def _texture_rows(cells: np.ndarray) -> TableData:
 
 def count(task: MergeTask) -> Output:
     """Add up the cells of every texture."""
-    return Output(tables={"textures": _summed(task.rows("_cells", "textures"), ("stored",), ("cells",))})
+    return Output(tables={"textures": summed(task.rows("_cells", "textures"), ("stored",), ("cells",))})
 
 
 def mask(task: BlockTask) -> Output:
@@ -219,20 +219,7 @@ def _counts(task: BlockTask, found: np.ndarray) -> TableData:
 
 def gather(task: MergeTask) -> Output:
     """Add up the rows of each block of the table."""
-    return Output(tables={"classes": _summed(task.rows("_counts", "classes"), _INDEX, _SUMS)})
-
-
-def _summed(tables: Sequence[TableData], keys: tuple[str, ...], sums: tuple[str, ...]) -> TableData:
-    """Return one row for each value of ``keys``, sorted, with the sums of some columns and the first of the others."""
-    rows = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    # The last key is numpy's first.
-    order = np.lexsort([rows[name] for name in reversed(keys)])
-    rows = {name: values[order] for name, values in rows.items()}
-    if len(order) == 0:
-        return rows
-    new = np.any([np.diff(rows[name]) != 0 for name in keys], axis=0)
-    first = np.concatenate([[0], np.flatnonzero(new) + 1])
-    return {name: np.add.reduceat(v, first) if name in sums else v[first] for name, v in rows.items()}
+    return Output(tables={"classes": summed(task.rows("_counts", "classes"), _INDEX, _SUMS)})
 
 
 STAGE = Stage(

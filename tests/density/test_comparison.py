@@ -9,7 +9,7 @@ import pytest
 
 from bouton.density.comparison import DataSet, Detector, compare, measure
 from bouton.density.correction import LabelledShare, corrected_classes
-from bouton.density.rates import _shells, contrast, count_ratio, rate, share
+from bouton.density.rates import _shells, contrast, count_ratio, rate, scaled, share
 from bouton.density.type_samples import TypeSample, TypeSamples
 from bouton.errors import DataError, SpecError
 from bouton.volume.density_columns import DENSITY_COLUMNS
@@ -64,6 +64,13 @@ class TestRates:
     def test_equal_counts_are_not_taken_for_certain(self) -> None:
         found = rate(np.full(3, 9), np.full(3, 10.0))
         assert found.log_error == pytest.approx(1 / math.sqrt(27))
+
+    def test_no_synapse_scaled_is_as_uncertain_as_its_factor(self) -> None:
+        none = rate(np.zeros(4, int), np.full(4, 25.0))
+        found = scaled(none, 2.0, 0.3)
+        assert (found.value, found.low) == (0, 0) and found.high == pytest.approx(
+            2 * none.high * math.exp(1.96 * 0.3), rel=1e-4
+        )
 
     def test_no_volume(self) -> None:
         assert math.isnan(rate(np.zeros(0, int), np.zeros(0)).value)
@@ -130,7 +137,7 @@ class TestCoverage:
         assert 0.025 <= wrong / repeats <= 0.07
 
     def test_poisson_intervals_would_not_hold(self) -> None:
-        """What the tiles are for: blocks taken as independent Poisson counts would miss the truth often."""
+        """What neighbours are looked at for: independent Poisson counts would miss the truth often."""
         hits, repeats = 0, 100
         for seed in range(repeats):
             counts = table((6, 12, 12), 1.5, seed, 0.15)

@@ -153,10 +153,12 @@ def contrast(a: Ratio, b: Ratio) -> tuple[Ratio, float]:
 def scaled(ratio: Ratio, factor: float, log_error: float) -> Ratio:
     """Return a ratio times a factor that is itself uncertain: that of a detector's precision and recall."""
     if not _comparable(ratio):
-        low, high = ratio.low * factor, ratio.high * factor
+        # No error of the logarithm to add to: an exact interval is widened at both ends, which is more than enough.
+        reach = math.exp(float(stats.norm.ppf(1 - _TAIL)) * log_error)
+        low, high = ratio.low * factor / reach, ratio.high * factor * reach
         return Ratio(ratio.value * factor, low, high, n=ratio.n, note=ratio.note)
     error = math.hypot(ratio.log_error, log_error)
-    # Only the tiles' part of the error has few degrees of freedom (Welch-Satterthwaite).
+    # Only the blocks' part of the error has few degrees of freedom (Welch-Satterthwaite).
     freedom = error**4 / ratio.log_error**4 * ratio.freedom if ratio.log_error else math.inf
     return _interval(ratio.value * factor, error, freedom, ratio.n, ratio.note)
 

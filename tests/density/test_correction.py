@@ -18,6 +18,13 @@ def test_by_hand():
     )
 
 
+@pytest.mark.parametrize(("hits", "sample"), [(0, 20), (45, 50), (7, 7)])
+def test_shares_are_drawn_from_jeffreys_distribution(hits, sample):
+    drawn = LabelledShare(hits, sample).draws(np.random.default_rng(1), 200_000)
+    law = stats.beta(hits + 0.5, sample - hits + 0.5)
+    assert np.quantile(drawn, (0.025, 0.5, 0.975)) == pytest.approx(law.ppf((0.025, 0.5, 0.975)), rel=0.02, abs=2e-4)
+
+
 def coverage(rng, precision, recall, sample, runs=200, rate=5000):
     """Return the share of simulated detectors whose interval holds the expected number of synapses."""
     covered = 0

@@ -70,8 +70,8 @@ def test_a_distance_that_equals_the_reach_hides():
     whole = Box.of_shape(mask.shape)
     assert shown(mask, whole, 20.0, (45.0, 10.0, 10.0))[0, 0].tolist() == [True] * 2 + [False] * 5 + [True] * 2
     assert shown(mask, whole, 19.9, (45.0, 10.0, 10.0))[0, 0].tolist() == [True] * 3 + [False] * 3 + [True] * 3
-    # 3 * 0.1 um is 300.00000000000006 nm by floats: still 300.
-    assert not shown(mask, whole, 300.0, (45.0, 10.0, 0.1 * 3 * 1000 / 4))[0, 0, 0]
+    # 4.35 * 100 is 434.99999999999994 nm by floats: still 435.
+    assert not shown(mask, whole, 4.35 * 100, (45.0, 10.0, 435 / 4))[0, 0, 0]
 
 
 def test_the_ball_of_the_study():

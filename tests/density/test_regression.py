@@ -1,5 +1,7 @@
 """Regression of counts on position: against statsmodels' own likelihood, calibration, power, bad input."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -11,8 +13,9 @@ from density.tissue import patchy, tissue
 
 def test_likelihood_ratio_is_that_of_two_fitted_models():
     rng = np.random.default_rng(0)
-    blocks = tissue(rng, (7, 6, 5), 1.2, alpha=0.05, masked=0.6)
+    blocks = tissue(rng, (7, 6, 5), 1.2, alpha=0.05, masked=0.6, trend=lambda at: np.exp(0.008 * at[:, 1]))
     found = axis_findings(blocks)[1]
+    assert 0.001 < found.p < 0.3  # far from 1, where the degrees of freedom do not matter
     alpha = float(found.note.split("alpha ")[1].split(";")[0])
     designs = [smooth(a, blocks.centre_um[:, i], blocks.exposure_um3).design for i, a in enumerate("zyx")]
     family = sm.families.NegativeBinomial(alpha=alpha)
@@ -26,6 +29,23 @@ def test_likelihood_ratio_is_that_of_two_fitted_models():
     assert df == 5
     assert found.p == pytest.approx(stats.f.sf(statistic / df, df, len(blocks) - 15), rel=0.02)
     assert full.pearson_chi2 == pytest.approx(len(blocks) - full.df_model - 1, rel=0.01)
+
+
+def test_counts_no_more_varied_than_poisson_are_compared_with_chi_square():
+    rng = np.random.default_rng(1)
+    blocks = tissue(rng, (7, 6, 5), 1.2, masked=0.6)
+    trend = np.exp(0.002 * blocks.centre_um[:, 0])
+    counts = rng.binomial(np.round(2.4 * trend * blocks.exposure_um3).astype(int), 0.5)
+    found = axis_findings(replace(blocks, counts=counts))[0]
+    designs = [smooth(a, blocks.centre_um[:, i], blocks.exposure_um3).design for i, a in enumerate("zyx")]
+
+    def likelihood(parts):
+        design = np.hstack([np.ones((len(blocks), 1)), *parts])
+        return sm.GLM(counts, design, sm.families.Poisson(), offset=np.log(blocks.exposure_um3)).fit().llf
+
+    statistic = 2 * (likelihood(designs) - likelihood(designs[1:]))
+    assert "alpha 0;" in found.note and 0.001 < found.p < 0.9
+    assert found.p == pytest.approx(stats.chi2.sf(statistic, designs[0].shape[1]), rel=1e-4)
 
 
 def test_two_layers_are_compared_as_two_rates():

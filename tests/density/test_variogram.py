@@ -10,7 +10,7 @@ import pytest
 from bouton.density.blocks import DensityBlocks
 from bouton.density.residuals import standardized_residuals
 from bouton.density.simulate import Tissue, tissue
-from bouton.density.variogram import lag_edges, lag_pairs, variogram
+from bouton.density.variogram import _fit, lag_edges, lag_pairs, variogram
 
 
 def test_semivariances_equal_the_mean_over_all_pairs():
@@ -41,6 +41,18 @@ def test_pairs_of_far_lags_are_a_sample_of_present_blocks():
         part = away[low : pairs.starts[number + 1]]
         assert part.min() >= edges[number] - 1e-9 and part.max() < edges[number + 1] + 1e-9
         assert part.mean() == pytest.approx(pairs.lag_um[number])
+
+
+def test_the_model_is_fitted_with_weights_pairs_over_lag_squared():
+    rng = np.random.default_rng(2)
+    lag, numbers = np.array([5.0, 8, 20, 70]), np.array([900.0, 2000, 5000, 400])
+    rise, observed = 1 - np.exp(-3 * lag / 30), rng.uniform(0.5, 1.2, 4)
+    # 250 blocks of mean square 1.1
+    total = np.array([[*(observed * numbers), 275.0, 80.0], [*numbers, 250.0, 250.0]])
+    design, weight = np.stack([np.ones(4), rise], axis=1), np.diag(numbers / lag**2)
+    nugget, height = np.linalg.solve(design.T @ weight @ design, design.T @ weight @ observed)
+    away = nugget + height * rise - observed
+    assert _fit(total, lag, rise) == pytest.approx((1 - nugget / 1.1, away @ weight @ away))
 
 
 @pytest.mark.parametrize("mask", ["none", "vessels"])

@@ -122,11 +122,28 @@ def test_no_run_and_no_densities(tmp_path: Path) -> None:
         densities(run.folder)
 
 
+@pytest.mark.parametrize(("state", "told"), [("pending", "is not finished"), ("failed", "tasks failed")])
+def test_a_step_that_is_not_finished(tmp_path: Path, state: str, told: str) -> None:
+    run = fake.density_run(tmp_path / "demo")
+    run.steps[-1]["state"] = state
+    run.save()
+    with pytest.raises(DataError, match=rf"run demo: step densities .*{told}.*way out: bouton status"):
+        densities(run.folder)
+
+
+@pytest.mark.parametrize("out", ["afile", "afile/x", "/proc/x", "/sys/x"])
+def test_folders_that_refuse(demo: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "afile").write_text("here")
+    with pytest.raises(DataError, match=out.split("/")[-1]):
+        densities(demo, "--figures", "--out", tmp_path / out)
+
+
 def test_damaged_table(tmp_path: Path) -> None:
     run = fake.density_run(tmp_path / "demo")
     next(run.folder.glob("densities/*/densities.parquet")).write_bytes(b"no table")
-    with pytest.raises(DataError, match=r"damaged or no table.*--repair"):
+    with pytest.raises(DataError, match=r"damaged or no table.*--repair") as told:
         densities(run.folder)
+    assert str(told.value).count("way out") == 1
 
 
 def test_help_teaches_by_example() -> None:
@@ -134,3 +151,4 @@ def test_help_teaches_by_example() -> None:
     text = densities("--help")
     assert all(verb in text for verb in ("show", "sample", "score", "compare", "runs/sample"))
     assert "--answers" in densities("score", "--help")
+    assert "exposed volume" in " ".join(densities("show", "--help").replace("│", " ").split())

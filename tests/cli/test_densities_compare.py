@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bouton.cli.densities_compare import command
+from bouton.cli.densities_compare import command, equal_contents
+from bouton.cli.density_tables import open_densities
 from bouton.errors import DataError, SpecError
 from bouton.volume import write_table
 from bouton.volume.density_columns import DENSITY_COLUMNS
@@ -152,8 +153,81 @@ def test_refusals(runs: Path, tmp_path: Path) -> None:
     write_table(bad, {"a": densities()["synapses"]}, {"a": "int64"})
     with pytest.raises(DataError, match="no column block_z"):
         call(command, "mouse", bad, "--runs", runs)
-    table = densities()
-    table["synapses"][0] = -4
-    write_table(tmp_path / "less.parquet", table, DENSITY_COLUMNS)
-    with pytest.raises(DataError, match="-4 synapses"):
-        call(command, "mouse", tmp_path / "less.parquet", "--runs", runs)
+    with pytest.raises(DataError, match=r"nope.parquet: no such file"):
+        call(command, "mouse", tmp_path / "nope.parquet", "--runs", runs)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("synapses", -4, r"x.parquet, row 2: -4 synapses of block \(0, 0, 1\); expected a whole number of at least 0"),
+        ("synapses", 2.5, "row 2: 2.5 synapses"),
+        ("synapses", float("nan"), "nan synapses"),
+        ("excitatory", -1, "-1 excitatory"),
+        ("exposed_um3", float("nan"), r"nan exposed_um3 of block \(0, 0, 1\); expected a finite number of at least 0"),
+        ("exposed_um3", float("inf"), "inf exposed_um3"),
+        ("exposed_um3", -3.0, "-3 exposed_um3"),
+        ("masked_share", 1.5, "1.5 masked_share .*expected a share from 0 to 1"),
+        ("z_nm", float("nan"), "nan z_nm .*expected a finite number;"),
+        ("block_x", 0, r"block \(0, 0, 0\) in rows 1 and 2; expected a row a block"),
+        ("exposed_um3", "much", "column exposed_um3 holds text; expected float64"),
+        ("synapses", "many", "column synapses holds text; expected int64"),
+    ],
+)
+def test_bad_tables_are_told(runs: Path, tmp_path: Path, name: str, values: object, told: str) -> None:
+    table, kinds = densities(), dict(DENSITY_COLUMNS)
+    kinds[name] = "str" if isinstance(values, str) else "int64" if isinstance(values, int) else "float64"
+    table[name] = table[name].astype(object if isinstance(values, str) else kinds[name])
+    table[name][1] = values
+    write_table(tmp_path / "x.parquet", table, kinds)
+    with pytest.raises(DataError, match=told):
+        call(command, "mouse", tmp_path / "x.parquet", "--runs", runs)
+
+
+def test_whole_numbers_may_be_stored_as_floats(runs: Path, tmp_path: Path) -> None:
+    kinds = {name: "float64" if kind == "int64" else kind for name, kind in DENSITY_COLUMNS.items()}
+    table = {
+        name: values.astype(float) if kinds[name] == "float64" else values for name, values in densities(2).items()
+    }
+    write_table(tmp_path / "floats.parquet", table, kinds)
+    write_table(tmp_path / "whole.parquet", densities(2), DENSITY_COLUMNS)
+    found = rows(tmp_path / "floats.parquet", "mouse", "--runs", runs)
+    expected = rows(tmp_path / "whole.parquet", "mouse", "--runs", runs)
+    assert found["differences"][0]["value"] == expected["differences"][0]["value"]
+
+
+def test_one_data_set_under_two_names(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").symlink_to(runs / "mouse")
+    with pytest.raises(SpecError, match="two data sets are called 'mouse'"):
+        call(command, "mouse", tmp_path / "other", "--runs", runs)
+    file = tmp_path / "fly.parquet"
+    write_table(file, densities(1, 40.0), DENSITY_COLUMNS)
+    (tmp_path / "bee.parquet").symlink_to(file)
+    with pytest.raises(SpecError, match="fly and bee are one table"):
+        call(command, file, tmp_path / "bee.parquet", "--runs", runs)
+    assert equal_contents(open_densities(str(file), runs) + open_densities("mouse", runs)) == [
+        "fly and mouse hold the same numbers in every block: if they are one data set, leave one out"
+    ]
+    assert not equal_contents(open_densities("human", runs) + open_densities("mouse", runs))
+
+
+def test_a_data_set_without_synapses(runs: Path) -> None:
+    table = densities(3)
+    for name in ("synapses", "all_synapses", "excitatory", "inhibitory"):
+        table[name][:] = 0
+    density_run(runs / "none", table)
+    density = rows("mouse", "none", "--runs", runs)["differences"][0]
+    assert density["value"] is None and "exact conditional test" in density["note"]
+    assert 0 < density["p"] < 1e-9
+    assert "exact conditional test" in call(command, "mouse", "none", "--runs", runs)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [("pending", "bouton run WORKFLOW again goes on"), ("failed", "--quarantined tries again")]
+)
+def test_a_run_that_is_not_finished(runs: Path, state: str, told: str) -> None:
+    unfinished = density_run(runs / "late", densities())
+    unfinished.steps[-1]["state"] = state
+    unfinished.save()
+    with pytest.raises(DataError, match=f"run late: step densities is not finished.*way out: .*{told}"):
+        call(command, "mouse", "late", "--runs", runs)

@@ -9,7 +9,7 @@ import pytest
 
 from bouton.density.comparison import DataSet, Detector, compare, measure
 from bouton.density.correction import LabelledShare, corrected_classes
-from bouton.density.rates import _shells, contrast, count_ratio, rate, scaled, share
+from bouton.density.rates import _shells, contrast, count_ratio, rate, rate_contrast, scaled, share
 from bouton.density.type_samples import TypeSample, TypeSamples
 from bouton.errors import DataError, SpecError
 from bouton.volume.density_columns import DENSITY_COLUMNS
@@ -103,6 +103,37 @@ class TestRates:
         assert contrast(a, b)[1] > 0.01
         ratio, p = contrast(c, a)
         assert p < 1e-6 and ratio.low < 1.2 < ratio.high
+
+    def test_no_synapse_against_some_is_the_exact_conditional_test(self) -> None:
+        """12 synapses all fall into three quarters of the volume by chance with 0.75 to the power of 12."""
+        none, some = rate(np.zeros(1, int), np.array([5.0])), rate(np.array([12]), np.array([15.0]))
+        for pair, synapses in (((none, some), (0, 12)), ((some, none), (12, 0))):
+            ratio, p = rate_contrast(*pair, synapses)
+            assert math.isnan(ratio.value) and "without synapses" in ratio.note
+            # no more likely than that: 7 or more of the 12
+            other = sum(math.comb(12, k) * 0.25**k * 0.75 ** (12 - k) for k in range(7, 13))
+            assert p == pytest.approx(0.75**12 + other)
+
+    def test_no_synapse_anywhere_and_no_volume(self) -> None:
+        none = rate(np.zeros(3, int), np.full(3, 5.0))
+        ratio, p = rate_contrast(none, none, (0, 0))
+        assert math.isnan(p) and "in either" in ratio.note
+        ratio, p = rate_contrast(none, rate(np.zeros(0, int), np.zeros(0)), (0, 0))
+        assert math.isnan(p) and ratio.note == "no volume"
+
+    def test_no_synapse_against_over_dispersed_counts(self) -> None:
+        """Synapses that come in twelves: 0 of 48 against 48 says no more than 0 of 4 against 4."""
+        clumps = np.zeros(60, int)
+        clumps[[3, 20, 41, 55]] = 12
+        some, none = rate(clumps, np.full(60, 1.0)), rate(np.zeros(60, int), np.full(60, 1.0))
+        assert rate_contrast(some, none, (48, 0))[1] >= 0.1
+        spread = rate(np.r_[np.ones(48, int), np.zeros(12, int)], np.full(60, 1.0))
+        assert rate_contrast(spread, none, (48, 0))[1] < 1e-10
+
+    def test_a_ratio_of_kinds_that_is_zero_is_not_compared(self) -> None:
+        a, b = count_ratio(np.zeros(3), np.array([1, 2, 3])), count_ratio(np.array([4, 5, 6]), np.array([1, 2, 3]))
+        ratio, p = contrast(b, a)
+        assert math.isnan(p) and ratio.note == "one of the two is 0: no ratio of them"
 
     def test_share_of_none(self) -> None:
         assert math.isnan(share(0, 0).value)
@@ -274,7 +305,8 @@ class TestComparison:
         assert math.isnan(of(found.measurements, "masked", "density").value)
         assert of(found.measurements, "masked", "density").note
         assert all(math.isnan(d.p) for d in found.differences if "masked" in (d.above, d.below))
-        assert all(math.isnan(d.p) for d in found.differences if d.measure == "density")
+        assert all(math.isnan(d.ratio.value) and d.ratio.note for d in found.differences if d.measure == "density")
+        assert [d.p < 0.01 for d in found.differences if (d.measure, d.below) == ("density", "one")] == [True, False]
 
     def test_corrected_densities_are_compared_where_both_are_known(self) -> None:
         detector = Detector(LabelledShare(180, 200), LabelledShare(150, 200))

@@ -19,6 +19,8 @@ from bouton.volume.run_group import is_group, open_group
 from bouton.workflow_file import check_run_name
 
 N = TypeVar("N", int, float)
+NAMED = 12
+"""This many runs an error lists."""
 
 
 def _workflow_files(incomplete: str) -> list[str]:
@@ -185,7 +187,9 @@ def find_run(run: str, runs: Path) -> Path:
     known = sorted(path.parent.name for path in runs.glob("*/run.json"))
     close = difflib.get_close_matches(run, known, n=1)
     fix = f"did you mean {close[0]}?" if close else "bouton run WORKFLOW makes one; --runs DIR says where they lie"
-    raise SpecError(f"no run {run!r}", expected=f"a run folder, or one of {', '.join(known) or 'none yet'}", fix=fix)
+    more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
+    names = f"{', '.join(known[:NAMED])}{more}" or "none yet"
+    raise SpecError(f"no run {run!r}", expected=f"a run folder, or one of {names}", fix=fix)
 
 
 def _refuse_group(run: str, runs: Path) -> None:

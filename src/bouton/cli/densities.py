@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +16,10 @@ from rich.table import Table
 
 from bouton.cli import densities_compare, densities_sample, densities_score
 from bouton.cli.choices import Json, RunName, RunsFolder, find_run
+from bouton.cli.density_tables import not_finished
 from bouton.errors import DataError, SpecError
 from bouton.volume import write_bytes
+from bouton.volume.files import disk_errors
 from bouton.volume.run_folder import Run, open_run
 
 if TYPE_CHECKING:
@@ -62,7 +65,12 @@ def show(
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="FILE", help="Write the blocks with the case study's 17 columns."),
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Write the blocks with the case study's 17 columns. Of the rule centroid, density is over "
+            "exposed volume, mask_fraction the share of masked voxels alone.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -103,11 +111,13 @@ def _sets(run: Run, step: str) -> list[DensityTables]:
 
     sets, problems = density_tables(run)
     if problems and not sets:
-        raise DataError(problems[0], fix=f"bouton verify {run.folder} --repair")
+        # The problem is an error's whole sentence: what a run wrote is repaired in its own way.
+        raise DataError(problems[0].partition("; way out: ")[0], fix=f"bouton verify {run.folder} --repair")
     for problem in problems:
         sys.stderr.write(f"bouton: {problem}\n")
     chosen = [tables for tables in sets if not step or step in (tables.step, tables.tested_by)]
     if not chosen:
+        not_finished(run, step)
         known = sorted({name for tables in sets for name in (tables.step, tables.tested_by) if name})
         raise SpecError(
             f"no densities{f' of step {step!r}' if step else ''}", where=f"run {run.folder.name}",
@@ -132,7 +142,8 @@ def _write_csv(run: Run, sets: list[DensityTables], path: Path) -> Path:
 def _write_figures(run: Run, sets: list[DensityTables], folder: Path) -> list[Path]:
     from bouton.report.densities import density_figures, figure_bytes
 
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     written = []
     for tables in sets:
         start = "" if len(sets) == 1 else f"{tables.tested_by or tables.step}-"
@@ -182,7 +193,9 @@ def _show_findings(console: Console, rows: list[dict[str, Any]]) -> None:
         limits = interval(row).removeprefix(" (95 %: ").removesuffix(")") or "–"
         numbers = f"{number(row['value']):>9}  {limits:<20}{p_text(row['p']):>8} {p_text(row['q']):>8}"
         console.print(escape(f"{row['test']:<31}{numbers}"), highlight=False, soft_wrap=True)
-        says = f"{row['effect']}. {reading(row) or row['note']}".removesuffix(". ")
+        said = reading(row)
+        told = [said, row["note"]] if said and not math.isfinite(row["value"]) else [said or row["note"]]
+        says = f"{row['effect']}. {'; '.join(told)}".removesuffix(". ")
         console.print(Padding(escape(says), (0, 0, 0, 2)), style="dim", highlight=False)
     console.print()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -22,6 +23,7 @@ from bouton.density.blocks import block_size_um
 from bouton.errors import SpecError
 from bouton.strict_yaml import Document, read_document, unknown
 from bouton.volume import write_bytes
+from bouton.volume.density_columns import BLOCK_COLUMNS
 
 if TYPE_CHECKING:
     from bouton.density.comparison import Comparison, Detector, Difference, Measurement
@@ -57,6 +59,8 @@ def command(
         raise SpecError(f"--out {out}", expected="a file .html or .png")
     tables = _named([found for name in data for found in open_densities(name, runs, step)])
     check_same_sampling(tables)
+    for text in equal_contents(tables):
+        sys.stderr.write(f"bouton: {text}\n")
     detectors = read_detectors(corrected, [one.name for one in tables]) if corrected else {}
     datasets = [DataSet(one.name, one.table, *detectors.get(one.name, (None, None))) for one in tables]
     found = compare(datasets, max_masked_share)
@@ -202,7 +206,26 @@ def _named(tables: Sequence[Densities]) -> list[Densities]:
         raise SpecError(
             f"two data sets are called {doubled[0]!r}", expected="names of their own", fix="rename a run folder or file"
         )
+    for a, b in itertools.combinations(tables, 2):
+        if _place(a) == _place(b):
+            raise SpecError(
+                f"{a.name} and {b.name} are one table, {a.where}", expected="data sets of their own",
+                fix="name each one once",
+            )  # fmt: skip
     return list(tables)
+
+
+def _place(one: Densities) -> tuple[str, str]:
+    return str((one.run.folder if one.run else Path(one.where)).resolve()), one.step
+
+
+def equal_contents(tables: Sequence[Densities]) -> list[str]:
+    """Return a sentence for every two data sets whose tables hold the same: probably one that was named twice."""
+    return [
+        f"{a.name} and {b.name} hold the same numbers in every block: if they are one data set, leave one out"
+        for a, b in itertools.combinations(tables, 2)
+        if all(np.array_equal(a.table[name], b.table[name]) for name in (*BLOCK_COLUMNS, "exposed_um3", "synapses"))
+    ]
 
 
 def _write(out: Path, found: Comparison) -> None:
@@ -245,4 +268,8 @@ def _notes(found: Comparison) -> list[str]:
     for m in found.measurements:
         if m.ratio.note:
             notes.setdefault(m.ratio.note, []).append(f"{m.dataset} {m.measure}")
+    of_one = set(notes)
+    for d in found.differences:
+        if d.ratio.note and d.ratio.note not in of_one:
+            notes.setdefault(d.ratio.note, []).append(f"{d.above} / {d.below} {d.measure}")
     return [f"{', '.join(who)}: {note}" for note, who in notes.items()]

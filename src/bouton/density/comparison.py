@@ -18,7 +18,7 @@ from scipy import special
 from bouton.density.blocks import density_blocks, kept_rows
 from bouton.density.correction import LabelledShare
 from bouton.density.family import benjamini_hochberg
-from bouton.density.rates import Ratio, contrast, count_ratio, rate, scaled
+from bouton.density.rates import Ratio, contrast, count_ratio, rate, rate_contrast, scaled
 from bouton.density.type_samples import TypeSamples
 from bouton.density.typed_rates import typed_ratios
 from bouton.errors import SpecError
@@ -151,9 +151,14 @@ def measure(dataset: DataSet, max_masked_share: float) -> list[Measurement]:
 def _differences(found: Sequence[Measurement], names: Sequence[str]) -> list[Difference]:
     rows = []
     for name in MEASURES:
-        by_name = {m.dataset: m.ratio for m in found if m.measure == name}
+        by_name = {m.dataset: m for m in found if m.measure == name}
         for above, below in itertools.combinations([n for n in names if n in by_name], 2):
-            rows.append((name, above, below, *contrast(by_name[above], by_name[below])))
+            a, b = by_name[above], by_name[below]
+            if name in (DENSITY, CORRECTED):
+                told = rate_contrast(a.ratio, b.ratio, (a.synapses, b.synapses))
+            else:
+                told = contrast(a.ratio, b.ratio)
+            rows.append((name, above, below, *told))
     q = benjamini_hochberg(np.array([row[4] for row in rows], np.float64))
     return [Difference(*row, float(value)) for row, value in zip(rows, q, strict=True)]
 

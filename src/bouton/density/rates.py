@@ -137,8 +137,9 @@ def weighted_ratio(top: np.ndarray, bottom: np.ndarray, index: np.ndarray, least
 
 def contrast(a: Ratio, b: Ratio) -> tuple[Ratio, float]:
     """Return ``a`` over ``b``, of independent data, and p of no difference (Welch's t of the logarithms)."""
-    why = next((text for one, text in ((a, a.note), (b, b.note)) if not _comparable(one)), None)
-    if why is not None:
+    lost = sorted((one for one in (a, b) if not _comparable(one)), key=lambda one: not math.isnan(one.value))
+    if lost:
+        why = lost[0].note if math.isnan(lost[0].value) else f"one of the two is {lost[0].value:g}: no ratio of them"
         return Ratio(n=a.n + b.n, note=why or "not available"), math.nan
     parts = (a.log_error**2, b.log_error**2)
     error = math.sqrt(sum(parts))
@@ -148,6 +149,32 @@ def contrast(a: Ratio, b: Ratio) -> tuple[Ratio, float]:
     if not error:
         return found, 1.0 if a.value == b.value else math.nan
     return found, float(2 * stats.t.sf(abs(math.log(a.value / b.value)) / error, freedom))
+
+
+def rate_contrast(a: Ratio, b: Ratio, synapses: tuple[int, int]) -> tuple[Ratio, float]:
+    """Return ``a`` over ``b``, two rates (:func:`rate`, :func:`scaled`) of independent data, and p of no difference.
+
+    Of two counts of one density the share of the first is that of its volume (Przyborowski & Wilenski 1940,
+    doi:10.1093/biomet/31.3-4.313): the exact test where a rate is 0, which has no logarithm. Both counts are taken to
+    vary as much more than Poisson ones as that one does which is not 0.
+
+    Parameters
+    ----------
+    a, b : Ratio
+    synapses : (int, int)
+        Behind each of them.
+    """
+    if 0 not in synapses or not (math.isfinite(a.value) and math.isfinite(b.value)):
+        return contrast(a, b)
+    (none, _), (some, count) = sorted([(a, synapses[0]), (b, synapses[1])], key=lambda pair: pair[1])
+    if not count:
+        return Ratio(n=a.n + b.n, note="no synapse in either: no ratio"), math.nan
+    # What makes the upper limit of a count of 0 that of the rate is the volume behind it.
+    volume = float(count_interval(np.array(0.0))[1]) / none.high
+    certain = math.floor(1 / some.log_error**2 + 1e-9)  # so many Poisson counts would be as uncertain
+    p = float(stats.binomtest(0, certain, volume / (volume + count / some.value)).pvalue) if certain else math.nan
+    note = "a data set without synapses: no ratio; p is that of the exact conditional test"
+    return Ratio(n=a.n + b.n, note=note if certain else "too uncertain for a test"), p
 
 
 def scaled(ratio: Ratio, factor: float, log_error: float) -> Ratio:

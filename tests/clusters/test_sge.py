@@ -59,7 +59,7 @@ def test_a_deleted_job(tmp_path: Path, undisturbed: dict[str, str]) -> None:
             ended.append(_running()[0])
             say("qdel", ended[0])
 
-    summary, _ = _run(tmp_path, {}, end_one, seconds=1.0)
+    summary, _ = _run(tmp_path, {}, when=end_one, seconds=1.0)
     assert ended
     assert summary.state == "done"
     assert checksums(summary.folder) == undisturbed

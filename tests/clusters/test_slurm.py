@@ -65,7 +65,7 @@ def test_a_job_that_ends_early(tmp_path: Path, how: tuple[str, ...], undisturbed
             ended.append(_running()[0])
             say(*how, ended[0])
 
-    summary, events = _run(tmp_path, {}, end_one, seconds=1.0)
+    summary, events = _run(tmp_path, {}, when=end_one, seconds=1.0)
     assert ended
     assert summary.state == "done"
     assert checksums(summary.folder) == undisturbed

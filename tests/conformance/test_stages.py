@@ -37,6 +37,7 @@ OTHERS = """\
     stage: densities
     reads: {labels: clefts, mask: tissue.mask, tissue: tissue.mitochondria}
     params: {block_um: [0.3, 0.3, 0.25], exclusion_nm: 45.0}
+  uniformity:    {stage: uniformity, reads: {densities: density.densities}, params: {permutations: 99}}
 """
 DASK, SLURM = OnDask("dask", start_loopback), OnDask("slurm", start_slurm)
 GRID_ENGINE = OnDask("sge", start_grid_engine)

@@ -19,14 +19,36 @@ def blocks_of(counts, volume):
 
 def test_hand_counted_case():
     # 60 synapses in 6 um3: expected 10, 20, 30; D = 4/10 + 16/20 + 4/30
-    found = dispersion(blocks_of([12, 16, 32], [1, 2, 3]))
+    found = dispersion(blocks_of([12, 16, 32], [1, 2, 3]), permutations=39_999)
     d = 0.4 + 0.8 + 4 / 30
     assert found.value == pytest.approx(d / 2)
-    # variance given the total: 2 * 2 + 1/10 + 1/20 + 1/30 - (9 + 4) / 60, over that of chi-square
-    scale = (4 + 11 / 60 - 13 / 60) / 4
-    law = stats.chi2(2 / scale)
-    assert found.p == pytest.approx(2 * min(law.sf(d / scale), law.cdf(d / scale)))
+    # all ways to put 60 synapses into the three blocks
+    a, b = np.meshgrid(np.arange(61), np.arange(61), indexing="ij")
+    ways = np.stack([a, b, 60 - a - b], axis=-1)[a + b <= 60]
+    share = np.array([1, 2, 3]) / 6
+    chance = stats.multinomial(60, share).pmf(ways)
+    each = ((ways - 60 * share) ** 2 / (60 * share)).sum(axis=1)
+    tails = chance[each >= d - 1e-9].sum(), chance[each <= d + 1e-9].sum()
+    assert found.p == pytest.approx(min(1, 2 * min(tails)), abs=0.02)
     assert found.low < found.value < found.high and found.n == 3
+
+
+def test_chi_square_has_the_variance_given_the_total():
+    # four times the blocks of 10, 20 and 30 expected: 2 * 11 + 4 * (1/10 + 1/20 + 1/30) - (144 + 22) / 240
+    counts = [12, 16, 32, 9, 24, 27, 6, 22, 32, 14, 17, 29]
+    found = dispersion(blocks_of(counts, [1, 2, 3] * 4))
+    expected = np.array([10, 20, 30] * 4)
+    d = ((np.array(counts) - expected) ** 2 / expected).sum()
+    scale = (22 + 44 / 60 - 166 / 240) / 22
+    law = stats.chi2(11 / scale)
+    assert found.p == pytest.approx(2 * min(law.sf(d / scale), law.cdf(d / scale)))
+
+
+def test_few_blocks_that_hold_the_same_by_chance_are_no_lattice():
+    # 7 and 7 of 14: 3432 / 2^14, which chi-square takes to be impossible
+    found = dispersion(blocks_of([7, 7], [1, 1]), permutations=9999)
+    assert found.p == pytest.approx(2 * 3432 / 2**14, abs=0.03)
+    assert density_variation(blocks_of([7, 7], [1, 1])).value == 0
 
 
 def test_few_synapses_have_the_exact_law():
@@ -94,9 +116,34 @@ def test_intervals_cover_the_truth():
     assert ratio / runs > 0.92 and sd / runs > 0.92
 
 
-def test_variation_beyond_noise_is_zero_for_regular_counts():
-    found = density_variation(blocks_of([100] * 20, [70.0] * 20))
-    assert found.value == found.low == 0 and np.isfinite(found.high)
+def test_counts_of_a_lattice_have_no_variation_beyond_noise_and_no_interval():
+    lattice = blocks_of([100] * 20, [70.0] * 20)
+    found = density_variation(lattice)
+    assert np.isnan([found.value, found.low, found.high]).all()
+    assert found.note.startswith("not available: counts vary less than Poisson noise (variance over mean 0)")
+    ratio = dispersion(lattice)
+    assert ratio.value == 0 and ratio.p < 1e-6 and np.isnan([ratio.low, ratio.high]).all()
+    assert "no interval: every block holds exactly as many" in ratio.note
+
+
+def test_counts_that_vary_less_than_chance_are_told_apart_from_drift():
+    rng = np.random.default_rng(4)
+    even = blocks_of(rng.binomial(20, 0.8, 100), np.ones(100))  # variance over mean 0.2
+    more = blocks_of(rng.negative_binomial(8, 1 / 3, 100), np.ones(100))  # 3
+    note = dispersion(even).note
+    assert "keep a distance" in note and "drift" not in note
+    assert "drift of the detector" in dispersion(more).note and "distance" not in dispersion(more).note
+    assert np.isnan(density_variation(even).value) and density_variation(more).low > 0
+
+
+def test_no_variation_beyond_noise_has_an_upper_bound_that_holds():
+    """Of uniform tissue that comes out at 0 the bound is above it: 0 to 0 would be said to be certain."""
+    rng, zero = np.random.default_rng(8), 0
+    for _ in range(100):
+        found = density_variation(blocks_of(rng.poisson(20, 60), np.ones(60)))
+        assert np.isnan(found.value) or found.high > 0
+        zero += found.value == 0
+    assert 30 < zero < 70
 
 
 def test_extra_variance_makes_the_statistic_its_degrees_of_freedom():

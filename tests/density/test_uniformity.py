@@ -5,11 +5,19 @@ import pytest
 
 from bouton.density.correction import LabelledShare
 from bouton.density.type_samples import TypeCounts, TypeSample, TypeSamples
-from bouton.density.uniformity import WARNING, DetectorSamples, Options, analyse, corrected_density, depth_um
+from bouton.density.uniformity import (
+    WARNING,
+    DetectorSamples,
+    Options,
+    analyse,
+    corrected_density,
+    density,
+    depth_um,
+)
 from density.tissue import patchy, tissue
 
 TESTS = [
-    "dispersion", "density variation", "axis z", "axis y", "axis x", "depth", "moran", "variogram",
+    "density", "dispersion", "density variation", "axis z", "axis y", "axis x", "depth", "moran", "variogram",
     "nearest neighbour", "ripley", "detector noise", "corrected density", "corrected density, excitatory",
     "corrected density, inhibitory", "excitatory share, corrected", "outlier blocks", "published histogram chi-square",
 ]  # fmt: skip
@@ -37,7 +45,14 @@ def test_every_test_answers_for_uniform_tissue():
     assert [each.test for each in found.findings] == TESTS
     for each, q in by_test(found).values():
         assert np.isfinite(each.value) and each.n > 0 and each.question and each.effect, each
-        known = each.test not in ("density variation", "corrected density", *CORRECTED, "outlier blocks", TESTS[-1])
+        known = each.test not in (
+            "density",
+            "density variation",
+            "corrected density",
+            *CORRECTED,
+            "outlier blocks",
+            TESTS[-1],
+        )
         assert np.isfinite(q) == known
         assert not (each.p < 1e-4) or each.test == TESTS[-1], each
     names = [curve.name for curve in found.curves]
@@ -107,4 +122,26 @@ def test_hard_cases_never_crash_nor_warn(shape, density):
         assert np.isnan(q) or 0 <= q <= 1
         assert not np.isinf([each.value, each.low]).any(), each
     if not blocks.counts.sum():
-        assert all(np.isnan(each.value) for each in found.findings)
+        assert all(np.isnan(each.value) for each in found.findings if each.test != "density")
+
+
+def test_density_has_an_interval_that_allows_for_alike_neighbours():
+    smooth, same = (
+        patchy(np.random.default_rng(5), (8, 9, 10), 1.4, reach=1.5),
+        tissue(np.random.default_rng(3), (8, 9, 10), 1.4),
+    )
+    wide, narrow = density(smooth), density(same)
+    for found, blocks in ((wide, smooth), (narrow, same)):
+        assert found.value == pytest.approx(blocks.rate) and found.low < found.value < found.high
+        assert np.isnan(found.p) and found.n == len(blocks)
+    poisson = 2 * 1.96 * same.rate / same.counts.sum() ** 0.5
+    assert narrow.high - narrow.low == pytest.approx(poisson, rel=0.2)
+    assert wide.high - wide.low > 4 * (narrow.high - narrow.low)
+
+
+def test_density_of_no_synapse_and_of_no_block():
+    none = density(tissue(np.random.default_rng(0), (3, 3, 3), 0.0))
+    volume = 27 * 125
+    assert none.value == none.low == 0 and none.high == pytest.approx(3.689 / volume, rel=1e-3)
+    empty = density(tissue(None, (0, 1, 1), 1.0))
+    assert np.isnan(empty.value) and empty.note == "not available: no block left"

@@ -55,7 +55,7 @@ def test_columns_and_rows():
     for name, columns in zip(TABLES, (FINDING_COLUMNS, CURVE_COLUMNS, OUTLIER_COLUMNS), strict=True):
         assert list(found[name]) == list(columns)
     tests = found["findings"]["test"].tolist()
-    assert tests[0] == "dispersion" and "ripley" in tests and "depth" not in tests
+    assert tests[:2] == ["density", "dispersion"] and "ripley" in tests and "depth" not in tests
     # blocks of which 80 % are masked, or all, are left out
     kept = table["masked_share"] <= 0.75
     assert 0 < kept.sum() < kept.size
@@ -168,6 +168,18 @@ def test_negative_counts_are_refused():
     table["synapses"][0] = -2
     with pytest.raises(DataError, match="-2 synapses"):
         run(Params(**QUICK), {"densities": table})
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    ({"precision": 0.9}, "precision = 0.9 without precision_sample, recall, recall_sample;"),
+    ({"recall_sd": 0.1}, "recall_sd = 0.1 without precision, precision_sample, recall, recall_sample;"),
+    ({"precision": 0.9, "precision_sample": 50, "recall": 0.8},
+     "precision = 0.9, precision_sample = 50, recall = 0.8 without recall_sample;"),
+])  # fmt: skip
+def test_what_nobody_wrote_is_not_said_to_be_wrong(given, told):
+    with pytest.raises(SpecError) as refused:
+        Params(**given)
+    assert str(refused.value).startswith(told) and " = 0" not in str(refused.value).replace(told, "")
 
 
 @pytest.mark.parametrize("bad", [

@@ -89,7 +89,7 @@ def _ranks(table: TableData, outliers: TableData) -> np.ndarray:
     """Return the places of blocks among the outliers: the most surprising low one is the least; others are 0."""
     place = {tuple(row): i for i, row in enumerate(_index(outliers).tolist())}
     count = len(place)
-    sign = np.where(outliers["side"] == "low", -1, 1)
+    sign = np.select([outliers["side"] == "low", outliers["side"] == "high"], [-1, 1])
     ranks = [place.get(tuple(row)) for row in _index(table).tolist()]
     return np.array([0 if rank is None else sign[rank] * (count - rank) for rank in ranks], np.int64)
 

@@ -21,6 +21,10 @@ from bouton.density.finding import Finding
 
 _FEW = 5.0
 """With fewer expected synapses in a block the chi-square distribution is not to be trusted."""
+_FEW_BLOCKS = 10
+"""So few blocks may well hold exactly as many as expected, which chi-square takes to be impossible."""
+_LEVEL, _NOTHING = 0.05, 1e-20
+_NO_SPREAD = "no interval: every block holds exactly as many synapses as expected"
 _CHUNK = 1 << 22
 _TILE_SIDES, _LEAST_TILES, _CERTAIN = (2, 4, 8, 16), 20, 1e-3
 
@@ -38,9 +42,10 @@ def dispersion(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) ->
     """Return whether counts vary as those of uniform tissue do: D = sum (n_i - mu_i)^2 / mu_i, two-sided.
 
     D is compared with the chi-square that has its mean, N - 1, and its exact variance given the total.
-    Where a block expects fewer than 5 synapses, p comes from ``permutations`` draws of the exact law given the total:
-    every synapse falls into a block with probability in proportion to its volume. The interval is that of the mean of
-    D's terms on a log scale (influence of each block), or the chi-square interval where that is wider.
+    Of fewer than 10 blocks, or where one expects fewer than 5 synapses, p comes from ``permutations`` draws of the
+    exact law given the total: every synapse falls into a block with probability in proportion to its volume. The
+    interval is that of the mean of D's terms on a log scale (influence of each block), or the chi-square interval where
+    that is wider; nan where every block holds exactly as many synapses as expected.
     """
     question = "Do counts vary more than those of uniform tissue, given the volume of each block?"
     finding = Finding("dispersion", question, "variance over mean", n=len(blocks), note=missing(blocks))
@@ -48,7 +53,7 @@ def dispersion(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) ->
         return finding
     found, df = _terms(blocks), len(blocks) - 1
     statistic = float(found.each.sum())
-    drawn = float(blocks.expected.min()) < _FEW
+    drawn = float(blocks.expected.min()) < _FEW or len(blocks) < _FEW_BLOCKS
     p = _drawn_p(blocks, statistic, permutations, seed) if drawn else _chi_square_p(statistic, blocks.expected)
     low, high = _ratio_interval(found, df)
     note = (
@@ -56,20 +61,29 @@ def dispersion(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) ->
         if drawn
         else f"chi-square on {df} df, scaled to the variance given the total"
     )
+    note += _direction(found.ratio, p)
     return Finding(
         "dispersion", question, finding.effect, found.ratio, low, high, p, len(blocks),
-        f"{note}; does not tell tissue from drift of the detector; interval takes blocks as independent",
+        f"{note}; interval takes blocks as independent" if found.ratio else f"{note}; {_NO_SPREAD}",
     )  # fmt: skip
 
 
 def density_variation(blocks: DensityBlocks) -> Finding:
-    """Return the standard deviation of density beyond Poisson noise, um-3: its test is :func:`dispersion`."""
+    """Return the standard deviation of density beyond Poisson noise, um-3: its test is :func:`dispersion`.
+
+    nan where counts vary significantly less than Poisson ones: such noise is no part of their variance, so that
+    nothing can be said to lie beyond it.
+    """
     question = "How much does density vary between blocks, apart from Poisson noise?"
     effect = "standard deviation of density beyond Poisson noise, um-3"
     note = missing(blocks)
     if note:
         return Finding("density variation", question, effect, n=len(blocks), note=note)
     expected = blocks.expected
+    ratio = _below_poisson(blocks)
+    if ratio is not None:
+        note = f"not available: counts vary less than Poisson noise (variance over mean {ratio:.3g}), none is beyond it"
+        return Finding("density variation", question, effect, n=len(blocks), note=note)
     alpha = extra_variance(blocks.counts, expected, 1)
     value = blocks.rate * math.sqrt(alpha)
     low, high = (blocks.rate * math.sqrt(bound) for bound in _alpha_interval(blocks, alpha))
@@ -126,17 +140,37 @@ def missing(blocks: DensityBlocks, least: int = 2) -> str:
     return "" if blocks.counts.sum() else "not available: no synapse in any block"
 
 
+def _direction(ratio: float, p: float) -> str:
+    """Return what cannot be told from what, of counts that vary more, or less, than Poisson ones."""
+    if ratio >= 1 or p >= _LEVEL:
+        return "; does not tell tissue from drift of the detector"
+    return "; does not tell synapses that keep a distance from a detector that joins near ones"
+
+
+def _below_poisson(blocks: DensityBlocks) -> float | None:
+    """Return variance over mean where it is significantly below that of Poisson counts, None elsewhere."""
+    found = _terms(blocks)
+    if found.ratio >= 1:
+        return None
+    # Of many blocks chi-square will do here, whatever they expect: draws would take as long as those of the test.
+    statistic = float(found.each.sum())
+    p = _drawn_p(blocks, statistic, 999, 1) if len(blocks) < _FEW_BLOCKS else _chi_square_p(statistic, blocks.expected)
+    return found.ratio if p < _LEVEL else None
+
+
 def _terms(blocks: DensityBlocks) -> _Terms:
     expected = blocks.expected
     each = (blocks.counts - expected) ** 2 / expected
     ratio = float(each.sum() / (len(blocks) - 1))
-    if ratio == 0:
-        return _Terms(each, 0.0, 0.0)
+    if ratio < _NOTHING:
+        return _Terms(each, 0.0, math.nan)
     influence = each / each.mean() - 1 - (blocks.counts - expected) / expected.mean()
     return _Terms(each, ratio, float(influence.std(ddof=1) / math.sqrt(len(blocks))))
 
 
 def _ratio_interval(found: _Terms, df: int) -> tuple[float, float]:
+    if not found.ratio:
+        return math.nan, math.nan
     chi_low, chi_high = (df * found.ratio / stats.chi2.ppf(level, df) for level in (0.975, 0.025))
     reach = math.exp(float(stats.t.ppf(0.975, df)) * found.log_error)
     return min(float(chi_low), found.ratio / reach), max(float(chi_high), found.ratio * reach)

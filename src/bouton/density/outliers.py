@@ -26,7 +26,7 @@ class Outliers:
     p, q : float64 (n,)
         Probability of a count at least as far out, two-sided; the same after Benjamini-Hochberg.
     side : object (n,)
-        ``low`` or ``high``: fewer or more synapses than expected.
+        ``low`` or ``high``: fewer or more synapses than expected; empty: exactly as many.
     """
 
     row: np.ndarray
@@ -51,6 +51,7 @@ def outliers(blocks: DensityBlocks) -> Outliers:
     far = np.abs(blocks.counts - expected) / np.sqrt(np.maximum(expected, 1e-300))
     order = np.lexsort((-far, np.nan_to_num(p, nan=2.0)))
     side = np.where(blocks.counts < expected, "low", "high").astype(object)
+    side[np.isclose(blocks.counts, expected, rtol=1e-12, atol=0)] = ""
     return Outliers(order, expected[order], p[order], benjamini_hochberg(p)[order], side[order])
 
 

@@ -18,6 +18,7 @@ from bouton.density.outliers import Outliers, outlier_finding, outliers
 from bouton.density.point_pattern import PointOptions, nearest_neighbour, ripley
 from bouton.density.profiles import axis_curves, depth_curve, histogram_curve
 from bouton.density.published import published_chi_square
+from bouton.density.rates import rate
 from bouton.density.regression import axis_findings, depth_finding
 from bouton.density.type_correction import type_findings
 from bouton.density.type_samples import TypeCounts, TypeSamples
@@ -119,7 +120,8 @@ def analyse(
         A finding of every test, nan with a note where it cannot be made.
     """
     found = _Results()
-    found.findings += [dispersion(blocks, options.permutations, options.seed), density_variation(blocks)]
+    found.findings += [density(blocks), dispersion(blocks, options.permutations, options.seed)]
+    found.findings.append(density_variation(blocks))
     _along_axes(blocks, options, found)
     _between_blocks(blocks, options, found)
     _of_points(blocks, points_um, options, found)
@@ -196,6 +198,19 @@ def _detector(blocks: DensityBlocks, options: Options) -> Finding:
     spread = (known.recall_sd, known.precision_sd)
     return detector_null(
         blocks, known.recall.value, known.precision.value, spread, options.permutations, options.seed
+    )  # fmt: skip
+
+
+def density(blocks: DensityBlocks) -> Finding:
+    """Return synapses per um3 with an interval that allows for counts which vary, and are alike in near blocks."""
+    question, effect = "How dense are detected synapses?", "density, um-3"
+    if not len(blocks):
+        return Finding("density", question, effect, note=missing(blocks))
+    found = rate(blocks.counts, blocks.exposure_um3, blocks.index)
+    note = found.note or "interval allows for variation between blocks and for alike neighbours"
+    return Finding(
+        "density", question, effect, found.value, found.low, found.high, n=len(blocks),
+        note=f"{note}; errors of the detector are not in it",
     )  # fmt: skip
 
 

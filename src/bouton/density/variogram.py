@@ -34,6 +34,8 @@ FINE_LAGS = 5
 GROWTH = 1.4
 RANGES = 40
 POWERS = (1, 2)
+MIN_LAGS = 3
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def variogram(blocks: DensityBlocks, permutations: int = 999, seed: int = 1) -> 
     shuffles = permuted(residuals, exposure_strata(blocks.exposure_um3), permutations, seed)
     band = envelope(observed, np.array([semivariances(values, *sides) for values in shuffles]))
     share = _patterned(residuals, counting_noise(blocks) / spread**2, pairs, regions(blocks.index))
-    note = _note(pairs, band.p, share.reach_um)
+    note = _note(pairs, band.p, share)
     finding = Finding(TEST, QUESTION, EFFECT, share.value, share.low, share.high, band.p, len(blocks), note)
     ends = (observed - band.half_width, observed + band.half_width)
     weight = np.diff(pairs.starts).astype(np.float64)
@@ -174,13 +176,20 @@ def _no_curve() -> Curve:
     return Curve("variogram", *(np.zeros(0) for _ in range(6)))
 
 
-def _note(pairs: LagPairs, p: float, reach_um: float) -> str:
+def _note(pairs: LagPairs, p: float, share: _Share) -> str:
     """Return range and reach of the lags, for people."""
     seen = f"lags {pairs.lag_um[0]:.0f} to {pairs.lag_um[-1]:.0f} um"
-    if p > 0.05 or not np.isfinite(reach_um):
-        return f"{seen}; no range: the curve is flat within its band"
-    beyond = reach_um > pairs.lag_um[-1]
-    return f"{seen}; likeness reaches " + (f"beyond {pairs.lag_um[-1]:.0f} um" if beyond else f"{reach_um:.0f} um")
+    if not np.isfinite(share.value):
+        seen += f"; no patterned share and no range: a model needs {MIN_LAGS} lags, there are {len(pairs.lag_um)}"
+        return seen + ("" if p < LEVEL else "; the curve stays within its band")
+    if p >= LEVEL:
+        return f"{seen}; no range: the curve stays within its band"
+    if not share.value:
+        return f"{seen}; no range: the curve leaves its band, but not as likeness that fades with distance"
+    beyond = share.reach_um > pairs.lag_um[-1]
+    return f"{seen}; likeness reaches " + (
+        f"beyond {pairs.lag_um[-1]:.0f} um" if beyond else f"{share.reach_um:.0f} um"
+    )
 
 
 @dataclass(frozen=True)
@@ -208,7 +217,7 @@ def _patterned(values: np.ndarray, noise: np.ndarray, pairs: LagPairs, region: n
         The region of each block.
     """
     lags = pairs.lag_um
-    if len(lags) < 3:
+    if len(lags) < MIN_LAGS:
         return _Share()
     totals = _totals(values, noise, pairs, region)
     ranges = np.geomspace(lags[0], 3 * lags[-1], RANGES)

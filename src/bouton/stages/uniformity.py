@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NM_PER_UM = 1000.0
 _SHARES = ("precision", "recall")
+_SPREADS = ("precision_sd", "recall_sd")
 _RANKED = ("expected", "p", "q", "side")
 
 
@@ -82,23 +83,32 @@ class Params:
 
 
 def _check_detector(params: Params) -> None:
-    given = [getattr(params, name) != 0 or getattr(params, f"{name}_sample") != 0 for name in _SHARES]
-    if given == [False, False] and params.precision_sd == params.recall_sd == 0:
+    names = [name for share in _SHARES for name in (share, f"{share}_sample")]
+    absent = [name for name in names if getattr(params, name) == 0]
+    given = [name for name in (*names, *_SPREADS) if getattr(params, name) != 0]
+    if not given:
         return
+    if absent:
+        raise SpecError(
+            f"{', '.join(f'{name} = {getattr(params, name)}' for name in given)} without {', '.join(absent)}",
+            expected="precision and recall, each with the size of its labelled sample",
+            fix=f"give {', '.join(names)}, or none of them",
+        )
     for name in _SHARES:
-        value, sample = getattr(params, name), getattr(params, f"{name}_sample")
-        if not 0 < value <= 1 or sample < 1:
-            raise SpecError(
-                f"{name} = {value}, {name}_sample = {sample}",
-                expected="precision and recall above 0 and at most 1, each of a labelled sample of at least 1",
-                fix="give precision, precision_sample, recall, recall_sample, or none of them",
-            )
-        spread = getattr(params, f"{name}_sd")
-        if not (isfinite(spread) and spread >= 0 and (spread == 0 or spread**2 < value * (1 - value))):
-            raise SpecError(
-                f"{name}_sd = {spread}",
-                expected=f"0 to below {(value * (1 - value)) ** 0.5:.3g} at a {name} of {value}",
-            )
+        _check_share(params, name)
+
+
+def _check_share(params: Params, name: str) -> None:
+    value, sample, spread = getattr(params, name), getattr(params, f"{name}_sample"), getattr(params, f"{name}_sd")
+    if not 0 < value <= 1 or sample < 1:
+        raise SpecError(
+            f"{name} = {value}, {name}_sample = {sample}",
+            expected=f"{name} above 0 and at most 1, of a labelled sample of at least 1",
+        )
+    if not (isfinite(spread) and spread >= 0 and (spread == 0 or spread**2 < value * (1 - value))):
+        raise SpecError(
+            f"{name}_sd = {spread}", expected=f"0 to below {(value * (1 - value)) ** 0.5:.3g} at a {name} of {value}"
+        )
 
 
 def _analyse(task: WholeTask) -> Output:
@@ -167,7 +177,7 @@ def outlier_table(densities: TableData, rows: np.ndarray, ranked: TableData) -> 
 
 
 STAGE = Stage(
-    version=1,
+    version=2,
     params=Params,
     reads={"densities": Table(DENSITY_COLUMNS), "synapses": Table(dict.fromkeys(CENTRE_COLUMNS, "float64"))},
     writes=("findings", "curves", "outliers"),

@@ -60,4 +60,5 @@ OUTLIER_COLUMNS = {
     **dict.fromkeys(("exposed_um3", "masked_share", "density_um3", "expected", "p", "q"), "float64"),
     "side": "str",
 }
-"""Blocks, most surprising first: ``expected`` synapses, p and q of so few or so many; ``side`` is low or high."""
+"""Blocks, most surprising first: ``expected`` synapses, p and q of so few or so many; ``side`` is low or high, empty
+where there are exactly as many as expected."""

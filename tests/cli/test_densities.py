@@ -48,6 +48,12 @@ def test_a_run_called_as_a_verb_is_told_by_its_path(tmp_path: Path, monkeypatch:
     assert "not spread uniformly" in densities("show", name)
 
 
+def test_a_finding_without_a_value_tells_why(tmp_path: Path) -> None:
+    row = fake.finding("variogram", p=0.01, note="lags 5 to 9 um; a model needs 3 lags, there are 2")
+    text = densities(fake.density_run(tmp_path / "demo", None, fake.findings(row)).folder)
+    assert "Evidence that blocks at some distance" in text and "a model needs 3 lags, there are 2" in text
+
+
 def test_figures_are_files(demo: Path, tmp_path: Path) -> None:
     text = densities(demo, "--figures", "--out", tmp_path / "made" / "here")
     names = {path.name for path in (tmp_path / "made" / "here").iterdir()}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer import Typer
+from typer.testing import CliRunner
 
 from bouton.cli.densities_sample import command as sample
 from bouton.cli.densities_sample import sheet_name
@@ -56,6 +59,17 @@ def test_a_careful_person_confirms_true_outliers(check: Path) -> None:
     assert found["all"]["unanswered"] == []
     told = call(command, check)
     assert "clearly confirmed, low" in told and "Blinded check" in told and "not answered" not in told
+
+
+def test_numbers_and_heads_are_whole_in_a_narrow_window(check: Path) -> None:
+    fill(check)
+    app = Typer()
+    app.command()(command)
+    wide, told = (CliRunner().invoke(app, [str(check)], env={"COLUMNS": width}).stdout for width in ("140", "60"))
+    assert max(map(len, told[: told.index("┘")].splitlines())) <= 60
+    assert "blocks" in told and "95 % interval" in told and "value" in told and "…" not in told
+    of_wide, of_told = (re.findall(r" [\d.e+-]+ (?=[│-])", text) for text in (wide, told))
+    assert of_told == of_wide and len(of_told) > 30
 
 
 def test_missing_answers_are_named(check: Path) -> None:

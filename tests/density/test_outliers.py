@@ -1,5 +1,7 @@
 """Outlier blocks and the family's correction."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -35,6 +37,15 @@ def test_no_block_stands_out_of_tissue_without_outliers(alpha):
     rng = np.random.default_rng(6)
     hits = sum((outliers(tissue(rng, (8, 8, 8), 1.4, alpha=alpha, masked=0.7)).q <= 0.05).any() for _ in range(60))
     assert hits <= 8
+
+
+def test_a_block_with_as_many_as_expected_is_on_no_side():
+    one = tissue(np.random.default_rng(1), (1, 1, 1), 1.0)
+    assert outliers(one).side.tolist() == [""]
+    three = replace(tissue(np.random.default_rng(1), (1, 1, 3), 1.0), counts=np.array([50, 40, 45]))
+    found = outliers(replace(three, exposure_um3=np.full(3, 125.0)))
+    assert dict(zip(found.row.tolist(), found.side.tolist(), strict=True)) == {0: "high", 1: "low", 2: ""}
+    assert outlier_finding(found, 0.05).note.startswith("0 low, 0 high")
 
 
 def test_planted_blocks_come_first_on_their_side():

@@ -125,6 +125,25 @@ def test_few_blocks_and_one_row_of_blocks():
     assert row.p == 0.01 and np.isfinite(curve.y).all() and curve.x[0] == 5
 
 
+def test_two_lags_have_a_p_but_no_model_and_say_so():
+    rng, index = np.random.default_rng(1), np.argwhere(np.ones((4, 4, 4), bool))
+    counts = rng.poisson(np.where(index[:, 1] < 2, 60, 30))
+    blocks = DensityBlocks(counts, np.full(64, 125.0), index, index * 5.0 + 2.5, (5.0, 5.0, 5.0))
+    found, curve = variogram(blocks, 99)
+    assert len(curve.x) < 3 and found.p <= 0.05 and np.isnan(found.value)
+    assert f"a model needs 3 lags, there are {len(curve.x)}" in found.note and "within its band" not in found.note
+
+
+def test_a_curve_that_departs_upwards_has_no_range():
+    """Blocks by turns: those side by side are less alike than others, so no likeness fades with distance."""
+    rng, index = np.random.default_rng(1), np.argwhere(np.ones((200, 1, 1), bool))
+    counts = rng.poisson(np.where(index.sum(axis=1) % 2, 60, 30))
+    blocks = DensityBlocks(counts, np.full(len(index), 125.0), index, index * 5.0 + 2.5, (5.0, 5.0, 5.0))
+    found, _ = variogram(blocks, 99)
+    assert found.p <= 0.05 and found.value == 0
+    assert "not as likeness that fades with distance" in found.note and "reaches" not in found.note
+
+
 def test_the_same_seed_gives_the_same_finding():
     blocks = tissue("uniform", "random", 2)
     assert variogram(blocks, 49, 3)[0] == variogram(blocks, 49, 3)[0]

@@ -22,11 +22,12 @@ from bouton.report.densities import (
     density_figures,
     density_numbers,
     density_sets,
+    outlier_rows,
     tissue_densities,
 )
 from bouton.report.densities_maps import density_map, projections
 from bouton.report.densities_tables import DensityTables, density_tables
-from bouton.report.densities_words import interval, number, p_text, reading, verdict
+from bouton.report.densities_words import interval, number, p_text, percent, reading, verdict
 from bouton.volume.run_folder import open_run
 from fake_run import VOXEL_SIZE_NM, FakeRun
 
@@ -225,17 +226,25 @@ def test_corrected_density_is_told_with_its_interval(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (fake.finding("dispersion", 2.0, 0.001), "Evidence: counts of blocks vary more"),
-        (fake.finding("dispersion", 0.5, 0.001), "Evidence: counts of blocks vary less"),
-        (fake.finding("dispersion", 2.0, 0.2), "None: counts vary as"),
-        (fake.finding("moran", -0.3, 0.01), "Evidence: blocks side by side are unlike"),
-        (fake.finding("axis z", 2.0, 0.01, q=0.06), "None: no change along"),
-        (fake.finding("published histogram chi-square", 2.0, 1e-9, q=np.nan), "says nothing about place"),
+        (fake.finding("dispersion", 2.0, 0.001), "Evidence that counts of blocks vary more"),
+        (fake.finding("dispersion", 0.5, 0.001), "Evidence that counts of blocks vary less"),
+        (fake.finding("dispersion", 2.0, 0.2), "No evidence that counts of blocks vary more, or less"),
+        (fake.finding("moran", -0.3, 0.01), "Evidence that blocks side by side are unlike"),
+        (fake.finding("moran", 0.01, 0.3), "No evidence that blocks side by side are alike or unlike"),
+        (fake.finding("axis z", 2.0, 0.01, q=0.06), "No evidence that density changes along"),
+        (fake.finding("published histogram chi-square", 2.0, 1e-9, q=np.nan), "Says nothing about place"),
         (fake.finding("depth"), "not available"),
-        (fake.finding("nearest neighbour", 0.8, 0.001), "Evidence: synapses lie nearer"),
-        (fake.finding("ripley", 1.3, 0.001), "Evidence: synapses cluster"),
-        (fake.finding("detector noise", 1.3, 0.6), "None: errors of the detector are enough"),
-        (fake.finding("outlier blocks", 0.1), "how many blocks"),
+        (fake.finding("variogram", 0.3, 0.001), "Evidence that blocks near each other are more alike"),
+        (fake.finding("variogram", 0.0, 0.001), "Evidence that blocks at some distance are more alike, or less"),
+        (fake.finding("variogram", np.nan, 0.001), "Evidence that blocks at some distance are more alike, or less"),
+        (fake.finding("variogram", np.nan, 0.5), "No evidence that blocks near each other"),
+        (fake.finding("nearest neighbour", 0.8, 0.001), "Evidence that synapses lie nearer"),
+        (fake.finding("ripley", 1.3, 0.001), "Evidence that synapses cluster"),
+        (fake.finding("ripley", 1.0, 0.9), "No evidence that synapses cluster or keep apart"),
+        (fake.finding("detector noise", 1.3, 0.6), "No evidence of more variation than errors of the detector"),
+        (fake.finding("detector noise", 1.9, 0.001), "Evidence of more variation than errors of the detector"),
+        (fake.finding("outlier blocks", 0.1), "How many blocks"),
+        (fake.finding("density", 0.1), ""),
         (fake.finding("another test", 2.0, 0.01), "Evidence against uniform density"),
     ],
 )
@@ -243,7 +252,106 @@ def test_readings(row: dict, words: str) -> None:
     assert reading(row).startswith(words)
 
 
+@pytest.mark.parametrize(("low", "high", "q", "told"), [
+    (0.8, 1.3, 0.001, True), (1.1, 1.5, 0.001, False), (0.5, 0.9, 0.001, False), (0.8, 1.3, 0.2, False),
+])  # fmt: skip
+def test_an_axis_whose_effect_may_be_none_says_what_the_test_sees(
+    low: float, high: float, q: float, told: bool
+) -> None:
+    for test in ("axis z", "depth"):
+        text = reading(fake.finding(test, 1.05, q, low=low, high=high))
+        assert ("change of any shape" in text) == told
+    assert "any shape" not in reading(fake.finding("dispersion", 1.05, 0.001, low=0.9, high=1.2))
+
+
+def even(*more: dict) -> dict[str, np.ndarray]:
+    row = fake.finding("dispersion", 0.52, 0.001, low=0.42, high=0.65)
+    return fake.findings(row, fake.finding("density variation", note="not available: counts vary less"), *more)
+
+
+@pytest.mark.parametrize("more", [
+    (), (fake.finding("moran", -0.2, 0.001),), (fake.finding("nearest neighbour", 1.2, 0.001),),
+    (fake.finding("ripley", 0.7, 0.001), fake.finding("axis z", 1.0, 0.8)),
+])  # fmt: skip
+def test_synapses_that_keep_a_distance_have_a_verdict_of_their_own(more: tuple) -> None:
+    said = verdict(tables_with(even(*more)))
+    text = " ".join(said.sentences)
+    assert said.state == "regular" and "more evenly than by chance: they keep a distance" in text
+    assert "0.52 times (95 %: 0.42 to 0.65) that of counts that chance alone makes: less" in text
+    for words in ("not spread uniformly", "gives the same sign", "How much of it", "varies by"):
+        assert words not in text
+
+
+@pytest.mark.parametrize("row", [
+    fake.finding("axis y", 1.5, 0.001), fake.finding("nearest neighbour", 0.8, 0.001),
+    fake.finding("ripley", 1.4, 0.001), fake.finding("moran", 0.3, 0.001),
+])  # fmt: skip
+def test_even_counts_that_change_from_place_to_place_vary(row: dict) -> None:
+    said = verdict(tables_with(even(row)))
+    text = " ".join(said.sentences)
+    assert said.state == "varies" and "less, not more" in text and "gives the same sign" in text
+
+
+def test_layers_by_turns_are_no_synapses_that_keep_a_distance() -> None:
+    found = fake.findings(fake.finding("dispersion", 1.9, 0.001), fake.finding("moran", -0.3, 0.001))
+    assert verdict(tables_with(found)).state == "varies"
+    alone = fake.findings(fake.finding("dispersion", 0.9, 0.5), fake.finding("moran", -0.3, 0.001))
+    assert verdict(tables_with(alone)).state == "varies"
+
+
+def test_density_is_told_with_its_interval() -> None:
+    row = fake.finding("density", 1.25, low=1.2, high=1.3)
+    tables = tables_with(fake.findings(row, fake.finding("dispersion", 1.0, 0.5)))
+    assert "per µm³ (95 %: 1.2 to 1.3)." in verdict(tables).sentences[0]
+    told = density_numbers(tables, VOXEL_SIZE_NM)
+    assert told["density_um3"] == {"value": 1.25, "low": 1.2, "high": 1.3, "n": 60}
+    assert density_numbers(tables_with(fake.varying()), VOXEL_SIZE_NM)["density_um3"] is None
+
+
+def test_density_of_part_of_the_blocks_does_not_lend_its_interval_to_all() -> None:
+    found = fake.findings(fake.finding("density", 1.25, low=1.2, high=1.3))
+    tables = DensityTables("d", "t", fake.blocks(masked=0.45), findings=found, params={"max_masked_share": 0.5})
+    assert "; in the blocks that were tested 1.25 (95 %: 1.2 to 1.3)." in verdict(tables).sentences[0]
+
+
+@pytest.mark.parametrize(("part", "share", "warned"), [(1.0, "", False), (0.95, "5 %", False), (0.67, "33 %", True)])
+def test_what_fills_no_whole_block_is_told(part: float, share: str, warned: bool) -> None:
+    table = fake.blocks()
+    tables = DensityTables("d", "", table, bounds_voxels=round(int(table["voxels"].sum()) / part))
+    said = verdict(tables)
+    told = [text for text in said.sentences if "outside of all whole blocks" in text]
+    assert [text.startswith(share) for text in told] == ([True] if share else [])
+    assert any("block_um" in text for text in said.warnings) == warned
+    assert density_numbers(tables, VOXEL_SIZE_NM)["totals"]["left_out_share"] == pytest.approx(1 - part, abs=1e-6)
+
+
+def test_bounds_are_those_of_the_step(tmp_path: Path) -> None:
+    run = open_run(fake.density_run(tmp_path / "demo", fake.blocks((1, 1, 1)), fake.uniform()).folder)
+    (tables,), _ = density_tables(run)
+    assert tables.bounds_voxels == Box.parse(run.steps["densities"].bounds_zyx).voxels > 0
+    nothing = DensityTables("d", "", fake.blocks())
+    assert np.isnan(nothing.totals["left_out_share"]) and len(verdict(nothing).sentences) == 2
+
+
+def test_known_types_and_targets_are_told() -> None:
+    table = fake.blocks()
+    table["excitatory"][0], table["inhibitory"][0], table["spine"][0] = 30, 10, 7
+    text = " ".join(verdict(DensityTables("d", "", table)).sentences)
+    of = int(table["synapses"].sum())
+    assert f"Type known of 40 ({percent(40 / of)}): 75 % excitatory (30), 25 % inhibitory (10)." in text
+    assert "Target known of 7" in text and "100 % on a spine (7), 0 % on a shaft (0)." in text
+    assert "known of" not in " ".join(verdict(DensityTables("d", "", fake.blocks())).sentences)
+
+
+def test_blocks_without_a_p_are_not_shown_as_surprising() -> None:
+    table = fake.blocks((1, 1, 2))
+    found = fake.outliers(table)
+    found["p"] = np.array([0.2, np.nan])
+    assert len(outlier_rows("demo", DensityTables("d", "t", table, outliers=found))) == 1
+
+
 def test_numbers_as_texts() -> None:
+    assert [percent(share) for share in (1 / 3, 1.0, 0.0, 0.0025, 0.05)] == ["33.3 %", "100 %", "0 %", "0.25 %", "5 %"]
     assert [number(v) for v in (1.23456, 12345.6, 0.0, np.nan, np.inf, 12345.0)] == [
         "1.235", "12,346", "0", "–", "∞", "12,345",
     ]  # fmt: skip

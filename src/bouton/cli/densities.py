@@ -194,7 +194,8 @@ def _show_findings(console: Console, rows: list[dict[str, Any]]) -> None:
         numbers = f"{number(row['value']):>9}  {limits:<20}{p_text(row['p']):>8} {p_text(row['q']):>8}"
         console.print(escape(f"{row['test']:<31}{numbers}"), highlight=False, soft_wrap=True)
         said = reading(row)
-        told = [said, row["note"]] if said and not math.isfinite(row["value"]) else [said or row["note"]]
+        note = row["note"][:1].upper() + row["note"][1:]
+        told = [said, row["note"]] if said and not math.isfinite(row["value"]) else [said or note]
         says = f"{row['effect']}. {'; '.join(told)}".removesuffix(". ")
         console.print(Padding(escape(says), (0, 0, 0, 2)), style="dim", highlight=False)
     console.print()

@@ -77,7 +77,10 @@ def _number(value: float) -> float | None:
 def _table(findings: list[Finding], wide: bool) -> Table:
     table = Table(title="Blinded check", caption=None if wide else f"units and questions: {WIDE} columns or more")
     for name in ("what", "value", "95 % interval", "p", "blocks", *(("unit", "question") if wide else ())):
-        table.add_column(name, justify="right" if name in ("value", "p", "blocks") else "left", no_wrap=True)
+        # Words wrap where a window is narrow: a number that is cut is another number.
+        words = name in ("what", "question")
+        side = "right" if name in ("value", "p", "blocks") else "left"
+        table.add_column(name, justify=side, no_wrap=not words, overflow="fold")
     for f in findings:
         interval = f"{f.low:.3g} - {f.high:.3g}" if math.isfinite(f.low) else "-"
         numbers = (_text(f.value), interval, _text(f.p), str(f.n))

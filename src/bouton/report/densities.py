@@ -15,7 +15,17 @@ from bouton.geometry import Box
 from bouton.report.densities_curves import curve_figures
 from bouton.report.densities_maps import density_map
 from bouton.report.densities_tables import DensityTables, density_tables, rows_of, tissue_densities
-from bouton.report.densities_words import CORRECTED, Verdict, interval, number, p_text, reading, verdict
+from bouton.report.densities_words import (
+    CORRECTED,
+    Verdict,
+    density_finding,
+    interval,
+    number,
+    p_text,
+    percent,
+    reading,
+    verdict,
+)
 from bouton.report.links import box_url
 from bouton.report.pictures import png_address
 from bouton.volume.density_columns import PARTS
@@ -31,6 +41,11 @@ CAPTIONS = {
     "ripley": "Synapses within a distance of a synapse, over those of points put down at random; above: clustered.",
     "histogram": "Blocks by density, and how many there would be if only chance spread them.",
 }
+
+TAGS = {
+    "varies": "not uniform", "regular": "more even than chance", "uniform": "no evidence against uniform",
+    "unknown": "not tested",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ def density_set(run: Run, tables: DensityTables) -> DensitySet:
         title=tables.title,
         facts=_facts(tables),
         verdict=said,
-        tag={"varies": "not uniform", "uniform": "no evidence against uniform", "unknown": "not tested"}[said.state],
+        tag=TAGS[said.state],
         pictures=pictures,
         findings=[_finding_row(row) for row in rows_of(tables.findings)],
         outliers=outlier_rows(run.folder.name, tables),
@@ -99,7 +114,8 @@ def figure_bytes(figure: Figure, kind: str = "png") -> bytes:
 def outlier_rows(run_name: str, tables: DensityTables, most: int = MOST_OUTLIERS) -> list[dict[str, str]]:
     """Return the first outlier blocks as texts, most surprising first, each with the address of its place."""
     first = {name: values[:most] for name, values in tables.outliers.items()}
-    return [_outlier_row(run_name, row) for row in rows_of(first)]
+    # Without a p, which needs two blocks and a synapse, no block is more surprising than another.
+    return [_outlier_row(run_name, row) for row in rows_of(first) if math.isfinite(row["p"])]
 
 
 def density_numbers(tables: DensityTables, voxel_size_nm: tuple[float, float, float]) -> dict[str, Any]:
@@ -112,7 +128,10 @@ def density_numbers(tables: DensityTables, voxel_size_nm: tuple[float, float, fl
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in rows_of(tables.curves):
         curves.setdefault(str(row.pop("curve")), []).append(row)
+    density = density_finding(tables)
+    shown = ("value", "low", "high", "n")
     found = {
+        "density_um3": {name: density[name] for name in shown} if density else None,
         "densities": tables.step, "uniformity": tables.tested_by or None, "verdict": said.state,
         "sentences": said.sentences, "warnings": said.warnings, "totals": tables.totals, "tissues": rows,
     }  # fmt: skip
@@ -131,7 +150,8 @@ def _plain(value: Any) -> Any:
 
 def _facts(tables: DensityTables) -> dict[str, str]:
     totals = tables.totals
-    facts = {"synapses per µm³": number(totals["density_um3"])}
+    row = density_finding(tables) if tables.all_tested else None
+    facts = {f"synapses per µm³{interval(row) if row else ''}": number(totals["density_um3"])}
     corrected = tables.finding(CORRECTED)
     if corrected is not None and math.isfinite(corrected["value"]):
         facts[f"corrected for precision and recall{interval(corrected)}"] = number(corrected["value"])
@@ -141,6 +161,8 @@ def _facts(tables: DensityTables) -> dict[str, str]:
         "blocks": f"{totals['blocks']:,}",
         "of all voxels masked": f"{totals['masked_share']:.1%}" if math.isfinite(totals["masked_share"]) else "–",
     }
+    if totals["left_out_share"] > 0:
+        facts["of the volume outside of all blocks"] = percent(totals["left_out_share"])
     return facts | {part: f"{totals[part]:,}" for part in PARTS if totals.get(part)}
 
 

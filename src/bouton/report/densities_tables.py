@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bouton.geometry import Box
 from bouton.volume import TableData
 from bouton.volume.density_columns import PARTS
 from bouton.volume.run_folder import Run, RunStep
@@ -31,6 +32,8 @@ class DensityTables:
         Columns of ``TISSUE_COLUMNS`` and so on; without columns where there is no such table.
     params : mapping
         Parameters of the step that tested.
+    bounds_voxels : int
+        Voxels of the bounds that were counted in; 0: not known.
     """
 
     step: str
@@ -41,6 +44,7 @@ class DensityTables:
     curves: TableData = field(default_factory=dict)
     outliers: TableData = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
+    bounds_voxels: int = 0
 
     @property
     def title(self) -> str:
@@ -70,8 +74,16 @@ class DensityTables:
         return (self.blocks["exposed_um3"] > 0) & (self.blocks["masked_share"] <= most)
 
     @property
+    def all_tested(self) -> bool:
+        """Whether all blocks of which something is exposed take part in the tests."""
+        return int(self.tested.sum()) == int((self.blocks["exposed_um3"] > 0).sum())
+
+    @property
     def totals(self) -> dict[str, float]:
-        """Sums over all blocks, and the density they give; nan where nothing is exposed."""
+        """Sums over all blocks, and the density they give; nan where nothing is exposed.
+
+        ``left_out_share`` is the share of the bounds that lies outside of all blocks; nan: not known.
+        """
         blocks = self.blocks
         exposed = float(blocks["exposed_um3"].sum())
         synapses = int(blocks["synapses"].sum())
@@ -81,6 +93,7 @@ class DensityTables:
             "synapses": synapses, "all_synapses": int(blocks["all_synapses"].sum()), "exposed_um3": exposed,
             "density_um3": synapses / exposed if exposed > 0 else float("nan"),
             "masked_share": float(blocks["masked_voxels"].sum() / voxels) if voxels else float("nan"),
+            "left_out_share": 1 - voxels / self.bounds_voxels if self.bounds_voxels >= voxels > 0 else float("nan"),
         }  # fmt: skip
         return found | {part: int(blocks[part].sum()) for part in PARTS if part in blocks}
 
@@ -100,15 +113,17 @@ def density_tables(run: Run) -> tuple[list[DensityTables], list[str]]:
     found, problems = read_tables(run, "densities")
     sets = []
     for table, blocks in found:
+        bounds = Box.parse(run.steps[table.step].bounds_zyx).voxels
         tissues, bad = _others(run, table.step, ("tissues",))
         problems += bad
         testers = [step for step in run.steps.values() if _reads(step, table) and _finished(run, step)]
         for tester in testers:
             tested, bad = _others(run, tester.name, ("findings", "curves", "outliers"))
             problems += bad
-            sets.append(DensityTables(table.step, tester.name, blocks, **tissues, **tested, params=tester.params))
+            known = {"params": tester.params, "bounds_voxels": bounds}
+            sets.append(DensityTables(table.step, tester.name, blocks, **tissues, **tested, **known))
         if not testers:
-            sets.append(DensityTables(table.step, "", blocks, **tissues))
+            sets.append(DensityTables(table.step, "", blocks, **tissues, bounds_voxels=bounds))
     return sets, problems
 
 

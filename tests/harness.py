@@ -25,6 +25,7 @@ from bouton.stage import (
     ObjectPart,
     ObjectTask,
     Output,
+    Planned,
     Stage,
     Table,
     TableData,
@@ -148,6 +149,8 @@ def run_stage(
     order = None if seed is None else np.random.default_rng(seed)
     run = _Run(params, bounds, shape, voxel_size_nm, Grid(bounds, block_zyx), order, folder, fan_out, cover)
     run.given = frozenset(inputs)
+    covers = {name: Box.of_shape(value.shape[-3:]).shift(origin) for name, value in arrays.items()}
+    stage.check(Planned(params, bounds, shape, voxel_size_nm, run.given, covers))
     run.volumes = {name: ArrayVolume(array, origin) for name, array in arrays.items()}
     run.read_tables = {name: value for name, value in inputs.items() if name not in arrays}
     for part in stage.with_params(params).parts:

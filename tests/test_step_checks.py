@@ -1,5 +1,6 @@
-"""What a step reads against what its stage accepts: numbers of channels."""
+"""What a step reads against what its stage accepts: numbers of channels, columns, and what goes together."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from bouton.errors import DataError, SpecError
 from bouton.spec import Choices, load_workflow
 from bouton.stage import Layer
 from bouton.step_checks import check_layer
+from bouton.volume import write_table
 
 FLOW = """
 name: flow
@@ -75,3 +77,90 @@ def test_parts_that_a_parameter_leaves_out_make_no_task(tmp_path: Path) -> None:
     assert not any("section" in name for name in found["0"][0])
     assert found["0"][1] == ["", ""]
     assert found["200"][1] == ["section_area", ""]
+
+
+DENSITIES = """
+name: densities
+block_zyx: [16, 16, 16]
+data:
+  marks: {path: marks.npy, voxel_size_nm: [100, 100, 100]}
+  unusable: {path: unusable.npy, voxel_size_nm: [100, 100, 100]}
+  synapses: {path: synapses.parquet}
+steps:
+  densities: {stage: densities, reads: READS, params: PARAMS}
+"""
+
+
+def densities(
+    folder: Path, reads: str, params: str = "{block_um: [1, 1, 1], exclusion_nm: 0}", height: int = 20
+) -> Path:
+    np.save(folder / "marks.npy", np.zeros((20, 20, 20), np.uint32))
+    np.save(folder / "unusable.npy", np.zeros((height, 20, 20), np.uint8))
+    rows = {f"{axis}_nm": np.linspace(100, 1900, 30) for axis in "zyx"}
+    if not (folder / "synapses.parquet").exists():
+        write_table(folder / "synapses.parquet", rows, dict.fromkeys(rows, "float64"))
+    (folder / "flow.yaml").write_text(DENSITIES.replace("READS", reads).replace("PARAMS", params))
+    return folder / "flow.yaml"
+
+
+@pytest.mark.parametrize(
+    ("reads", "params", "message"),
+    [
+        ("{mask: unusable}", "{}", "neither given; expected either labels or synapses"),
+        ("{labels: marks, synapses: synapses}", "{}", "labels and synapses given"),
+        ("{synapses: synapses}", "{rule: neurodata-2016}", "with a table of synapses; expected labels"),
+        ("{synapses: synapses}", "{block_um: [1, 1, 3]}", r"no whole block of \(10, 10, 30\) voxels fits the bounds"),
+        ("{synapses: synapses}", "{block_um: [0.01, 1, 1]}", "expected blocks of at least a voxel"),
+        ("{synapses: synapses}", "{block_um: [1, 1]}", r"block_um = \[1, 1\]; expected at least 3 values"),
+        ("{synapses: synapses}", "{block_um: [1, 1, much]}", r"block_um.2 = 'much'; expected a valid number"),
+    ],
+)
+def test_a_stage_refuses_before_anything_runs(tmp_path: Path, reads: str, params: str, message: str) -> None:
+    with pytest.raises(SpecError, match=rf"flow.yaml:9: .*{message}"):
+        load_workflow(densities(tmp_path, reads, params))
+
+
+def test_a_mask_of_another_grid_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"flow.yaml:9: mask of \(12, 20, 20\) voxels, the data set has \(20, 20, 20\)"):
+        load_workflow(densities(tmp_path, "{labels: marks, mask: unusable}", height=12))
+    assert load_workflow(densities(tmp_path, "{labels: marks, mask: unusable}")).steps
+
+
+def test_text_in_a_column_of_numbers_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    rows = {f"{axis}_nm": np.full(3, "100", object) for axis in "zyx"}
+    write_table(tmp_path / "synapses.parquet", rows, dict.fromkeys(rows, "str"))
+    with pytest.raises(SpecError, match="column z_nm holds text; expected float64"):
+        load_workflow(densities(tmp_path, "{synapses: synapses}"))
+
+
+def test_everything_beyond_reach_is_quick(tmp_path: Path) -> None:
+    path = densities(tmp_path, "{labels: marks, mask: unusable}", "{block_um: [1, 1, 1], exclusion_nm: 1.0e+9}")
+    started = time.process_time()
+    run = run_workflow(load_workflow(path), tmp_path / "runs", "serial")
+    found = bouton.open_run(run.folder).table("densities")
+    assert set(found["reason"]) == {"no exposed volume"} and np.isnan(found["density_um3"]).all()
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        ("raise SpecError('no such package')", SpecError, r"flow.yaml:\d+: no such package"),
+        ("raise DataError('it is wet', where='stack')", DataError, "stack: it is wet"),
+        ("return plan.nothing", SpecError, "the check of the stage fails: AttributeError"),
+    ],
+)
+def test_what_a_check_of_a_lab_s_own_stage_says(tmp_path: Path, body: str, kind: type, message: str) -> None:
+    (tmp_path / "own.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from bouton.errors import DataError, SpecError\n"
+        "from bouton.stage import Layer, Output, Stage, Table, WholePart\n"
+        "@dataclass(frozen=True)\nclass Params:\n    pass\n"
+        f"def check(plan):\n    {body}\n"
+        "PART = WholePart('a', lambda task: Output(), {'rows': Table()})\n"
+        "STAGE = Stage(1, Params, {}, ('rows',), (PART,), check=check)\n"
+    )
+    flow = "grid: {shape_zyx: [2, 2, 2], voxel_size_nm: [1, 1, 1]}\nsteps:\n  own: {stage: own.py}\n"
+    (tmp_path / "flow.yaml").write_text(flow)
+    with pytest.raises(kind, match=message):
+        load_workflow(tmp_path / "flow.yaml")

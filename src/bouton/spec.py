@@ -22,12 +22,12 @@ from bouton.cluster import Cluster
 from bouton.dataset_entries import chosen_document, dataset_names, with_dataset_overrides
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM, ZYX, Box, Grid
-from bouton.stage import Files, Layer, Stage, Table, load_stage
-from bouton.step_checks import check_halos, check_layer, check_source, check_table, make_params
+from bouton.stage import Files, Layer, Planned, Stage, Table, load_stage
+from bouton.step_checks import check_halos, check_layer, check_plan, check_source, check_table, make_params
 from bouton.strict_yaml import Document, read_document, unknown
 from bouton.volume import Volume, fingerprint, open_volume
 from bouton.volume.places import Place, place_in
-from bouton.volume.tables import table_columns
+from bouton.volume.tables import table_types
 from bouton.workflow_file import (
     SourceEntry,
     StepEntry,
@@ -296,6 +296,8 @@ class _Resolver:
         params = make_params(name, stage, entry.params, self.document)
         stage = stage.with_params(params)
         check_halos(stage, params, self.voxel_size_nm, self.document.at("steps", name, "params"))
+        sources = {key: self._available(ref) for key, ref in refs.items() if ref.owner in self.volumes}
+        check_plan(stage, Planned(params, bounds, self.shape, self.voxel_size_nm, frozenset(refs), sources), where)
         block = self.choices.block or entry.block_zyx or self.entries.block_zyx
         _check_block(block, bounds, where)
         description = self._describe(stage_name, stage, params, refs) | {
@@ -344,7 +346,7 @@ class _Resolver:
 
     def _source_output(self, name: str) -> Layer | Table | Files:
         if name not in self.volumes:
-            return Table(dict.fromkeys(table_columns(self.sources[name].path), ""))
+            return Table(table_types(self.sources[name].path))
         volume = self.volumes[name]
         return Layer(str(volume.dtype), channels=volume.channels)
 

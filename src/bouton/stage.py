@@ -206,6 +206,33 @@ class WholeTask(Task):
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A step before anything of the workflow runs: what :attr:`Stage.check` looks at.
+
+    Attributes
+    ----------
+    params
+        The step's parameters, an instance of ``Stage.params``.
+    bounds : Box
+        The box the step would work on.
+    shape : (z, y, x)
+        Shape of the whole data set.
+    voxel_size_nm : (z, y, x)
+    given : frozenset of str
+        The inputs that the workflow gives.
+    sources : mapping of name -> Box
+        Of inputs that are volumes of the user's, which voxels of the data set they cover.
+    """
+
+    params: Any
+    bounds: Box
+    shape: ZYX
+    voxel_size_nm: NM
+    given: frozenset[str]
+    sources: Mapping[str, Box]
+
+
+@dataclass(frozen=True)
 class BlockPart:
     """core <- f(core + halo).
 
@@ -343,6 +370,9 @@ class Stage:
     files : callable
         Files (models), or bytes, whose content determines the result: ``params -> paths or bytes``. Their hashes join
         the step's key.
+    check : callable
+        ``Planned -> None``: raises SpecError or DataError where parameters, bounds and inputs do not go together or a
+        package is missing, so that this is told before anything runs.
     """
 
     version: int
@@ -352,6 +382,7 @@ class Stage:
     parts: tuple[Part, ...]
     optional: frozenset[str] = frozenset()
     files: Callable[[Any], Sequence[Path | bytes]] = lambda params: ()
+    check: Callable[[Planned], None] = lambda plan: None
 
     def __post_init__(self) -> None:
         if not dataclasses.is_dataclass(self.params):

@@ -11,7 +11,7 @@ import pydantic
 
 from bouton.errors import DataError, SpecError
 from bouton.geometry import NM
-from bouton.stage import BlockPart, ChainPart, Layer, Stage, Table
+from bouton.stage import BlockPart, ChainPart, Layer, Planned, Stage, Table
 from bouton.strict_yaml import Document, unknown
 from bouton.volume import Volume, check_volume
 from bouton.workflow_file import expectation, show_found, show_place
@@ -37,7 +37,10 @@ def make_params(name: str, stage: Stage, values: Mapping[str, Any], document: Do
     except pydantic.ValidationError as error:
         first: Any = error.errors()[0]
         first["loc"] = ("steps", name, "params", *first["loc"])
-        found = f"{show_place(first['loc'][3:])} = {show_found(first)}"
+        # Of a list that is too short the list is told.
+        short = first["type"] == "missing" and isinstance(first["loc"][-1], int)
+        place, value = first["loc"][3 : -1 if short else None], repr(first["input"]) if short else show_found(first)
+        found = f"{show_place(place)} = {value[:80]}"
         raise SpecError(found, where=document.at(*first["loc"]), **expectation(first)) from None
     except SpecError as error:
         raise _at(error, where) from None
@@ -71,6 +74,21 @@ def check_halos(stage: Stage, params: Any, voxel_size_nm: NM, where: str) -> Non
                 expected="three numbers (z, y, x) of at least 0",
                 fix="correct the stage",
             )
+
+
+def check_plan(stage: Stage, plan: Planned, where: str) -> None:
+    """Ask the stage whether parameters, bounds and inputs go together; what it refuses is told with its place."""
+    try:
+        stage.check(plan)
+    except SpecError as error:
+        raise _at(error, where) from None
+    except DataError as error:
+        raise DataError(error.found, where=error.where or where, expected=error.expected, fix=error.fix) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise SpecError(
+            f"the check of the stage fails: {type(error).__name__}: {error}", where=where,
+            expected="nothing, or a SpecError", fix="correct the stage",
+        ) from error  # fmt: skip
 
 
 def _at(error: SpecError, where: str) -> SpecError:
@@ -112,4 +130,5 @@ def check_table(found: Table, wanted: Table, where: str) -> None:
                 fix="read another output, STEP.OUTPUT",
             )  # fmt: skip
         if found.columns[name] not in ("", kind):
-            raise SpecError(f"column {name} of type {found.columns[name]}", where=where, expected=kind)
+            held = "holds text" if found.columns[name] == "str" else f"of type {found.columns[name]}"
+            raise SpecError(f"column {name} {held}", where=where, expected=kind, fix="write it as that type")

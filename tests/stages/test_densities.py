@@ -141,6 +141,22 @@ def test_nothing_exposed_is_not_available():
     assert found["all_synapses"].any()
 
 
+@pytest.mark.parametrize("reach", [200.0, 225.0, 229.9, 230.0, 5e4, 1e12])
+@pytest.mark.parametrize("block", [SHAPE, (7, 13, 19)])
+def test_a_reach_of_half_the_volume_and_beyond(block, reach):
+    """The volume is 800 x 450 x 750 nm: from 230 nm on the rim alone hides everything."""
+    params = Params(block_um=SMALL.block_um, exclusion_nm=reach)
+    masked = np.zeros(SHAPE, np.uint8)
+    masked[6, 35, 14] = 1
+    inputs = {"mask": masked, "synapses": table(n=3000)}
+    found = run(inputs, params, block)["densities"]
+    expected = brute_force(inputs, params)
+    np.testing.assert_array_equal(np.stack([found[name] for name in COUNTED], axis=1), expected)
+    without = brute_force(inputs | {"mask": 0 * masked}, params)[:, 7].sum()
+    assert 0 < expected[:, 7].sum() < without if reach < 230 else without == 0
+    assert found["masked_voxels"].sum() == 1
+
+
 def test_without_a_mask_all_is_exposed():
     found = run({"synapses": table()}, Params(block_um=SMALL.block_um, exclusion_nm=0))["densities"]
     assert (found["exposed_voxels"] == 5 * 10 * 10).all()
@@ -169,6 +185,31 @@ def test_bad_rows_are_told(change, message):
         rows[name][3] = value
     with pytest.raises(DataError, match=message):
         run({"synapses": rows})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        (
+            "type",
+            ["excitatory", "exitatory", "Inhibitory", ""] * 100,
+            "type 'Inhibitory', 'exitatory'; expected unknown",
+        ),
+        ("target", ["spine", "soma", "bouton", None] * 100, "target 'bouton'; expected unknown, spine, shaft, soma"),
+        ("type", np.arange(400), "type 0, 1, 10, 100, 101, 102 and 394 more; expected unknown, excitatory"),
+    ],
+)
+def test_unknown_words_are_told(name, values, message):
+    rows = table() | {name: np.array(values, object if name == "target" or isinstance(values, list) else None)}
+    with pytest.raises(DataError, match=message):
+        run({"synapses": rows})
+
+
+def test_empty_and_unknown_words_count_as_unknown():
+    rows = table()
+    unknown = {"type": np.array(["", None, "unknown", float("nan")] * 100, object), "target": np.full(400, np.nan)}
+    found = run({"synapses": rows | unknown})["densities"]
+    assert found["synapses"].sum() and not any(found[name].any() for name in COUNTED[-4:])
 
 
 @pytest.mark.parametrize("unit", [1000.0, np.array(SIZE)])
@@ -213,9 +254,7 @@ def test_blocks_that_do_not_fit_are_told():
     with pytest.raises(SpecError, match="no whole block"):
         run({"synapses": table()}, Params(block_um=(5.0, 5.0, 5.0)))
     with pytest.raises(SpecError, match="at least a voxel"):
-        next(part for part in densities.STAGE.parts if part.name == "count").halo(
-            Params(block_um=(0.02, 5.0, 5.0)), SIZE
-        )
+        run({"synapses": table()}, Params(block_um=(0.02, 5.0, 5.0)))
 
 
 PUBLISHED = Params(rule="neurodata-2016", block_um=SMALL.block_um, pad_um=SMALL.pad_um)

@@ -50,9 +50,7 @@ class Exposure:
 
 def ball(reach_nm: float, voxel_size_nm: NM) -> np.ndarray:
     """Return the rows of a ball of voxels, int64 (n, 3): offset along z, along y, half-width along x; by half-width."""
-    steps = [round(size * 1000) for size in voxel_size_nm]
-    # The tolerance keeps a length that equals the reach inside whatever its rounding.
-    limit = math.floor((reach_nm * 1000) ** 2 * (1 + 1e-9))
+    steps, limit = _picometres(reach_nm, voxel_size_nm)
     most = [math.isqrt(limit) // step for step in steps]
     rows = []
     for z in range(-most[0], most[0] + 1):
@@ -65,8 +63,15 @@ def ball(reach_nm: float, voxel_size_nm: NM) -> np.ndarray:
 
 def reach_voxels(reach_nm: float, voxel_size_nm: NM) -> ZYX:
     """Return how many voxels away along each axis a masked voxel hides others."""
-    z, y, x = (int(value) for value in np.abs(ball(reach_nm, voxel_size_nm)).max(axis=0))
+    steps, limit = _picometres(reach_nm, voxel_size_nm)
+    z, y, x = (math.isqrt(limit) // step for step in steps)
     return z, y, x
+
+
+def _picometres(reach_nm: float, voxel_size_nm: NM) -> tuple[list[int], int]:
+    """Return the voxel's size, and the square of the reach: whole numbers."""
+    # The tolerance keeps a length that equals the reach inside whatever its rounding.
+    return [round(size * 1000) for size in voxel_size_nm], math.floor((reach_nm * 1000) ** 2 * (1 + 1e-9))
 
 
 def pack(mask: np.ndarray) -> np.ndarray:
@@ -130,6 +135,11 @@ def hide_rim(found: Exposure, core: Box, bounds: Box, reach: ZYX) -> Exposure:
         if not found.none:
             hidden[rows] |= found.hidden[rows]
     return Exposure(masked, hidden, shift, False)
+
+
+def rim_hides(core: Box, bounds: Box, reach: ZYX) -> bool:
+    """Whether all of ``core`` lies within the reach of what lies outside of ``bounds``, whatever is masked."""
+    return (core & bounds.grow([-n for n in reach])).is_empty
 
 
 def nothing_masked(core: Box) -> Exposure:

@@ -15,6 +15,7 @@ from bouton.geometry import NM, ZYX, Box
 
 _FEW = 20  # so many positions by chance all in a corner: no
 _CORNER = 0.05
+_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,35 @@ def check_ids(ids: np.ndarray) -> None:
             f"{twice.size} rows with an id that another has, such as {twice[0]}", where="synapses",
             expected="a row a synapse", fix="leave the copies out",
         )  # fmt: skip
+
+
+def check_words(words: Mapping[str, np.ndarray], columns: Mapping[str, Sequence[str]]) -> None:
+    """Refuse words that nobody knows, which would count as if nothing were known; none at all are fine.
+
+    Parameters
+    ----------
+    words : mapping of column name -> object array (n,)
+        Others may be there, and some of these missing.
+    columns : mapping of column name -> words
+        Those that each may hold.
+
+    Raises
+    ------
+    DataError
+    """
+    for column, known in columns.items():
+        values = set(words[column].tolist()) if column in words else set()
+        strange = sorted({repr(value) for value in values if not (value in known or _is_nothing(value))})
+        if strange:
+            more = f" and {len(strange) - _NAMED} more" if len(strange) > _NAMED else ""
+            raise DataError(
+                f"{column} {', '.join(strange[:_NAMED])}{more}", where="synapses",
+                expected=f"{', '.join(known)}, or nothing", fix="rename them, or leave them empty",
+            )  # fmt: skip
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or value == "" or value != value
 
 
 def known_kinds(words: Mapping[str, np.ndarray], columns: Mapping[str, Sequence[str]], count: int) -> np.ndarray:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.density.centroids import SUM_COLUMNS, add_sums, centroid_voxels, label_sums
-from bouton.density.exposure import Exposure, count_voxels, exposure, hide_rim, nothing_masked, reach_voxels
-from bouton.density.grid import UM, AnalysisGrid, block_voxels
+from bouton.density.exposure import Exposure, count_voxels, exposure, hide_rim, nothing_masked, reach_voxels, rim_hides
+from bouton.density.grid import UM, AnalysisGrid
 from bouton.density.overlaps import COUNT_COLUMNS, OVERLAP_COLUMNS, overlaps, split_overlaps
 from bouton.density.points import (
     Points,
     check_ids,
     check_positions,
+    check_words,
     count_points,
     known_kinds,
     points_in,
@@ -35,6 +36,7 @@ from bouton.stage import (
     MergePart,
     MergeTask,
     Output,
+    Planned,
     Stage,
     Table,
     TableData,
@@ -43,6 +45,7 @@ from bouton.stage import (
     WholeTask,
 )
 from bouton.volume.density_columns import BLOCK_COLUMNS, DENSITY_COLUMNS, PARTS, TISSUE_COLUMNS
+from bouton.volume.synapse_columns import WORDS
 
 CENTROID, PUBLISHED = "centroid", "neurodata-2016"
 KINDS = {"type": PARTS[:2], "target": PARTS[2:]}
@@ -101,13 +104,46 @@ def _grid(task: Task) -> AnalysisGrid:
 
 
 def _halo(params: Params, voxel_size_nm: NM) -> ZYX:
-    block_voxels(params.block_um, voxel_size_nm)  # refuses sizes that do not go with the voxels before anything runs
     return reach_voxels(params.reach_nm, voxel_size_nm)
 
 
+def check_plan(plan: Planned) -> None:
+    """Refuse what can be told before anything runs: inputs, rule and bounds that do not go together."""
+    sources = sorted({"labels", "synapses"} & plan.given)
+    if len(sources) != 1:
+        raise SpecError(
+            f"{' and '.join(sources) or 'neither'} given", expected="either labels or synapses",
+            fix="reads: {synapses: ...}, or {labels: ...}",
+        )  # fmt: skip
+    if plan.params.rule == PUBLISHED and "synapses" in plan.given:
+        raise SpecError(
+            f"rule = {PUBLISHED!r} with a table of synapses", expected="labels: the rule counts their voxels",
+            fix=f"reads: {{labels: ...}}, or rule: {CENTROID}",
+        )  # fmt: skip
+    if plan.params.rule == PUBLISHED and "tissue" in plan.given:
+        raise SpecError(
+            f"rule = {PUBLISHED!r} with tissue", expected="no tissue: a label has many voxels",
+            fix=f"leave it out, or rule: {CENTROID}",
+        )  # fmt: skip
+    for name in LAYERS:
+        if name in plan.sources:
+            _check_shape(name, plan)
+    analysis_grid(plan.params, plan.bounds, plan.voxel_size_nm)
+
+
+def _check_shape(name: str, plan: Planned) -> None:
+    """Refuse a layer of another grid: the bounds would be cut to what all layers share, and nobody told."""
+    found = plan.sources[name].shape
+    cut = [n < m and b == n for n, m, b in zip(found, plan.shape, plan.bounds.shape, strict=True)]
+    if any(cut) or any(n > m for n, m in zip(found, plan.shape, strict=True)):
+        raise DataError(
+            f"{name} of {found} voxels, the data set has {plan.shape} (z, y, x)", expected="layers of one grid",
+            fix="resample it, or give all layers of the same box",
+        )  # fmt: skip
+
+
 def check(task: WholeTask) -> Output:
-    """Check what is given; list the synapses of a table by block."""
-    _check_inputs(task)
+    """Check the synapses of a table, and list them by block."""
     grid = _grid(task)
     if "synapses" not in task.given:
         return Output(tables={"_listed": _no_points(), "_listed_in": _per_block(np.zeros(len(grid), np.int64))})
@@ -116,42 +152,10 @@ def check(task: WholeTask) -> Output:
     check_positions(positions, task.shape, task.voxel_size_nm, task.bounds)
     if "id" in table:
         check_ids(table["id"])
+    check_words(table, WORDS)
     flags = known_kinds(table, KINDS, len(positions[0]))
     points = sort_points(voxels_of(positions, task.voxel_size_nm), flags, grid, task.shape)
     return Output(tables=_tables_of(points, "_listed"))
-
-
-def _check_inputs(task: WholeTask) -> None:
-    sources = sorted({"labels", "synapses"} & task.given)
-    if len(sources) != 1:
-        raise SpecError(
-            f"{' and '.join(sources) or 'neither'} given", where="densities",
-            expected="either labels or synapses", fix="reads: {synapses: ...}, or {labels: ...}",
-        )  # fmt: skip
-    if task.params.rule == PUBLISHED and "synapses" in task.given:
-        raise SpecError(
-            f"rule = {PUBLISHED!r} with a table of synapses", where="densities",
-            expected="labels: the rule counts their voxels", fix=f"reads: {{labels: ...}}, or rule: {CENTROID}",
-        )  # fmt: skip
-    if task.params.rule == PUBLISHED and "tissue" in task.given:
-        raise SpecError(
-            f"rule = {PUBLISHED!r} with tissue", where="densities", expected="no tissue: a label has many voxels",
-            fix=f"leave it out, or rule: {CENTROID}",
-        )  # fmt: skip
-    for name in LAYERS:
-        if name in task.given:
-            _check_shape(name, task)
-
-
-def _check_shape(name: str, task: WholeTask) -> None:
-    """Refuse a layer of another grid: the bounds would be cut to what all layers share, and nobody told."""
-    found = task.volumes[name].shape[-3:]
-    cut = [n < m and b == n for n, m, b in zip(found, task.shape, task.bounds.shape, strict=True)]
-    if any(cut) or any(n > m for n, m in zip(found, task.shape, strict=True)):
-        raise DataError(
-            f"{name} of {found} voxels, the data set has {task.shape} (z, y, x)", where="densities",
-            expected="layers of one grid", fix="resample it, or give all layers of the same box",
-        )  # fmt: skip
 
 
 def sums(task: BlockTask) -> Output:
@@ -208,8 +212,11 @@ def _exposure(task: BlockTask) -> Exposure:
     """
     found = nothing_masked(task.core)
     if "mask" in task.given:
-        core = task.core.within(task.box())
-        found = exposure(task.read("mask"), core, task.params.reach_nm, task.voxel_size_nm)
+        # Where the rim alone hides the block, only what lies in the mask is left to count.
+        all_hidden = rim_hides(task.core, task.bounds, task.halo)
+        halo, reach_nm = (ZERO, 0.0) if all_hidden else (task.halo, task.params.reach_nm)
+        core = task.core.within(task.box(halo))
+        found = exposure(task.read("mask", halo), core, reach_nm, task.voxel_size_nm)
     return hide_rim(found, task.core, task.bounds, task.halo)
 
 
@@ -337,4 +344,5 @@ STAGE = Stage(
         ),
         WholePart("finish", finish, tables={"densities": Table(DENSITY_COLUMNS), "tissues": Table(TISSUE_COLUMNS)}),
     ),
+    check=check_plan,
 )  # fmt: skip

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bouton.errors import SpecError
-from bouton.geometry import NM, ZERO, ZYX
 from bouton.segment.components import relabel
 from bouton.segment.multicut import GRAPH_COLUMNS, check_package, multicut
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage, Table, WholePart, WholeTask
@@ -67,12 +66,6 @@ def segmentation(task: BlockTask) -> Output:
     return Output(layers={"segmentation": relabel(task.read("fragments"), moves["id"], moves["root"])})
 
 
-def _halo(params: Params, voxel_size_nm: NM) -> ZYX:
-    # asked before anything runs: the package's absence is told then
-    check_package()
-    return ZERO
-
-
 STAGE = Stage(
     version=1,
     params=Params,
@@ -89,8 +82,8 @@ STAGE = Stage(
             "segmentation",
             segmentation,
             layers={"segmentation": Layer("uint64", kind="labels")},
-            halo=_halo,
             bytes_per_voxel=20.0,
         ),
     ),
+    check=lambda plan: check_package(),
 )

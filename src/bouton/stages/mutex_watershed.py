@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.errors import SpecError
-from bouton.geometry import NM, ZERO, ZYX, nm_to_voxels
+from bouton.geometry import nm_to_voxels
 from bouton.segment.mutex import RUN_COLUMNS, MutexRule, check_package, label_runs, mutex_watershed, paint_runs
 from bouton.segment.region_graph import SIZE_COLUMNS, fragment_sizes
 from bouton.stage import BlockPart, BlockTask, Layer, Output, Stage, Table, WholePart, WholeTask
@@ -80,12 +80,6 @@ def segmentation(task: BlockTask) -> Output:
     return Output(layers={"segmentation": paint_runs(task.table("_runs"), task.core, task.shape)})
 
 
-def _halo(params: Params, voxel_size_nm: NM) -> ZYX:
-    # asked before anything runs: the package's absence is told then
-    check_package()
-    return ZERO
-
-
 STAGE = Stage(
     version=1,
     params=Params,
@@ -102,8 +96,8 @@ STAGE = Stage(
             "segmentation",
             segmentation,
             layers={"segmentation": Layer("uint64", kind="labels")},
-            halo=_halo,
             bytes_per_voxel=24.0,
         ),
     ),
+    check=lambda plan: check_package(),
 )

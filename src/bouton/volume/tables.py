@@ -212,11 +212,16 @@ def is_folder(path: Place) -> bool:
 
 def table_columns(path: str | Place) -> list[str]:
     """Return the names of a table's columns without reading its rows; see :func:`read_table`."""
+    return list(table_types(path))
+
+
+def table_types(path: str | Place) -> dict[str, str]:
+    """Return a table's columns without reading its rows, by name: ``str`` for text, empty for anything else."""
     path = place(path)
     first = _parts_of(path)[0] if is_folder(path) else path
     with disk_errors(first), first.open("rb") as file:
         try:
-            return list(pq.ParquetFile(file).schema_arrow.names)
+            return {field.name: "str" if _is_text(field.type) else "" for field in pq.ParquetFile(file).schema_arrow}
         except pa.ArrowException as error:
             raise _damaged(first, str(error)) from error
 
@@ -286,8 +291,12 @@ def _damaged(path: Place, reason: str) -> DataError:
     )
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _column(column: pa.ChunkedArray) -> np.ndarray:
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if _is_text(column.type):
         return np.array(column.to_pylist(), dtype=object)
     return column.to_numpy()
 

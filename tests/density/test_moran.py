@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_p_and_another_one_another():
     [
         (np.zeros((3, 4, 5)), "no synapse"),
         (np.full((3, 4, 5), 7), "same density"),
-        (np.array([[[4]]]), "1 blocks, at least 10"),
+        (np.array([[[4]]]), "1 block, at least 10"),
         (np.zeros((0, 1, 1)), "0 blocks"),
     ],
 )

@@ -69,7 +69,7 @@ def test_no_number_without_synapses():
     finding = detector_null(blocks, 0.9, 0.9)
     assert np.isnan([finding.value, finding.p]).all() and "no synapse" in finding.note
     one = detector_null(blocks.only(np.arange(len(blocks)) == 0), 0.9, 0.9)
-    assert np.isnan(one.p) and "1 blocks" in one.note
+    assert np.isnan(one.p) and "1 block, at least 2" in one.note
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ def density_variation(blocks: DensityBlocks) -> Finding:
     low, high = (blocks.rate * math.sqrt(bound) for bound in _alpha_interval(blocks, alpha))
     return Finding(
         "density variation", question, effect, value, low, high, n=len(blocks),
-        note=f"{math.sqrt(alpha):.3g} of the mean density {blocks.rate:.4g} um-3; interval takes blocks as independent",
+        note=f"{math.sqrt(alpha):.3g} of the mean density {blocks.rate:.4g} um-3; "
+        + ("no interval: too few blocks" if math.isnan(high) else "interval takes blocks as independent"),
     )  # fmt: skip
 
 
@@ -203,11 +204,16 @@ def _drawn_p(blocks: DensityBlocks, statistic: float, draws: int, seed: int) -> 
 
 
 def _alpha_interval(blocks: DensityBlocks, alpha: float) -> tuple[float, float]:
-    """Return the wider of two intervals: by the influence of each block, and by chi-square of Pearson's statistic."""
+    """Return the wider of two intervals: by the influence of each block, and by chi-square of Pearson's statistic.
+
+    nan where both end at 0.
+    """
     df = len(blocks) - 1
     centre, error = _one_step(blocks, alpha)
     reach = float(stats.t.ppf(0.975, df)) * error
     low, high = (alpha_of(blocks.counts, blocks.expected, float(stats.chi2.ppf(at, df))) for at in (0.975, 0.025))
+    if max(high, centre + reach) <= 0:
+        return math.nan, math.nan  # 0 to 0 would be certainty
     return max(0.0, min(low, centre - reach)), max(high, centre + reach)
 
 

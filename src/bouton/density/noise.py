@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bouton.density.blocks import DensityBlocks
+from bouton.density.dispersion import missing
 from bouton.density.finding import Finding
 from bouton.density.resampling import upper_p
-from bouton.density.residuals import why_not
 from bouton.errors import SpecError
 
 TEST = "detector noise"
@@ -85,8 +85,9 @@ def detector_null(
         Recall, precision or a spread is out of range.
     """
     detector = Detector(recall, precision, *spread)
-    if len(blocks) < 2 or blocks.counts.sum() == 0:
-        return Finding(TEST, QUESTION, EFFECT, n=len(blocks), note=f"not available: {why_not(blocks) or 'no synapse'}")
+    note = missing(blocks)
+    if note:
+        return Finding(TEST, QUESTION, EFFECT, n=len(blocks), note=note)
     rng = np.random.default_rng(seed)
     simulated = np.array([variance_over_mean(blocks, detected(blocks, detector, rng)) for _ in range(simulations)])
     observed, alone = variance_over_mean(blocks, blocks.counts), float(simulated.mean())

@@ -20,7 +20,7 @@ MIN_BLOCKS = 10
 def why_not(blocks: DensityBlocks) -> str:
     """Return why blocks cannot be compared with one another; empty if they can."""
     if len(blocks) < MIN_BLOCKS:
-        return f"{len(blocks)} blocks, at least {MIN_BLOCKS} are needed"
+        return f"{len(blocks)} block{'' if len(blocks) == 1 else 's'}, at least {MIN_BLOCKS} are needed"
     if blocks.counts.sum() == 0:
         return "no synapse"
     density = blocks.density_um3

@@ -238,18 +238,24 @@ def _tested(tables: DensityTables) -> tuple[str, list[str]]:
         return "unknown", ["None of the tests is available: their notes say why."]
     if not rejected:
         least = (
-            f"None of {len(asked)} tests speaks against uniform density (q ≥ {LEVEL:g} for all). This is no proof: "
+            f"None of {_tests(asked)} speaks against uniform density (q ≥ {LEVEL:g} for all). This is no proof: "
             "smaller differences than the intervals below allow for cannot be seen in so many blocks."
         )
         return "uniform", [least, *_how_much(tables, variation, "at most")]
     even = [row for row in rejected if _is_even(row, rejected)]
-    names = f"(q < {LEVEL:g}): {', '.join(str(row['test']) for row in rejected)}."
-    tests = f"{len(rejected)} of {len(asked)} tests"
+    names = ", ".join(str(row["test"]) for row in rejected)
+    tests = f"{len(rejected)} of {_tests(asked)}"
     if len(even) == len(rejected):
-        first = f"Synapses are spread more evenly than by chance: they keep a distance. So say {tests} {names}"
+        first = (
+            f"Synapses are spread more evenly than by chance: they keep a distance ({tests}, q < {LEVEL:g}: {names})."
+        )
         return "regular", [first, *_evenness(even), REGULAR]
-    first = f"Synapses are not spread uniformly: {tests} reject it {names}"
+    first = f"Synapses are not spread uniformly: {tests} reject it (q < {LEVEL:g}): {names}."
     return "varies", [first, *_evenness(even), *_how_much(tables, variation, "by"), _detector(tables), DRIFT]
+
+
+def _tests(rows: list[dict[str, Any]]) -> str:
+    return f"{len(rows)} test{'' if len(rows) == 1 else 's'}"
 
 
 def _is_even(row: Mapping[str, Any], rejected: list[dict[str, Any]]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 import bouton
 from bouton.engine import run_workflow
+from bouton.engine.plan import make_plan
 from bouton.errors import DataError, SpecError
 from bouton.spec import Choices, load_workflow
 from bouton.stage import Layer
@@ -164,3 +165,9 @@ def test_what_a_check_of_a_lab_s_own_stage_says(tmp_path: Path, body: str, kind:
     (tmp_path / "flow.yaml").write_text(flow)
     with pytest.raises(kind, match=message):
         load_workflow(tmp_path / "flow.yaml")
+
+
+def test_memory_is_not_planned_for_what_lies_outside_of_the_bounds(tmp_path: Path) -> None:
+    path = densities(tmp_path, "{labels: marks, mask: unusable}", "{block_um: [1, 1, 1], exclusion_nm: 1.0e+9}")
+    (step,) = make_plan(load_workflow(path), tmp_path / "runs", workers=1).steps
+    assert step.peak_bytes < 8 << 30

@@ -140,8 +140,9 @@ def test_a_step_that_is_not_finished(tmp_path: Path, state: str, told: str) -> N
 @pytest.mark.parametrize("out", ["afile", "afile/x", "/proc/x", "/sys/x"])
 def test_folders_that_refuse(demo: Path, tmp_path: Path, out: str) -> None:
     (tmp_path / "afile").write_text("here")
-    with pytest.raises(DataError, match=out.split("/")[-1]):
+    with pytest.raises(BoutonError, match=out.split("/")[-1]) as told:
         densities(demo, "--figures", "--out", tmp_path / out)
+    assert ("is a file; expected a folder" in str(told.value)) == (out == "afile")
 
 
 def test_damaged_table(tmp_path: Path) -> None:

@@ -142,6 +142,8 @@ def _write_csv(run: Run, sets: list[DensityTables], path: Path) -> Path:
 def _write_figures(run: Run, sets: list[DensityTables], folder: Path) -> list[Path]:
     from bouton.report.densities import density_figures, figure_bytes
 
+    if folder.is_file():
+        raise SpecError(f"{folder} is a file", expected="a folder for the figures", fix="--out with another name")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     written = []

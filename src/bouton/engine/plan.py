@@ -184,7 +184,8 @@ def _part_memory(context: StepContext, step: Step, part: Part, workers: int) -> 
     block = (min(b, n) for b, n in zip(grid.block, context.bounds.shape, strict=True))
     halo = planned_halo_of(part, step.params, context.voxel_size_nm)
     fixed = part.fixed_bytes(step.params) if isinstance(part, BlockPart) else 0
-    voxels = math.prod(b + 2 * h for b, h in zip(block, halo, strict=True))
+    # Outside of the bounds nothing is read.
+    voxels = math.prod(min(b + 2 * h, n) for b, h, n in zip(block, halo, context.bounds.shape, strict=True))
     at_once = 1 if isinstance(part, ChainPart) else min(workers, len(grid))
     each = part.bytes_per_voxel
     if callable(each):

@@ -80,6 +80,8 @@ stop() {
   for file in "$dir"/slurmd-*.pid "$dir/slurmctld.pid" "$dir/munged.pid"; do
     if [ -s "$file" ]; then kill "$(cat "$file")" 2>/dev/null || true; fi
   done
+  # What still ends a job would go on to kill its process ids, whoever has them by then.
+  pkill -KILL -f "^slurmstepd: " 2>/dev/null || true
 }
 
 case $verb in

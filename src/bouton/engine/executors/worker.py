@@ -27,8 +27,10 @@ PR_SET_PDEATHSIG = 1
 def main(worker: Worker, descriptor: int, shared: int, parent: int) -> None:
     """Serve leases until the coordinator closes the socket."""
     die_with(parent)
-    # Ctrl-C goes to the whole terminal group; the coordinator decides when workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C goes to the whole terminal group, a batch system's SIGTERM to all processes of a job: whoever started this
+    # one hears it too, and decides when it ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     limit_threads()
     with Connection(descriptor) as connection, mmap.mmap(shared, CELL.size) as cell:
         leases: SimpleQueue[Lease | None] = SimpleQueue()

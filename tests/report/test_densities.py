@@ -319,7 +319,7 @@ def test_what_fills_no_whole_block_is_told(part: float, share: str, warned: bool
     table = fake.blocks()
     tables = DensityTables("d", "", table, bounds_voxels=round(int(table["voxels"].sum()) / part))
     said = verdict(tables)
-    told = [text for text in said.sentences if "outside of all whole blocks" in text]
+    told = [text for text in [*said.sentences, *said.warnings] if "outside of all whole blocks" in text]
     assert [text.startswith(share) for text in told] == ([True] if share else [])
     assert any("block_um" in text for text in said.warnings) == warned
     assert density_numbers(tables, VOXEL_SIZE_NM)["totals"]["left_out_share"] == pytest.approx(1 - part, abs=1e-6)

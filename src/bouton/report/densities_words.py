@@ -172,7 +172,7 @@ def density_finding(tables: DensityTables) -> dict[str, Any] | None:
 
 def _left_out(tables: DensityTables) -> list[str]:
     share = tables.totals["left_out_share"]
-    if not share > 0:
+    if not 0 < share <= MUCH:
         return []
     return [f"{percent(share)} of the volume lies outside of all whole blocks: nothing is counted there."]
 
@@ -182,8 +182,8 @@ def _left_out_warning(tables: DensityTables) -> list[str]:
     if not share > MUCH:
         return []
     return [
-        f"{percent(share)} of the volume lies outside of all whole blocks: choose a block_um that divides its sides, "
-        "or a smaller one; the rule neurodata-2016 needs a surround of pad_um in addition."
+        f"{percent(share)} of the volume lies outside of all whole blocks, where nothing is counted: choose a block_um "
+        "that divides its sides, or a smaller one; the rule neurodata-2016 needs a surround of pad_um in addition."
     ]
 
 

@@ -231,3 +231,11 @@ def test_a_run_that_is_not_finished(runs: Path, state: str, told: str) -> None:
     unfinished.save()
     with pytest.raises(DataError, match=f"run late: step densities is not finished.*way out: .*{told}"):
         call(command, "mouse", "late", "--runs", runs)
+
+
+def test_an_error_lists_a_dozen_runs(tmp_path: Path) -> None:
+    for number in range(15):
+        (tmp_path / f"run{number:02}").mkdir()
+        (tmp_path / f"run{number:02}" / "run.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"or one of run00, .*run11 and 3 more; way out"):
+        call(command, "mouse", "human", "--runs", tmp_path)

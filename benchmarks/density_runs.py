@@ -34,7 +34,7 @@ block_zyx: {block}
 steps:
   density: {{stage: densities, reads: {{synapses: synapses, mask: mask}}}}
 """
-BLOCK = (333, 936, 936)
+BLOCK = (333, 468, 468)
 RUNS = "density-runs"
 
 

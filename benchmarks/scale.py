@@ -127,8 +127,8 @@ class Limit:
     limit: Callable[[float], float] | float
 
     def volume(self) -> float:
-        """Return the volume at which it breaks, by bisection; infinite if above 1e18 voxels (grids hold 2.31e18)."""
-        low, high = 7.0, 18.0
+        """Return the volume at which it breaks, by bisection; infinite if above 1e16 voxels: workflows hold 1e10 blocks."""
+        low, high = 7.0, 16.0
         if not self._broken(10**high):
             return math.inf
         while high - low > 0.02:
@@ -233,7 +233,7 @@ def limits_table(measured: Measured) -> list[str]:
     limits = [(limit.volume(), limit) for limit in [*engine_limits(measured), *table_limits(measured)]]
     lines = ["| | breaks at | what | grows with | limit | what mends it |", "|---|---|---|---|---|---|"]
     for number, (volume, limit) in enumerate(sorted(limits, key=lambda pair: pair[0]), 1):
-        place = "above 1 Evoxel" if math.isinf(volume) else si(volume, "voxel")
+        place = "above 10 Pvoxel" if math.isinf(volume) else si(volume, "voxel")
         lines.append(f"| {number} | {place} | {limit.what} | {limit.law} | {limit.limit_text} | {limit.mends} |")
     return lines
 

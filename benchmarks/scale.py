@@ -127,7 +127,7 @@ class Limit:
     limit: Callable[[float], float] | float
 
     def volume(self) -> float:
-        """Return the volume at which it breaks, by bisection; infinite if above 1e16 voxels: workflows hold 1e10 blocks."""
+        """Return the volume at which it breaks; infinite if above 1e16 voxels: a workflow holds 1e10 blocks."""
         low, high = 7.0, 16.0
         if not self._broken(10**high):
             return math.inf

@@ -6,9 +6,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "synapses_trace.py"
 
 
+@pytest.mark.slow
 def test_injected_errors_are_given_the_right_cause(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("synapses_trace", BENCHMARK)
     assert spec is not None

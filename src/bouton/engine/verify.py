@@ -185,7 +185,7 @@ def beyond_repair(folder: Path, damage: Damage) -> DataError | None:
     path = folder / damage.path
     if path.name == LEDGER:
         return DataError(
-            "the ledger is lost: nothing tells what the files should be",
+            f"{damage}: the ledger is lost, nothing tells what the files should be",
             where=str(path),
             fix=f"delete {path.parent} and run the workflow again: the step is computed anew",
         )

@@ -109,11 +109,10 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return run.folder, digests(run.folder)
 
 
-@pytest.mark.parametrize(
-    ("block", "workers"),
-    TILINGS,
-    ids=str,
-)
+TILINGS = [pytest.param(BLOCKS[1], 1, marks=pytest.mark.slow), *((block, 2) for block in BLOCKS[1:])]
+
+
+@pytest.mark.parametrize(("block", "workers"), TILINGS, ids=str)
 def test_blocks_and_workers_change_nothing(block, workers, reference, tmp_path: Path) -> None:
     flow = load_workflow(write_flow(tmp_path), Choices(block=block))
     run = bouton.run_workflow(flow, tmp_path / "runs", "processes", workers)

@@ -316,7 +316,7 @@ class Measured:
     @lru_cache(maxsize=64)  # noqa: B019
     def _root_bytes(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return volumes, as powers of ten, and the forecast memory of the largest node of those merges."""
-        powers, found = np.arange(7.0, 18.01, 0.5), []
+        powers, found = np.arange(7.0, 16.01, 0.5), []
         for power in powers:
             flow = self.flow(10**power)
             step, samples = flow.steps[number], self.samples[flow.steps[number].name]

@@ -199,7 +199,7 @@ class _Run:
         open_store(flow, self.folder)
         write_bytes(self.folder / "workflow.yaml", flow.text.encode())
         self.record.write()
-        state, reason = "paused", "interrupted"
+        state, reason = "failed", "an error that nobody foresaw"
         steps: dict[str, StepRun] = {}
         try:
             self._announce()
@@ -208,7 +208,10 @@ class _Run:
                     state, reason = self._run_steps(steps), ""
                 finally:
                     self.record.states |= {name: step.summary() for name, step in steps.items() if step.has_ledger}
-        except Exception as error:
+        except KeyboardInterrupt:
+            state, reason = "paused", "interrupted"
+            raise
+        except (BoutonError, OSError, sqlite3.DatabaseError) as error:
             # A full disk is waited out, like a pause; anything else is for somebody to mend.
             state, reason = "paused" if is_disk_error(error) else "failed", str(error)
             raise

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bouton.density.point_pattern import PointOptions, nearest_neighbour, nearest_um, pairs_within, ripley, samples_of
+from bouton.density.point_pattern import (
+    PointOptions,
+    nearest_neighbour,
+    nearest_um,
+    pairs_within,
+    patterns,
+    ripley,
+    samples_of,
+)
 from bouton.density.simulate import Tissue, point_tissue, tissue
 from bouton.density.window import Window, apart, block_window, box_window, hard_core_points
 from bouton.errors import DataError, SpecError
@@ -50,17 +58,19 @@ def test_drawn_points_fill_the_window_evenly():
 
 @pytest.mark.parametrize("mask", ["none", "vessels"])
 def test_clusters_are_nearer_and_a_hard_core_is_random(mask):
-    near, (k, curve) = (test(*point_tissue("clusters", mask, 1, SMALL), FEW) for test in (nearest_neighbour, ripley))
+    drawn = patterns(*point_tissue("clusters", mask, 1, SMALL), FEW)
+    near, (k, curve) = nearest_neighbour(drawn), ripley(drawn)
     assert near.p == 0.01 and near.high < 1 and k.p == 0.01 and k.low > 1
     assert (curve.low > curve.expected).any()
-    apart_near = nearest_neighbour(*point_tissue("hard core", mask, 1, SMALL), FEW)
+    apart_near = nearest_neighbour(patterns(*point_tissue("hard core", mask, 1, SMALL), FEW))
     assert apart_near.p > 0.05 and apart_near.low < 1 < apart_near.high
 
 
 def test_a_lattice_is_regular():
     points = np.argwhere(np.ones((6, 6, 6), bool)) + 0.5 + np.random.default_rng(0).normal(scale=0.05, size=(216, 3))
     options = PointOptions(simulations=99, hard_core_um=0.2)
-    near, (k, _) = (test(points, box_window((6.0, 6.0, 6.0)), options) for test in (nearest_neighbour, ripley))
+    drawn = patterns(points, box_window((6.0, 6.0, 6.0)), options)
+    near, (k, _) = nearest_neighbour(drawn), ripley(drawn)
     assert near.value > 1.2 and near.low > 1 and near.p == 0.01 and k.p == 0.01
 
 
@@ -69,12 +79,12 @@ def test_a_mask_is_not_taken_for_clusters():
     p = []
     for seed in range(8):
         points, window = point_tissue("uniform", "random", seed, SMALL)
-        p.append(nearest_neighbour(points, window, FEW).p)
+        p.append(nearest_neighbour(patterns(points, window, FEW)).p)
     assert sum(value <= 0.05 for value in p) <= 2
     settings = Tissue(shape=(6, 6, 6), density_um3=0.1)
     points, window = point_tissue("uniform", "vessels", 3, settings)
     box = Window(np.ones_like(window.exposed), window.voxel_um)
-    assert ripley(points, box, FEW)[0].p < 0.05 < ripley(points, window, FEW)[0].p
+    assert ripley(patterns(points, box, FEW))[0].p < 0.05 < ripley(patterns(points, window, FEW))[0].p
 
 
 def test_an_overlap_beyond_the_given_hard_core_shows():
@@ -82,7 +92,7 @@ def test_an_overlap_beyond_the_given_hard_core_shows():
     points, window = point_tissue("hard core", "none", 2, SMALL)
     double = points[:40] + np.array([0.0, 0.0, 0.1])
     every = np.concatenate([points, double[window.holds(double)]])
-    finding = nearest_neighbour(every, window, PointOptions(simulations=99, hard_core_um=0.4))
+    finding = nearest_neighbour(patterns(every, window, PointOptions(simulations=99, hard_core_um=0.4)))
     assert finding.p == 0.01 and finding.high < 1 and "(given)" in finding.note
 
 
@@ -100,13 +110,15 @@ def test_many_points_are_looked_at_in_boxes_that_do_not_overlap():
         high = low + np.array(sample.window.voxel_um) * sample.window.exposed.shape
         inside = points[((points >= low) & (points < high)).all(axis=1)]
         assert len(inside) == len(sample.points_um)
-    finding = nearest_neighbour(points, window, options)
+    finding = nearest_neighbour(patterns(points, window, options))
     assert "in 4 boxes" in finding.note and finding.n == len(every) and finding.p > 0.01
 
 
 def test_a_box_is_cut_into_parts_too():
     points = np.random.default_rng(4).random((6000, 3)) * (20.0, 30.0, 40.0)
-    finding = nearest_neighbour(points, box_window((20.0, 30.0, 40.0)), PointOptions(49, max_points=1000, parts=5))
+    finding = nearest_neighbour(
+        patterns(points, box_window((20.0, 30.0, 40.0)), PointOptions(49, max_points=1000, parts=5))
+    )
     assert 600 < finding.n < 1500 and finding.p > 0.02
 
 
@@ -122,15 +134,15 @@ def test_whole_blocks_are_a_window():
 
 
 def test_no_number_for_few_points():
-    near = nearest_neighbour(np.ones((3, 3)), box_window((2.0, 2.0, 2.0)), FEW)
+    near = nearest_neighbour(patterns(np.ones((3, 3)), box_window((2.0, 2.0, 2.0)), FEW))
     assert np.isnan([near.value, near.p]).all() and "3 synapses" in near.note and near.n == 3
-    k, curve = ripley(np.zeros((0, 3)), box_window((2.0, 2.0, 2.0)), FEW)
+    k, curve = ripley(patterns(np.zeros((0, 3)), box_window((2.0, 2.0, 2.0)), FEW))
     assert np.isnan(k.p) and "0 synapses" in k.note and not len(curve.x)
 
 
 def test_points_at_one_place_have_no_hard_core():
     points = np.concatenate([np.random.default_rng(0).random((50, 3)) * 5, np.ones((2, 3))])
-    finding = nearest_neighbour(points, box_window((5.0, 5.0, 5.0)), FEW)
+    finding = nearest_neighbour(patterns(points, box_window((5.0, 5.0, 5.0)), FEW))
     assert "0.000 um apart" in finding.note and np.isfinite(finding.p)
 
 
@@ -138,13 +150,13 @@ def test_bad_input_is_refused():
     points = np.random.default_rng(0).random((100, 3))
     box = box_window((1.0, 1.0, 1.0))
     with pytest.raises(DataError, match=r"positions of shape \(100, 2\)"):
-        nearest_neighbour(points[:, :2], box, FEW)
+        nearest_neighbour(patterns(points[:, :2], box, FEW))
     with pytest.raises(DataError, match="finite numbers"):
-        ripley(points * np.nan, box, FEW)
+        ripley(patterns(points * np.nan, box, FEW))
     with pytest.raises(DataError, match="found room"):
-        nearest_neighbour(points, box, PointOptions(9, hard_core_um=0.5))
+        nearest_neighbour(patterns(points, box, PointOptions(9, hard_core_um=0.5)))
     with pytest.raises(DataError, match="at least 0 um"):
-        nearest_neighbour(points, box, PointOptions(9, hard_core_um=-1.0))
+        nearest_neighbour(patterns(points, box, PointOptions(9, hard_core_um=-1.0)))
     with pytest.raises(DataError, match="3 axes"):
         Window(np.ones((2, 2), bool), (1.0, 1.0, 1.0))
     with pytest.raises(SpecError, match="3 sizes above 0"):

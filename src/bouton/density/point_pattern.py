@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -66,8 +67,54 @@ class Sample:
     window: Window
 
 
-def nearest_neighbour(points_um: np.ndarray, window: Window, options: PointOptions = PointOptions()) -> Finding:
-    """Compare the mean distance of synapses to their nearest neighbour with that of random ones.
+@dataclass(frozen=True)
+class Patterns:
+    """Synapses, and the random patterns that every test compares them with.
+
+    Attributes
+    ----------
+    samples : list of Sample
+    core_um : float
+        Smallest distance of two points of a random pattern.
+    options : PointOptions
+    missing : str
+        Why nothing can be compared; empty if it can.
+    """
+
+    samples: list[Sample]
+    core_um: float
+    options: PointOptions
+    missing: str = ""
+
+    @property
+    def count(self) -> int:
+        """Synapses that are looked at."""
+        return sum(len(sample.points_um) for sample in self.samples)
+
+    @cached_property
+    def drawn(self) -> list[list[np.ndarray]]:
+        """The random points of each sample, float64 (n, 3), of each simulation."""
+        rng = np.random.default_rng((self.options.seed, 1))
+        return [
+            [hard_core_points(sample.window, len(sample.points_um), self.core_um, rng) for sample in self.samples]
+            for _ in range(self.options.simulations)
+        ]
+
+    def simulated(self, figure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return a figure of random points, summed over the samples, float64 (simulations, figures)."""
+        rows = [np.sum([figure(points) for points in drawn], axis=0) for drawn in self.drawn]
+        return np.array(rows, dtype=np.float64)
+
+    @property
+    def note(self) -> str:
+        """What was compared, for people."""
+        kind = "found" if np.isnan(self.options.hard_core_um) else "given"
+        where = f"in {len(self.samples)} boxes of tissue, " if len(self.samples) > 1 else ""
+        return f"{where}{self.options.simulations} random patterns at least {self.core_um:.3f} um apart ({kind})"
+
+
+def patterns(points_um: np.ndarray, window: Window, options: PointOptions = PointOptions()) -> Patterns:
+    """Return synapses with the random patterns of one null hypothesis.
 
     Parameters
     ----------
@@ -77,6 +124,19 @@ def nearest_neighbour(points_um: np.ndarray, window: Window, options: PointOptio
         Where a synapse would have been seen.
     options : PointOptions, optional
         Draws, smallest distance, parts.
+
+    Raises
+    ------
+    DataError
+        Positions are not (n, 3) finite numbers, or the smallest distance that is given is negative or infinite.
+    """
+    samples, missing = samples_of(points_um, window, options)
+    core = float("nan") if missing else hard_core(samples, options)
+    return Patterns(samples, core, options, missing)
+
+
+def nearest_neighbour(given: Patterns) -> Finding:
+    """Compare the mean distance of synapses to their nearest neighbour with that of random ones.
 
     Returns
     -------
@@ -84,29 +144,17 @@ def nearest_neighbour(points_um: np.ndarray, window: Window, options: PointOptio
         The ratio of the distances, below 1 for clusters, above for regular places, give or take 1.96 standard
         deviations of the draws; p is two-sided.
     """
-    samples, reason = samples_of(points_um, window, options)
-    count = sum(len(sample.points_um) for sample in samples)
-    if reason:
-        return Finding(*NEAREST, n=count, note=f"not available: {reason}")
-    core = hard_core(samples, options)
-    found = _simulated(samples, core, options, lambda points: np.array([nearest_um(points).sum()]))
-    observed = sum(nearest_um(sample.points_um).sum() for sample in samples)
+    if given.missing:
+        return Finding(*NEAREST, n=given.count, note=f"not available: {given.missing}")
+    found = given.simulated(lambda points: np.array([nearest_um(points).sum()]))
+    observed = sum(nearest_um(sample.points_um).sum() for sample in given.samples)
     ratio, reach = float(observed / found.mean()), 1.96 * float(found.std() / found.mean())
     p = two_sided_p(float(observed), found[:, 0])
-    return Finding(*NEAREST, ratio, ratio - reach, ratio + reach, p, count, _note(samples, core, options))
+    return Finding(*NEAREST, ratio, ratio - reach, ratio + reach, p, given.count, given.note)
 
 
-def ripley(points_um: np.ndarray, window: Window, options: PointOptions = PointOptions()) -> tuple[Finding, Curve]:
+def ripley(given: Patterns) -> tuple[Finding, Curve]:
     """Compare how many synapses lie within a distance of a synapse with random ones, for many distances at once.
-
-    Parameters
-    ----------
-    points_um : float64 (n, 3)
-        Places of synapses, z, y, x; those outside the window are left out.
-    window : Window
-        Where a synapse would have been seen.
-    options : PointOptions, optional
-        Draws, smallest distance, parts.
 
     Returns
     -------
@@ -117,23 +165,21 @@ def ripley(points_um: np.ndarray, window: Window, options: PointOptions = PointO
         ``ripley``: x distance in um, y Ripley's K over that of random points, expected 1; ``low`` and ``high`` are y
         less and more the half-width of the band. ``weight``: pairs of synapses within x.
     """
-    samples, reason = samples_of(points_um, window, options)
-    count = sum(len(sample.points_um) for sample in samples)
-    if reason:
-        return Finding(*RIPLEY, n=count, note=f"not available: {reason}"), _no_curve()
-    core, radii = hard_core(samples, options), radii_um(samples)
-    simulated = _simulated(samples, core, options, lambda points: pairs_within(points, radii))
-    pairs = np.sum([pairs_within(sample.points_um, radii) for sample in samples], axis=0)
+    if given.missing:
+        return Finding(*RIPLEY, n=given.count, note=f"not available: {given.missing}"), _no_curve()
+    radii = radii_um(given.samples)
+    simulated = given.simulated(lambda points: pairs_within(points, radii))
+    pairs = np.sum([pairs_within(sample.points_um, radii) for sample in given.samples], axis=0)
     mean = simulated.mean(axis=0)
     shown = mean >= MIN_PAIRS
     if not shown.any():
-        return Finding(*RIPLEY, n=count, note="not available: too few pairs of synapses"), _no_curve()
+        return Finding(*RIPLEY, n=given.count, note="not available: too few pairs of synapses"), _no_curve()
     mean, pairs, radii = mean[shown], pairs[shown].astype(np.float64), radii[shown]
     ratio = pairs / mean
     band = envelope(ratio, simulated[:, shown] / mean)
     low, high, at = ratio - band.half_width, ratio + band.half_width, band.strongest
-    note = f"at {radii[at]:.2f} um; {_note(samples, core, options)}"
-    finding = Finding(*RIPLEY, float(ratio[at]), float(low[at]), float(high[at]), band.p, count, note)
+    note = f"at {radii[at]:.2f} um; {given.note}"
+    finding = Finding(*RIPLEY, float(ratio[at]), float(low[at]), float(high[at]), band.p, given.count, note)
     return finding, Curve("ripley", radii, ratio, low, high, np.ones_like(radii), pairs)
 
 
@@ -229,25 +275,6 @@ def pairs_within(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Return how many pairs of points, float64 (n, 3), lie within each distance, float64 (radii,)."""
     tree = cKDTree(points)
     return np.asarray((tree.count_neighbors(tree, radii) - len(points)) / 2, dtype=np.float64)
-
-
-def _simulated(
-    samples: list[Sample], core: float, options: PointOptions, figure: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Return a figure of random points, summed over the parts, of each simulation, float64 (simulations, figures)."""
-    rng = np.random.default_rng((options.seed, 1))
-    rows = []
-    for _ in range(options.simulations):
-        drawn = [hard_core_points(sample.window, len(sample.points_um), core, rng) for sample in samples]
-        rows.append(np.sum([figure(points) for points in drawn], axis=0))
-    return np.array(rows, dtype=np.float64)
-
-
-def _note(samples: list[Sample], core: float, options: PointOptions) -> str:
-    """Return what was compared, for people."""
-    kind = "found" if np.isnan(options.hard_core_um) else "given"
-    where = f"in {len(samples)} boxes of tissue, " if len(samples) > 1 else ""
-    return f"{where}{options.simulations} random patterns at least {core:.3f} um apart ({kind})"
 
 
 def _no_curve() -> Curve:

@@ -13,7 +13,7 @@ from bouton.density.dispersion import dispersion
 from bouton.density.finding import Finding
 from bouton.density.moran import morans_i
 from bouton.density.noise import detector_null
-from bouton.density.point_pattern import PointOptions, nearest_neighbour, ripley
+from bouton.density.point_pattern import PointOptions, nearest_neighbour, patterns, ripley
 from bouton.density.published import published_chi_square
 from bouton.density.regression import axis_findings, depth_finding
 from bouton.density.simulate import Tissue, point_tissue, tissue
@@ -109,10 +109,8 @@ def point_rejections(kind: str, mask: str, seeds: Sequence[int], settings: Tissu
     p = []
     for seed in seeds:
         points, window = point_tissue(kind, mask, seed, settings)
-        options = PointOptions(simulations=99, seed=seed)
-        p.append(
-            {f.test: f.p for f in (nearest_neighbour(points, window, options), ripley(points, window, options)[0])}
-        )
+        drawn = patterns(points, window, PointOptions(simulations=99, seed=seed))
+        p.append({f.test: f.p for f in (nearest_neighbour(drawn), ripley(drawn)[0])})
     return counted(p, (kind, mask, settings.strength))
 
 

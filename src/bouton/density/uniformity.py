@@ -13,9 +13,9 @@ from bouton.density.dispersion import density_variation, dispersion, missing
 from bouton.density.family import benjamini_hochberg
 from bouton.density.finding import NAN, Curve, Finding
 from bouton.density.moran import morans_i
-from bouton.density.noise import detector_null
+from bouton.density.noise import EFFECT, QUESTION, TEST, detector_null
 from bouton.density.outliers import Outliers, outlier_finding, outliers
-from bouton.density.point_pattern import PointOptions, nearest_neighbour, ripley
+from bouton.density.point_pattern import PointOptions, nearest_neighbour, patterns, ripley
 from bouton.density.profiles import axis_curves, depth_curve, histogram_curve
 from bouton.density.published import published_chi_square
 from bouton.density.rates import rate
@@ -183,8 +183,9 @@ def _of_points(blocks: DensityBlocks, points_um: np.ndarray | None, options: Opt
         ]
         return
     points = PointOptions(simulations=min(options.permutations, PointOptions.simulations), seed=options.seed)
-    found.findings.append(nearest_neighbour(points_um, window, points))
-    finding, curve = ripley(points_um, window, points)
+    drawn = patterns(points_um, window, points)
+    found.findings.append(nearest_neighbour(drawn))
+    finding, curve = ripley(drawn)
     found.findings.append(finding)
     found.curves.append(curve)
 
@@ -192,9 +193,8 @@ def _of_points(blocks: DensityBlocks, points_um: np.ndarray | None, options: Opt
 def _detector(blocks: DensityBlocks, options: Options) -> Finding:
     known = options.detector
     if known is None:
-        question = "Does density vary more than the detector alone would make it?"
         note = "not available: precision and recall of the detector are not given"
-        return Finding("detector noise", question, "variance over mean, over the detector's", n=len(blocks), note=note)
+        return Finding(TEST, QUESTION, EFFECT, n=len(blocks), note=note)
     spread = (known.recall_sd, known.precision_sd)
     return detector_null(
         blocks, known.recall.value, known.precision.value, spread, options.permutations, options.seed

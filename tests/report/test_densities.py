@@ -363,7 +363,7 @@ def test_numbers_as_texts() -> None:
 def test_tissues(tmp_path: Path) -> None:
     run = open_run(fake.density_run(tmp_path / "demo").folder)
     (tables,), _ = density_tables(run)
-    rows = tissue_densities(tables, float(np.prod(VOXEL_SIZE_NM)) / 1e9)
+    rows = tissue_densities(tables, VOXEL_SIZE_NM)
     inside = tables.blocks["block_z"] == 0
     assert [row[0] for row in rows] == [1, 2]
     assert rows[0][3] == pytest.approx(

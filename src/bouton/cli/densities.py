@@ -187,13 +187,12 @@ def _show(console: Console, run: Run, tables: DensityTables) -> None:
 
 def _show_findings(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print two lines a finding: its numbers, and what they are and say."""
-    from bouton.report.densities_words import interval, number, p_text, reading
+    from bouton.report.densities_words import limits, number, p_text, reading
 
     console.print()
     console.print(f"[bold]{'test':<31}{'effect':>9}  {'95 %':<20}{'p':>8} {'q':>8}[/bold]", highlight=False)
     for row in rows:
-        limits = interval(row).removeprefix(" (95 %: ").removesuffix(")") or "–"
-        numbers = f"{number(row['value']):>9}  {limits:<20}{p_text(row['p']):>8} {p_text(row['q']):>8}"
+        numbers = f"{number(row['value']):>9}  {limits(row) or '–':<20}{p_text(row['p']):>8} {p_text(row['q']):>8}"
         console.print(escape(f"{row['test']:<31}{numbers}"), highlight=False, soft_wrap=True)
         said = reading(row)
         note = row["note"][:1].upper() + row["note"][1:]

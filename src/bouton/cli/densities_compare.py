@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bouton.cli.choices import Json, RunsFolder
-from bouton.cli.density_tables import Densities, open_densities
+from bouton.cli.density_tables import Densities, finite, open_densities
 from bouton.density.blocks import block_size_um
 from bouton.errors import SpecError
 from bouton.strict_yaml import Document, read_document, unknown
@@ -180,19 +180,15 @@ def comparison_rows(found: Comparison) -> dict[str, list[dict[str, Any]]]:
         ],
         "differences": [
             {"measure": d.measure, "above": d.above, "below": d.below, **_ratio(d.ratio),
-             "p": _number(d.p), "q": _number(d.q)}
+             "p": finite(d.p), "q": finite(d.q)}
             for d in found.differences
         ],
     }  # fmt: skip
 
 
 def _ratio(ratio: Any) -> dict[str, Any]:
-    numbers = {name: _number(getattr(ratio, name)) for name in ("value", "low", "high")}
+    numbers = {name: finite(getattr(ratio, name)) for name in ("value", "low", "high")}
     return numbers | {"blocks": ratio.n, "note": ratio.note}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from rich.table import Table
 from bouton.cli.choices import Json
 from bouton.cli.densities_sample import ANSWERS
 from bouton.cli.density_answers import read_answers, read_check, unanswered
+from bouton.cli.density_tables import finite
 from bouton.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,11 +68,7 @@ def command(
 
 def _row(finding: Finding) -> dict[str, object]:
     values = {name: getattr(finding, name) for name in ("test", "question", "effect", "n", "note")}
-    return values | {name: _number(getattr(finding, name)) for name in ("value", "low", "high", "p")}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return values | {name: finite(getattr(finding, name)) for name in ("value", "low", "high", "p")}
 
 
 def _table(findings: list[Finding], wide: bool) -> Table:

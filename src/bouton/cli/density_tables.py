@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,11 @@ def run_densities(run: Run, step: str | None = None, name: str = "") -> Densitie
     chosen = tables[0]
     table = checked(run.table(chosen.ref), where)
     return Densities(name or run.folder.name, where, table, run.steps[chosen.step].params, run, chosen.step)
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON holds it: None for one that is not available."""
+    return float(value) if math.isfinite(value) else None
 
 
 def outliers_of(densities: Densities) -> TableData | None:

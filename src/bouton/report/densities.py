@@ -20,6 +20,7 @@ from bouton.report.densities_words import (
     Verdict,
     density_finding,
     interval,
+    limits,
     number,
     p_text,
     percent,
@@ -31,7 +32,6 @@ from bouton.report.pictures import png_address
 from bouton.volume.density_columns import PARTS
 from bouton.volume.run_folder import Run
 
-NM3_PER_UM3 = 1e9
 MOST_OUTLIERS = 20
 CAPTIONS = {
     "map": "Synapses over exposed volume, summed along the third axis.",
@@ -121,9 +121,8 @@ def outlier_rows(run_name: str, tables: DensityTables, most: int = MOST_OUTLIERS
 def density_numbers(tables: DensityTables, voxel_size_nm: tuple[float, float, float]) -> dict[str, Any]:
     """Return all numbers of one set but those of the single blocks, for JSON: nan is null."""
     said = verdict(tables)
-    voxel_um3 = math.prod(voxel_size_nm) / NM3_PER_UM3
     columns = ("tissue", "exposed_um3", "synapses", "density_um3")
-    rows = [dict(zip(columns, row, strict=True)) for row in tissue_densities(tables, voxel_um3)]
+    rows = [dict(zip(columns, row, strict=True)) for row in tissue_densities(tables, voxel_size_nm)]
     named = {name: rows_of(getattr(tables, name)) for name in ("findings", "outliers")}
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in rows_of(tables.curves):
@@ -169,7 +168,7 @@ def _facts(tables: DensityTables) -> dict[str, str]:
 def _finding_row(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "test": str(row["test"]), "question": str(row["question"]), "effect": str(row["effect"]),
-        "value": number(row["value"]), "interval": interval(row).removeprefix(" (95 %: ").removesuffix(")"),
+        "value": number(row["value"]), "interval": limits(row),
         "p": p_text(row["p"]), "q": p_text(row["q"]), "n": f"{row['n']:,}", "reading": reading(row),
         "note": str(row["note"]),
     }  # fmt: skip
@@ -188,8 +187,7 @@ def _outlier_row(run_name: str, row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tissue_rows(run: Run, tables: DensityTables) -> list[dict[str, str]]:
-    voxel_um3 = math.prod(run.voxel_size_nm) / NM3_PER_UM3
     return [
         {"tissue": str(kind), "volume": number(volume), "synapses": f"{count:,}", "density": number(density)}
-        for kind, volume, count, density in tissue_densities(tables, voxel_um3)
+        for kind, volume, count, density in tissue_densities(tables, run.voxel_size_nm)
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bouton.geometry import Box
+from bouton.geometry import NM, Box
 from bouton.volume import TableData
 from bouton.volume.density_columns import PARTS
 from bouton.volume.run_folder import Run, RunStep
@@ -145,10 +146,11 @@ def _others(run: Run, step: str, outputs: tuple[str, ...]) -> tuple[dict[str, Ta
     return tables, problems
 
 
-def tissue_densities(tables: DensityTables, voxel_um3: float) -> list[tuple[int, float, int, float]]:
+def tissue_densities(tables: DensityTables, voxel_size_nm: NM) -> list[tuple[int, float, int, float]]:
     """Return for each tissue its number, exposed um3, synapses and density per um3."""
     if not tables.tissues:
         return []
+    voxel_um3 = math.prod(voxel_size_nm) / NM3_PER_UM3
     kinds, place = np.unique(tables.tissues["tissue"], return_inverse=True)
     voxels = np.bincount(place, weights=tables.tissues["exposed_voxels"], minlength=len(kinds))
     synapses = np.bincount(place, weights=tables.tissues["synapses"], minlength=len(kinds))

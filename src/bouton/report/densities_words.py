@@ -136,9 +136,15 @@ def number(value: float) -> str:
 
 def interval(row: Mapping[str, Any]) -> str:
     """Return the interval of a finding as ``(95 %: a to b)`` with a space before; empty where there is none."""
+    ends = limits(row)
+    return f" (95 %: {ends})" if ends else ""
+
+
+def limits(row: Mapping[str, Any]) -> str:
+    """Return the ends of the interval of a finding, ``a to b``; empty where there is none."""
     if not (math.isfinite(row["low"]) or math.isfinite(row["high"])):
         return ""
-    return f" (95 %: {number(row['low'])} to {number(row['high'])})"
+    return f"{number(row['low'])} to {number(row['high'])}"
 
 
 def p_text(p: float) -> str:

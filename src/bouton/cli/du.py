@@ -17,11 +17,9 @@ from bouton.cli.choices import Json, RunName, RunsFolder, find_run
 from bouton.cli.progress import human
 from bouton.cli.results import short
 from bouton.engine.garbage import file_sizes
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.geometry import Box
 from bouton.volume.run_folder import Run, RunStep, open_run
-
-LEDGER = "ledger.sqlite"
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from bouton.cli.choices import Json, RunName, RunsFolder, complete_blocks, compl
 from bouton.cli.detach import LOG
 from bouton.cli.progress import count
 from bouton.cli.results import short
-from bouton.engine.ledger import Attempt, Ledger
+from bouton.engine.ledger import LEDGER, Attempt, Ledger
 from bouton.errors import SpecError
 from bouton.volume.run_folder import Run, RunStep, open_run
 
-LEDGER = "ledger.sqlite"
 CLUSTER_LOGS = "cluster"
 TAIL_BYTES = 1 << 16
 TAIL_LINES = 40

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bouton.engine.control import holder
+from bouton.engine.ledger import LEDGER
 from bouton.engine.outputs import is_temporary
 from bouton.engine.plan_file import PROBE_FOLDER
 from bouton.engine.run import guarded
@@ -18,7 +19,7 @@ from bouton.volume.objects import ObjectPath
 from bouton.volume.run_folder import open_run
 
 REMOVED = ".tmp-gc-"
-MARKS = ("ledger.sqlite", "step.json")
+MARKS = (LEDGER, "step.json")
 """What a folder of a step's results holds; nothing else is ever taken for one."""
 
 

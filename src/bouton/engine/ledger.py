@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS attempts (id INTEGER PRIMARY KEY, part TEXT, task TEX
     error TEXT, traceback TEXT, log TEXT, host TEXT, pid INTEGER);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value REAL) WITHOUT ROWID;
 """
+LEDGER = "ledger.sqlite"
+"""Its name in the folder of a step."""
 FOLDED = "folded "
 MEASURED = 4096
 

@@ -15,7 +15,7 @@ import numpy as np
 from bouton.engine.context import StepContext, make_context, part_layers, planned_halo_of
 from bouton.engine.estimate import NOTHING, Estimate
 from bouton.engine.forecast import Forecast, forecast
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.engine.samples import StepSamples, earlier_runs
 from bouton.engine.tasks import Octree, count_tasks, octree
 from bouton.engine.work import surface
@@ -146,7 +146,7 @@ def make_plan(
 
 def _plan_step(context: StepContext, step: Step, workers: int, found: Forecast | None) -> StepPlan:
     done, tasks = 0, step_tasks(context, step.stage)
-    path = context.root / "ledger.sqlite"
+    path = context.root / LEDGER
     if path.is_file():
         with Ledger(path, readonly=True) as ledger:
             done = ledger.counts()["done"]

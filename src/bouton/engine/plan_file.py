@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bouton.engine.context import step_folder
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.engine.plan import Plan
 from bouton.spec import Workflow
 from bouton.volume import write_bytes
@@ -57,7 +57,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _is_complete(folder: Path) -> bool:
-    path = folder / "ledger.sqlite"
+    path = folder / LEDGER
     if not path.is_file():
         return False
     with Ledger(path, readonly=True) as ledger:

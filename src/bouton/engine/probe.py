@@ -26,7 +26,7 @@ from bouton.engine.context import make_context
 from bouton.engine.coordinator import run_step
 from bouton.engine.events import Event, Subscriber, TaskFailed
 from bouton.engine.executors import Executor, make_executor
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.engine.plan_file import PROBE_FOLDER
 from bouton.engine.run import guarded
 from bouton.engine.samples import StepSamples, joined, read_place, without_later
@@ -217,7 +217,7 @@ def _forget_unfinished(places: list[_Place]) -> None:
 
 
 def _is_measured(root: Path, box: Box) -> bool:
-    path = root / "ledger.sqlite"
+    path = root / LEDGER
     if not path.is_file():
         return False
     with Ledger(path, readonly=True) as ledger:
@@ -253,7 +253,7 @@ def _probe_step(place: _Place, step: Step, pool: Executor, subscribers: tuple[Su
     if failed:
         raise _failure(failed[0], place.folder)
     if summary.computed:
-        with Ledger(context.root / "ledger.sqlite") as ledger:
+        with Ledger(context.root / LEDGER) as ledger:
             ledger.set_fact(f"wall {box}", wall)
     return read_place(context, step.stage, place.number, place.chosen.is_warmup, box)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bouton.engine.context import make_context, output_path, params_to_json, step_folder
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.engine.plan import step_tasks
 from bouton.engine.step_run import StepSummary
 from bouton.engine.store import begun_store
@@ -96,7 +96,7 @@ class RunRecord:
 
 def ledger_facts(folder: Path) -> dict[str, Any]:
     """Return what a step's ledger knows: seconds, memory, sizes, counts of tasks, and the failures."""
-    with Ledger(folder / "ledger.sqlite", readonly=True) as ledger:
+    with Ledger(folder / LEDGER, readonly=True) as ledger:
         failures = [
             {
                 "part": f.part,

@@ -16,7 +16,7 @@ import numpy as np
 from bouton.engine.context import StepContext, context_from_json, halo_of
 from bouton.engine.inputs import Inputs
 from bouton.engine.leases import Done
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.engine.outputs import write_new
 from bouton.engine.tasks import TaskId, task_box
 from bouton.errors import BoutonError
@@ -33,7 +33,7 @@ def sibling_folders(context: StepContext) -> tuple[str, ...]:
 def _candidates(context: StepContext) -> Iterator[StepContext]:
     own = context.root
     for folder in sorted(own.parent.iterdir()):
-        if folder != own and (folder / "ledger.sqlite").is_file():
+        if folder != own and (folder / LEDGER).is_file():
             try:
                 relative = folder.relative_to(context.run_folder)
                 yield context_from_json(Path(context.run_folder), relative.as_posix())
@@ -68,7 +68,7 @@ class Siblings:
         for folder in context.siblings:
             try:
                 other = context_from_json(Path(context.run_folder), folder)
-                ledger = Ledger(other.root / "ledger.sqlite", readonly=True)
+                ledger = Ledger(other.root / LEDGER, readonly=True)
             except BoutonError:
                 continue
             yield _Sibling(other, Inputs(other, stage, params), ledger)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bouton.engine.context import context_from_json
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.errors import DataError
 from bouton.volume.run_folder import Run, RunStep
 
@@ -139,7 +139,7 @@ def _bytes_of(step: StepDiff, reference: str) -> str:
 
 def _checksums(run: Run, step: RunStep) -> dict[str, dict[str, str]]:
     """Return the checksums of a step's files by output, then by name; private outputs are left out."""
-    path = run.folder / step.folder / "ledger.sqlite"
+    path = run.folder / step.folder / LEDGER
     found: dict[str, dict[str, str]] = {name: {} for name in step.outputs}
     if not path.is_file():
         return {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from bouton.engine.context import StepContext, context_from_json, params_from_json
 from bouton.engine.execute import count_ids
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.engine.work import core_of, waves_of_work, work_of
 from bouton.errors import BoutonError
 from bouton.geometry import Box
@@ -87,7 +87,7 @@ def read_place(context: StepContext, stage: Stage, place: int, is_warmup: bool, 
     """Return what the ledger of one step folder knows of the tasks inside ``box``."""
     params = params_from_json(stage, context.params)
     parts = {part.name: part for part in stage.parts}
-    with Ledger(context.root / "ledger.sqlite", readonly=True) as ledger:
+    with Ledger(context.root / LEDGER, readonly=True) as ledger:
         rows = list(ledger.measured())
         wall = ledger.fact(f"wall {box}") or None
     objects = sum(count_ids(context, part) for part in stage.parts if isinstance(part, ObjectPart))
@@ -136,7 +136,7 @@ def earlier_runs(context: StepContext, stage: Stage) -> StepSamples | None:
     found = []
     for place, other in enumerate(_folders(context, stage)):
         try:
-            with Ledger(other.root / "ledger.sqlite", readonly=True) as ledger:
+            with Ledger(other.root / LEDGER, readonly=True) as ledger:
                 complete = bool(ledger.fact("complete"))
             if complete:
                 found.append(read_place(other, stage, place, False, other.bounds))
@@ -147,7 +147,7 @@ def earlier_runs(context: StepContext, stage: Stage) -> StepSamples | None:
 
 
 def _folders(context: StepContext, stage: Stage) -> Iterator[StepContext]:
-    for path in sorted(context.root.parent.glob("*/ledger.sqlite")):
+    for path in sorted(context.root.parent.glob(f"*/{LEDGER}")):
         try:
             folder = path.parent.relative_to(context.run_folder).as_posix()
             other = context_from_json(Path(context.run_folder), folder)

@@ -27,7 +27,7 @@ from bouton.engine.events import (
 from bouton.engine.execute import NODES, count_ids
 from bouton.engine.frontier import BAD, DONE, PENDING
 from bouton.engine.leases import OWN_FAULTS, Batch, Failure, Lease, runs_of, without
-from bouton.engine.ledger import Ledger, Quarantined, disk_full
+from bouton.engine.ledger import LEDGER, Ledger, Quarantined, disk_full
 from bouton.engine.outputs import all_files, file_record, remove_leftovers
 from bouton.engine.reuse import sibling_folders
 from bouton.engine.tasks import OutputFile, task_grids
@@ -111,7 +111,7 @@ class StepRun:
             Tasks to compute again though the ledger has them.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger(self.root / "ledger.sqlite")
+        self.ledger = Ledger(self.root / LEDGER)
         remove_tasks(self.ledger, self.data, lost)
         self._forget_lost()
         self._write_record()

@@ -28,14 +28,13 @@ from typing import Any
 
 from bouton.engine.control import Holder, asked, holder
 from bouton.engine.event_file import NAME, events_named, last_start, tail_of
-from bouton.engine.ledger import Ledger
+from bouton.engine.ledger import LEDGER, Ledger
 from bouton.errors import BoutonError
 from bouton.volume.run_folder import Run, RunStep, open_run
 
 TAIL_BYTES = 1 << 22
 """Events of which rates are computed: some twenty thousand, those of the last minutes of a large run."""
 ASKED = {"pause": "pausing", "cancel": "cancelling", "": "running"}
-LEDGER = "ledger.sqlite"
 
 
 @dataclass(frozen=True)

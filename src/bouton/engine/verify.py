@@ -12,7 +12,7 @@ from bouton.engine.context import context_from_json
 from bouton.engine.coordinator import run_step
 from bouton.engine.events import Event
 from bouton.engine.executors import Executor, make_executor
-from bouton.engine.ledger import Ledger, OutputRow
+from bouton.engine.ledger import LEDGER, Ledger, OutputRow
 from bouton.engine.run import guarded
 from bouton.engine.step_run import StepRun, look_at, remove_tasks
 from bouton.errors import DataError, RunError
@@ -25,7 +25,7 @@ from bouton.volume.run_folder import Run, open_run
 BATCH = 256
 BATCH_BYTES = 256 << 20
 """How many objects, and how much of them, are read at a time: one after another, each answer is waited for."""
-LEDGER, RECORD = "ledger.sqlite", "step.json"
+RECORD = "step.json"
 CHANGED = "changed (its checksum differs)"
 
 

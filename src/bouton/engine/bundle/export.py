@@ -24,6 +24,7 @@ from bouton.engine.bundle.manifest import (
     manifest_bytes,
 )
 from bouton.engine.environment import environment, read_environments
+from bouton.engine.ledger import LEDGER
 from bouton.engine.plan_file import NAME as PLAN
 from bouton.errors import SpecError
 from bouton.volume import write_csv
@@ -94,7 +95,7 @@ def _steps(run: Run, temporary: Path, with_models: bool) -> tuple[Entries, list[
     for step in run.steps.values():
         gathered = gather_step(run, step, with_models)
         entries |= gathered.files
-        record, ledger = gathered.record, run.folder / step.folder / "ledger.sqlite"
+        record, ledger = gathered.record, run.folder / step.folder / LEDGER
         if ledger.is_file():
             name, target = f"outputs/{step.name}.jsonl", temporary / f"{step.name}.jsonl"
             count = write_listing(ledger, target)

@@ -19,6 +19,7 @@ from bouton.engine.bundle.manifest import NAME, WORKFLOW, Manifest, SourceRecord
 from bouton.engine.bundle.sources import Content, look_at
 from bouton.engine.context import step_folder
 from bouton.engine.environment import differences, environment
+from bouton.engine.ledger import LEDGER
 from bouton.errors import DataError, SpecError
 from bouton.spec import Choices, Step, Workflow, load_workflow
 from bouton.strict_yaml import read_document
@@ -79,7 +80,7 @@ class Repetition:
         fact = _fact(self.manifest, record.listing)
         rows = read_listing(archive.pieces(record.listing, fact), f"{self.path}: {record.listing}")
         parts = [part.name for part in step.stage.parts]
-        ledger = run_folder / step_folder(step) / "ledger.sqlite"
+        ledger = run_folder / step_folder(step) / LEDGER
         return compare(record.name, rows, ledger, parts, whole=record.state == "done")
 
 
